@@ -1,0 +1,2 @@
+//! relink.
+fn main() {}

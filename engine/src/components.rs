@@ -1,0 +1,1 @@
+//! What the world holds during a warm frame.

@@ -1,0 +1,159 @@
+//! The frame: what is asked, what has been decided, what has been done. Resources, no logic.
+
+use bevy_ecs::prelude::{Resource, SystemSet};
+
+use crate::diagnostic::{Diagnostic, LinkError};
+use crate::input::Input;
+use crate::options::LinkOptions;
+use crate::report::{Counters, GateReason, SetTime};
+use crate::column::StoreError;
+
+/// The sets of a frame, in order. `relink-systems` orders them; nothing else does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, SystemSet)]
+#[expect(missing_docs, reason = "`LinkSet::text` says what each does")]
+pub enum LinkSet {
+    Ingest,
+    Diff,
+    Gate,
+    Resolve,
+    Place,
+    Move,
+    Relocate,
+    Debug,
+    BuildId,
+    Commit,
+}
+
+impl LinkSet {
+    /// All sets in frame order.
+    pub const ALL: [LinkSet; 10] = [
+        LinkSet::Ingest,
+        LinkSet::Diff,
+        LinkSet::Gate,
+        LinkSet::Resolve,
+        LinkSet::Place,
+        LinkSet::Move,
+        LinkSet::Relocate,
+        LinkSet::Debug,
+        LinkSet::BuildId,
+        LinkSet::Commit,
+    ];
+
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            LinkSet::Ingest => "ingest",
+            LinkSet::Diff => "diff",
+            LinkSet::Gate => "gate",
+            LinkSet::Resolve => "resolve",
+            LinkSet::Place => "place",
+            LinkSet::Move => "move",
+            LinkSet::Relocate => "relocate",
+            LinkSet::Debug => "debug",
+            LinkSet::BuildId => "build_id",
+            LinkSet::Commit => "commit",
+        }
+    }
+
+    /// What it does.
+    pub const fn text(self) -> &'static str {
+        match self {
+            LinkSet::Ingest => "parses changed inputs; makes atoms, symbols, relocations of them",
+            LinkSet::Diff => "pairs new atoms with old ones; finds what changed",
+            LinkSet::Gate => "decides before a byte is written: patch, or full link and why",
+            LinkSet::Resolve => "names to definitions",
+            LinkSet::Place => "slots",
+            LinkSet::Move => "atoms that outgrew their slots; islands",
+            LinkSet::Relocate => "derives and applies relocations",
+            LinkSet::Debug => "debug contributions, unwind tables, symbol table",
+            LinkSet::BuildId => "rehashes dirty pages",
+            LinkSet::Commit => "publishes image and store, or throws the plan away",
+        }
+    }
+}
+
+/// Which driver of each verb runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FrameKind {
+    /// Bulk, over whole columns.
+    #[default]
+    Cold,
+    /// Over the entities of what changed.
+    Warm,
+}
+
+/// What a frame is asked to do.
+#[derive(Debug, Default, Resource)]
+pub struct Request {
+    /// Options of the link.
+    pub options: LinkOptions,
+    /// Inputs in the order of the command line.
+    pub inputs: Vec<Input>,
+    /// Files (by their place) that may have changed, for a warm frame.
+    pub changed: Vec<u32>,
+}
+
+/// How far a frame has come.
+#[derive(Debug, Default, Resource)]
+pub struct Frame {
+    /// Which drivers run.
+    pub kind: FrameKind,
+    /// Reasons against a patch. A warm frame with one of them changes nothing; a cold one follows.
+    pub reasons: Vec<GateReason>,
+    /// Errors of the user's making. A frame with one of them changes nothing.
+    pub errors: Vec<Diagnostic>,
+    /// Work done.
+    pub counters: Counters,
+    /// Time of each set.
+    pub timings: Vec<SetTime>,
+    /// Names of inputs whose contents changed.
+    pub changed_inputs: Vec<String>,
+    /// Names of sections that were rewritten or moved.
+    pub changed_atoms: Vec<String>,
+    /// Set by Commit.
+    pub committed: bool,
+}
+
+impl Frame {
+    /// Whether bulk drivers have work.
+    pub fn cold(&self) -> bool {
+        self.kind == FrameKind::Cold && self.errors.is_empty()
+    }
+
+    /// Whether drivers over entities have work.
+    pub fn warm(&self) -> bool {
+        self.kind == FrameKind::Warm && self.errors.is_empty() && self.reasons.is_empty()
+    }
+
+    /// Notes a reason against the patch.
+    pub fn refuse(&mut self, reason: GateReason) {
+        self.reasons.push(reason);
+    }
+
+    /// Damaged state is a reason, never an error.
+    pub fn check<T>(&mut self, result: Result<T, StoreError>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.refuse(GateReason::StateUnusable { why: error.to_string() });
+                None
+            }
+        }
+    }
+
+    /// The errors, cut at `limit` (0 is none).
+    pub fn take_errors(&mut self, limit: usize) -> LinkError {
+        let mut diagnostics = std::mem::take(&mut self.errors);
+        let keep = if limit == 0 { diagnostics.len() } else { limit.min(diagnostics.len()) };
+        let omitted = diagnostics.len() - keep;
+        diagnostics.truncate(keep);
+        LinkError { diagnostics, omitted }
+    }
+}
+
+/// The image as published last, and what this frame changes of it.
+#[derive(Debug, Default, Resource)]
+pub struct Patch {
+    /// Ranges of the file and their new bytes, in the order in which they were derived.
+    pub writes: Vec<(u64, Vec<u8>)>,
+}

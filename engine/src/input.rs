@@ -1,0 +1,84 @@
+//! What is handed to a link.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use formats::Bytes;
+use relink_formats as formats;
+
+/// Where the bytes of an input come from. The engine itself opens nothing.
+pub trait InputSource: Send + Sync {
+    /// The whole contents. Called at most once per frame, and not at all when the identity proves them unchanged.
+    fn bytes(&self) -> io::Result<Bytes>;
+
+    /// The contents of a thin archive's member; `path` is as written in the archive.
+    fn member(&self, path: &str) -> io::Result<Bytes> {
+        Err(io::Error::new(io::ErrorKind::NotFound, format!("no file behind the thin archive member {path}")))
+    }
+}
+
+/// Bytes in memory as an input.
+#[derive(Debug)]
+pub struct InMemory(pub Bytes);
+
+impl InputSource for InMemory {
+    fn bytes(&self) -> io::Result<Bytes> {
+        Ok(self.0.clone())
+    }
+}
+
+/// What proves that a file is the one that was read before. Compared for equality, never for order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Size, bytes.
+    pub size: u64,
+    /// Modification time, nanoseconds since 1970.
+    pub mtime_ns: i64,
+}
+
+/// One object or archive of the command line.
+#[derive(Clone)]
+pub struct Input {
+    /// The name that messages show, as the user wrote it.
+    pub name: String,
+    /// Where its bytes come from.
+    pub source: Arc<dyn InputSource>,
+    /// Its identity, if its owner vouches that equal identity means equal bytes.
+    pub identity: Option<FileIdentity>,
+    /// `--whole-archive`: load all members.
+    pub whole_archive: bool,
+}
+
+impl Input {
+    /// An input from memory, without identity: its bytes are compared in each frame that it is replaced in.
+    pub fn bytes(name: impl Into<String>, bytes: impl Into<Bytes>) -> Input {
+        Input {
+            name: name.into(),
+            source: Arc::new(InMemory(bytes.into())),
+            identity: None,
+            whole_archive: false,
+        }
+    }
+
+    /// An input whose bytes are fetched when needed.
+    pub fn lazy(name: impl Into<String>, identity: Option<FileIdentity>, source: Arc<dyn InputSource>) -> Input {
+        Input { name: name.into(), source, identity, whole_archive: false }
+    }
+
+    /// The same with `--whole-archive`.
+    pub fn whole(mut self) -> Input {
+        self.whole_archive = true;
+        self
+    }
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Input").field("name", &self.name).field("identity", &self.identity).finish()
+    }
+}

@@ -1,0 +1,342 @@
+//! The store: all columns of one link. Cold link -> columns -> state bytes; another process opens the same bytes.
+//!
+//! State bytes: header, directory, block checksums, columns, then one log record for each later frame.
+
+use std::io;
+use std::sync::Arc;
+
+use bevy_ecs::prelude::Resource;
+use formats::Bytes;
+use relink_formats as formats;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::column::{BLOCK_BYTES, Blocks, Column, StoreError};
+use crate::records::{
+    AtomRecord, CieRecord, FdeRecord, FileRecord, FreeRecord, GroupRecord, ImageRecord, InputRecord, IslandRecord,
+    PoolRecord, RelocRecord, SectionRecord, SymbolRecord,
+};
+use crate::rows::{Span, SymbolRow};
+
+/// Bump with every change of a record, a column or their meaning: other versions are never migrated.
+pub const SCHEMA: u32 = 1;
+const MAGIC: [u8; 8] = *b"relink\0S";
+const TARGET_X86_64_ELF: u32 = 62;
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Header {
+    magic: [u8; 8],
+    schema: u32,
+    target: u32,
+    options_hash: u64,
+    build_hash: u64,
+    /// Bytes of header, directory and checksums; the columns follow.
+    prefix_len: u64,
+    columns_len: u64,
+    image_len: u64,
+    columns: u32,
+    reserved: u32,
+    /// xxh3 of the prefix with this field zero.
+    prefix_hash: u64,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct DirectoryEntry {
+    offset: u64,
+    len: u32,
+    row_bytes: u32,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct LogHeader {
+    magic: u32,
+    len: u32,
+    hash: u64,
+}
+const LOG_MAGIC: u32 = 0x676f_6c72;
+
+macro_rules! store {
+    ($($(#[$doc:meta])* $column:ident: $type:ty,)*) => {
+        /// All columns of one link.
+        #[derive(Debug, Resource)]
+        pub struct Store { $($(#[$doc])* pub $column: Column<$type>,)* }
+
+        /// The rows of a cold link, before they are frozen.
+        #[derive(Debug, Default)]
+        #[expect(missing_docs, reason = "the fields are those of `Store`")]
+        pub struct Rows { $(pub $column: Vec<$type>,)* }
+
+        impl Store {
+            const COLUMNS: usize = [$(stringify!($column)),*].len();
+
+            /// Freezes a cold link's rows.
+            pub fn freeze(rows: Rows) -> Store {
+                Store { $($column: Column::owned(stringify!($column), rows.$column),)* }
+            }
+
+            /// Each column's name, rows and bytes a row.
+            pub fn sizes(&self) -> Vec<(&'static str, u32, usize)> {
+                vec![$((stringify!($column), self.$column.len(), size_of::<$type>())),*]
+            }
+
+            fn write_columns(&self, directory: &mut Vec<DirectoryEntry>, out: &mut Vec<u8>) -> Result<(), StoreError> {
+                $(
+                    out.resize(out.len().next_multiple_of(16), 0);
+                    directory.push(DirectoryEntry {
+                        offset: out.len() as u64,
+                        len: self.$column.len(),
+                        row_bytes: size_of::<$type>() as u32,
+                    });
+                    match self.$column.as_slice() {
+                        [] => for row in self.$column.to_vec()? { out.extend_from_slice(row.as_bytes()); },
+                        rows => out.extend_from_slice(rows.as_bytes()),
+                    }
+                )*
+                Ok(())
+            }
+
+            fn map(directory: &[DirectoryEntry], blocks: &Arc<Blocks>, columns_len: u64) -> Result<Store, StoreError> {
+                let mut entries = directory.iter();
+                let mut next = |name: &'static str, row_bytes: usize| {
+                    let entry = entries.next().filter(|entry| entry.row_bytes as usize == row_bytes);
+                    let entry = entry.ok_or_else(|| StoreError::Malformed(format!("column {name} is missing")))?;
+                    let end = u64::from(entry.len).checked_mul(row_bytes as u64).and_then(|n| n.checked_add(entry.offset));
+                    if end.is_none_or(|end| end > columns_len) {
+                        return Err(StoreError::Malformed(format!("column {name} is beyond its end")));
+                    }
+                    Ok((entry.offset as usize, entry.len))
+                };
+                Ok(Store { $($column: {
+                    let (start, len) = next(stringify!($column), size_of::<$type>())?;
+                    Column::mapped(stringify!($column), blocks.clone(), start, len)
+                },)* })
+            }
+
+            /// What was written since the last call, as one log record.
+            pub fn take_journal(&mut self) -> Vec<u8> {
+                let mut payload = Vec::new();
+                $(self.$column.take_journal(&mut payload);)*
+                let header = LogHeader {
+                    magic: LOG_MAGIC,
+                    len: payload.len() as u32,
+                    hash: xxhash_rust::xxh3::xxh3_64(&payload),
+                };
+                let mut record = header.as_bytes().to_vec();
+                record.append(&mut payload);
+                record
+            }
+
+            /// Forgets the journal, after the whole state was written.
+            pub fn clear_journal(&mut self) {
+                $(self.$column.clear_journal();)*
+            }
+
+            fn replay(&mut self, payload: &[u8]) -> Result<(), StoreError> {
+                let mut rest = payload;
+                $(rest = self.$column.replay(rest)?;)*
+                if rest.is_empty() { Ok(()) } else { Err(StoreError::Malformed("log record is too long".to_owned())) }
+            }
+        }
+    };
+}
+
+store! {
+    /// Facts of the image, one row.
+    image: ImageRecord,
+    /// Files of the command line, in order.
+    files: FileRecord,
+    /// Loaded objects, in link order.
+    inputs: InputRecord,
+    /// What is placed, or was dropped.
+    atoms: AtomRecord,
+    /// Symbols: globals first, then each object's local ones.
+    symbols: SymbolRecord,
+    /// Objects' global symbols: their rows in `symbols`.
+    globals: SymbolRow,
+    /// Index of the global names: rows + 1, open addressing by xxh3, a power of two, 0 is empty.
+    name_slots: u32,
+    /// Relocations of placed atoms.
+    relocs: RelocRecord,
+    /// Sections of the image.
+    sections: SectionRecord,
+    /// Free ranges.
+    free: FreeRecord,
+    /// Frame descriptions.
+    fdes: FdeRecord,
+    /// Common information entries.
+    cies: CieRecord,
+    /// Islands.
+    islands: IslandRecord,
+    /// Pools of merged pieces.
+    pools: PoolRecord,
+    /// Indexes of the pools: offset + 1 of a piece in its pool, open addressing by xxh3, 0 is empty.
+    pool_slots: u32,
+    /// COMDAT groups of the objects.
+    groups: GroupRecord,
+    /// Nodes of the image's digest tree, leaves first.
+    digests: [u8; 32],
+    /// Names.
+    strings: u8,
+}
+
+impl Store {
+    /// The whole state: base, no log.
+    ///
+    /// * `options_hash`, `build_hash`: what must be equal for the state to be used again.
+    /// * `image_len`: bytes of the image that the caller puts behind the columns; 0 for none.
+    ///
+    /// # Errors
+    /// If a mapped column is damaged, or the writer fails.
+    pub fn write(
+        &self,
+        options_hash: u64,
+        build_hash: u64,
+        image: &[u8],
+        writer: &mut dyn io::Write,
+    ) -> io::Result<()> {
+        let mut directory = Vec::with_capacity(Store::COLUMNS);
+        let mut columns = Vec::new();
+        self.write_columns(&mut directory, &mut columns).map_err(io::Error::other)?;
+        let sums = Blocks::checksums(&columns);
+        let prefix_len = size_of::<Header>() + size_of_val(&directory[..]) + size_of_val(&sums[..]);
+        let mut header = Header {
+            magic: MAGIC,
+            schema: SCHEMA,
+            target: TARGET_X86_64_ELF,
+            options_hash,
+            build_hash,
+            prefix_len: prefix_len as u64,
+            columns_len: columns.len() as u64,
+            image_len: image.len() as u64,
+            columns: Store::COLUMNS as u32,
+            reserved: 0,
+            prefix_hash: 0,
+        };
+        let mut prefix = header.as_bytes().to_vec();
+        prefix.extend_from_slice(directory.as_slice().as_bytes());
+        prefix.extend_from_slice(sums.as_slice().as_bytes());
+        header.prefix_hash = xxhash_rust::xxh3::xxh3_64(&prefix);
+        prefix[..size_of::<Header>()].copy_from_slice(header.as_bytes());
+        writer.write_all(&prefix)?;
+        writer.write_all(&columns)?;
+        writer.write_all(image)
+    }
+
+    /// Opens state bytes: O(1) and the log's length; no column is read.
+    ///
+    /// Returns the store and the image that lies behind the columns, which may be empty.
+    ///
+    /// # Errors
+    /// [`StoreError`] for anything that does not fit; the caller then links from nothing.
+    pub fn open(state: Bytes, options_hash: u64, build_hash: u64) -> Result<(Store, Bytes), StoreError> {
+        let malformed = |what: &str| StoreError::Malformed(what.to_owned());
+        let (mut header, _) =
+            Header::read_from_prefix(&state).map_err(|_| malformed("it is shorter than its header"))?;
+        if header.magic != MAGIC {
+            return Err(malformed("it is not a state of relink"));
+        }
+        if (header.schema, header.build_hash) != (SCHEMA, build_hash) {
+            return Err(malformed("another version of relink wrote it"));
+        }
+        if header.target != TARGET_X86_64_ELF {
+            return Err(malformed("it is of another target"));
+        }
+        let prefix_len = usize::try_from(header.prefix_len).unwrap_or(usize::MAX);
+        let prefix = state.get(..prefix_len).ok_or_else(|| malformed("it is shorter than its directory"))?;
+        let stored_hash = std::mem::take(&mut header.prefix_hash);
+        let mut hasher = xxhash_rust::xxh3::Xxh3Default::new();
+        hasher.update(header.as_bytes());
+        hasher.update(prefix.get(size_of::<Header>()..).unwrap_or_default());
+        if hasher.digest() != stored_hash {
+            return Err(malformed("checksum of its directory does not match"));
+        }
+        if header.options_hash != options_hash {
+            return Err(malformed("options-changed"));
+        }
+        let columns_len = usize::try_from(header.columns_len).unwrap_or(usize::MAX);
+        let columns_end = prefix_len.checked_add(columns_len).filter(|&end| end <= state.len());
+        let columns_end = columns_end.ok_or_else(|| malformed("it is shorter than its columns"))?;
+        let directory_len = (header.columns as usize).saturating_mul(size_of::<DirectoryEntry>());
+        let directory_bytes = prefix.get(size_of::<Header>()..size_of::<Header>().saturating_add(directory_len));
+        let directory_bytes = directory_bytes.ok_or_else(|| malformed("its directory is cut short"))?;
+        let directory: Vec<DirectoryEntry> = directory_bytes
+            .chunks_exact(size_of::<DirectoryEntry>())
+            .filter_map(|bytes| DirectoryEntry::read_from_bytes(bytes).ok())
+            .collect();
+        let sums: Vec<u64> = prefix[size_of::<Header>() + directory_len..]
+            .chunks_exact(8)
+            .filter_map(|bytes| u64::read_from_bytes(bytes).ok())
+            .collect();
+        if sums.len() != columns_len.div_ceil(BLOCK_BYTES) {
+            return Err(malformed("its checksums are cut short"));
+        }
+        let blocks = Arc::new(Blocks::new(state.slice(prefix_len..columns_end), sums));
+        let mut store = Store::map(&directory, &blocks, header.columns_len)?;
+        let image_len = usize::try_from(header.image_len).unwrap_or(usize::MAX);
+        let image_end = columns_end.checked_add(image_len).filter(|&end| end <= state.len());
+        let image_end = image_end.ok_or_else(|| malformed("it is shorter than its image"))?;
+        let mut log = &state[image_end..];
+        while !log.is_empty() {
+            let (record, rest) =
+                LogHeader::read_from_prefix(log).map_err(|_| malformed("its log is cut short"))?;
+            let payload = rest.get(..record.len as usize).ok_or_else(|| malformed("its log is cut short"))?;
+            if record.magic != LOG_MAGIC || xxhash_rust::xxh3::xxh3_64(payload) != record.hash {
+                return Err(malformed("checksum of its log does not match"));
+            }
+            store.replay(payload)?;
+            log = &rest[record.len as usize..];
+        }
+        Ok((store, state.slice(columns_end..image_end)))
+    }
+
+    /// The options hash of state bytes, if they have a header at all.
+    pub fn options_hash(state: &[u8]) -> Option<u64> {
+        Header::read_from_prefix(state).ok().map(|(header, _)| header.options_hash)
+    }
+
+    /// A name as text, for messages.
+    pub fn text(&self, span: Span) -> String {
+        self.strings.bytes(span).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// The facts of the image.
+    ///
+    /// # Errors
+    /// If the state is damaged.
+    pub fn image_record(&self) -> Result<ImageRecord, StoreError> {
+        self.image.get(0)
+    }
+
+    /// The global symbol of a name.
+    ///
+    /// # Errors
+    /// If the state is damaged.
+    pub fn global(&self, name: &[u8]) -> Result<Option<SymbolRow>, StoreError> {
+        let slots = self.name_slots.len();
+        if slots == 0 {
+            return Ok(None);
+        }
+        let mut slot = hash_name(name) as u32 & (slots - 1);
+        for _ in 0..slots {
+            match self.name_slots.get(slot)? {
+                0 => return Ok(None),
+                entry => {
+                    let row = SymbolRow(entry - 1);
+                    if self.strings.bytes(self.symbols.get(row.0)?.name)? == name {
+                        return Ok(Some(row));
+                    }
+                }
+            }
+            slot = (slot + 1) & (slots - 1);
+        }
+        Ok(None)
+    }
+}
+
+/// The hash of a name in `name_slots` and of a piece in `pool_slots`.
+#[inline]
+pub fn hash_name(name: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(name)
+}

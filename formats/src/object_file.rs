@@ -1,0 +1,1040 @@
+//! A relocatable object (`ET_REL`): sections, groups, symbols and relocations, validated once.
+//!
+//! Nothing is copied: names, symbols and relocations stay in the file's bytes, and an [`ObjectFile`] holds
+//! ranges into them. So an object can be kept for as long as its bytes, and rereading a symbol is free.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
+use object::LittleEndian as LE;
+use object::elf::{self, FileHeader64, SectionHeader64};
+use object::endian::U32;
+use object::pod::{self, Pod};
+
+use crate::error::FormatError;
+use crate::property::Property;
+use crate::units::Align;
+
+/// One entry of `.symtab`, 24 bytes, readable at any alignment.
+pub type Sym = elf::Sym64<LE>;
+/// One entry of an `SHT_RELA` section, 24 bytes, readable at any alignment.
+pub type Rela = elf::Rela64<LE>;
+
+/// One section header, checked against the file.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// Where in the file its name is, without the NUL.
+    pub name: Range<u32>,
+    /// `sh_type`.
+    pub kind: u32,
+    /// `sh_flags`.
+    pub flags: u64,
+    /// `sh_offset`, bytes. Inside the file with `size`, unless `SHT_NOBITS`.
+    pub offset: u64,
+    /// `sh_size`, bytes. 0 for `SHT_NULL`, whose field is used for other things.
+    pub size: u64,
+    /// `sh_addralign`.
+    pub align: Align,
+    /// `sh_entsize`, bytes.
+    pub entsize: u64,
+    /// `sh_link`, as it stands: only the links that this module follows are checked.
+    pub link: u32,
+    /// `sh_info`, as it stands.
+    pub info: u32,
+    /// Where in the file the entries of its `SHT_RELA` section are; empty if it has none.
+    pub relocations: Range<usize>,
+    /// The group that it belongs to: 1 + index into [`ObjectFile::groups`], or 0.
+    pub group: u32,
+}
+
+/// One `SHT_GROUP` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Index of the signature symbol. The name of the group is [`ObjectFile::group_signature`].
+    pub signature: u32,
+    /// `GRP_COMDAT`: only one group with this signature is kept in a link.
+    pub comdat: bool,
+    /// Indices of the members, relocation sections included, in file order.
+    pub sections: Vec<u32>,
+    /// Index of the `SHT_GROUP` section itself.
+    pub section: u32,
+}
+
+/// Where a symbol is defined: `st_shndx` with the extended index looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SymbolPlace {
+    /// In another file.
+    Undefined,
+    /// Nowhere: the value is the address.
+    Absolute,
+    /// To be allocated; the value is the alignment.
+    Common,
+    /// In this section; always a valid index.
+    Section(u32),
+}
+
+/// What `.note.GNU-stack` says about the stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StackNote {
+    /// No such section: by tradition that means an executable stack.
+    Absent,
+    /// The object does well without an executable stack.
+    NonExecutable,
+    /// The object asks for an executable stack.
+    Executable,
+}
+
+/// A validated x86-64 relocatable object.
+///
+/// # Invariants
+/// Established by [`ObjectFile::parse`]; accessors rely on them for speed, never for safety.
+/// * Every section but `SHT_NOBITS` lies inside the file.
+/// * Every relocation names an existing symbol and begins inside, or at the end of, its section.
+/// * Every symbol has a terminated name, and a place that exists.
+/// * Every section is in at most one group.
+#[derive(Clone)]
+pub struct ObjectFile {
+    /// The whole file.
+    pub bytes: Bytes,
+    /// All sections; positions are section indices, so the first is the null section.
+    pub sections: Vec<Section>,
+    /// All section groups, in file order.
+    pub groups: Vec<Group>,
+    /// Index of the first symbol that isn't local.
+    pub first_global: u32,
+    /// From `.note.gnu.property`; the default if there is none.
+    pub property: Property,
+    /// From `.note.GNU-stack`.
+    pub stack: StackNote,
+    symbols: Range<usize>,
+    strings: Range<usize>,
+    extended: Range<usize>,
+}
+
+const SYM_SIZE: usize = size_of::<Sym>();
+const RELA_SIZE: usize = size_of::<Rela>();
+const HEADER_SIZE: usize = size_of::<SectionHeader64<LE>>();
+
+impl ObjectFile {
+    /// Reads and validates an object.
+    ///
+    /// # Errors
+    /// Whatever isn't an ELF64 little-endian x86-64 `ET_REL` is named for what it is. Bitcode, slim LTO
+    /// objects, compressed sections and `SHT_REL` are `Unsupported`. The rest are violations of the
+    /// invariants above. Offsets count from the start of the file.
+    ///
+    /// # Source
+    /// gABI, "ELF Header", "Sections", "Symbol Table", "Relocation"; AMD64 psABI, "Object Files".
+    pub fn parse(bytes: Bytes) -> Result<ObjectFile, FormatError> {
+        let file = &bytes[..];
+        let headers = Headers::find(file)?;
+        let sections = headers.sections()?;
+        let table = SymbolTable::find(&headers, &sections)?;
+        let mut object = ObjectFile {
+            bytes: bytes.clone(),
+            sections,
+            groups: Vec::new(),
+            first_global: table.first_global,
+            property: Property::default(),
+            stack: StackNote::Absent,
+            symbols: table.symbols,
+            strings: table.strings,
+            extended: table.extended,
+        };
+        object.check_symbols()?;
+        object.refuse_lto()?;
+        object.check_compression(&headers)?;
+        object.link_relocations(&headers, table.section)?;
+        object.link_groups(&headers, table.section)?;
+        object.read_notes()?;
+        Ok(object)
+    }
+
+    /// The symbol table; empty if the object has none. The first entry is the null symbol.
+    #[inline]
+    pub fn symbols(&self) -> &[Sym] {
+        entries(self.slice(&self.symbols))
+    }
+
+    /// The name of a symbol, without its NUL. Section symbols mostly have none.
+    #[inline]
+    pub fn symbol_name(&self, index: usize) -> &[u8] {
+        let Some(symbol) = self.symbols().get(index) else { return &[] };
+        let strings = self.slice(&self.strings);
+        until_nul(strings.get(symbol.st_name.get(LE) as usize..).unwrap_or_default())
+    }
+
+    /// Where a symbol is defined.
+    #[inline]
+    pub fn symbol_place(&self, index: usize) -> SymbolPlace {
+        let Some(symbol) = self.symbols().get(index) else { return SymbolPlace::Undefined };
+        match symbol.st_shndx.get(LE) {
+            elf::SHN_UNDEF => SymbolPlace::Undefined,
+            elf::SHN_ABS => SymbolPlace::Absolute,
+            elf::SHN_COMMON => SymbolPlace::Common,
+            elf::SHN_XINDEX => match entries::<U32<LE>>(self.slice(&self.extended)).get(index) {
+                Some(section) if section.get(LE) != 0 => SymbolPlace::Section(section.get(LE)),
+                _ => SymbolPlace::Undefined,
+            },
+            section => SymbolPlace::Section(section.0.into()),
+        }
+    }
+
+    /// The name of a section.
+    #[inline]
+    pub fn section_name(&self, index: usize) -> &[u8] {
+        self.sections
+            .get(index)
+            .and_then(|section| self.bytes.get(section.name.start as usize..section.name.end as usize))
+            .unwrap_or_default()
+    }
+
+    /// The contents of a section; empty for `SHT_NOBITS`.
+    #[inline]
+    pub fn section_bytes(&self, index: usize) -> &[u8] {
+        self.sections
+            .get(index)
+            .filter(|section| section.kind != elf::SHT_NOBITS.0)
+            .and_then(|section| self.bytes.get(file_range(section.offset, section.size)?))
+            .unwrap_or_default()
+    }
+
+    /// The relocations to apply to a section, in file order.
+    #[inline]
+    pub fn relocations(&self, index: usize) -> &[Rela] {
+        self.sections.get(index).map(|section| entries(self.slice(&section.relocations))).unwrap_or_default()
+    }
+
+    /// The name that identifies a group: its signature symbol's, or for a section symbol the section's.
+    pub fn group_signature(&self, group: &Group) -> &[u8] {
+        let index = group.signature as usize;
+        match (self.symbols().get(index).map(Sym::st_type), self.symbol_place(index)) {
+            (Some(elf::STT_SECTION), SymbolPlace::Section(section)) => self.section_name(section as usize),
+            _ => self.symbol_name(index),
+        }
+    }
+
+    #[inline]
+    fn slice(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.start..range.end).unwrap_or_default()
+    }
+
+    fn check_symbols(&self) -> Result<(), FormatError> {
+        let extended = entries::<U32<LE>>(self.slice(&self.extended));
+        let strings = (self.strings.end - self.strings.start) as u64;
+        let sections = self.sections.len() as u64;
+        for (index, symbol) in self.symbols().iter().enumerate() {
+            let offset = (self.symbols.start + index * SYM_SIZE) as u64;
+            let name = u64::from(symbol.st_name.get(LE));
+            // Name 0 means "none" and needs no string table.
+            if name >= strings && name != 0 {
+                return Err(FormatError::BadIndex {
+                    what: "symbol name",
+                    index: name,
+                    limit: strings,
+                    offset,
+                });
+            }
+            let section = match symbol.st_shndx.get(LE) {
+                elf::SHN_ABS | elf::SHN_COMMON => 0,
+                elf::SHN_XINDEX => match extended.get(index) {
+                    Some(section) => section.get(LE).into(),
+                    None => {
+                        let limit = extended.len() as u64;
+                        let what = "extended section index of symbol";
+                        return Err(FormatError::BadIndex { what, index: index as u64, limit, offset });
+                    }
+                },
+                reserved if reserved.0 >= elf::SHN_LORESERVE => {
+                    let name = String::from_utf8_lossy(self.symbol_name(index));
+                    let what = format!("reserved section index {:#x} of symbol `{name}`", reserved.0);
+                    return Err(FormatError::Unsupported { what, offset });
+                }
+                section => section.0.into(),
+            };
+            if section != 0 && section >= sections {
+                let what = "section index of symbol";
+                return Err(FormatError::BadIndex { what, index: section, limit: sections, offset });
+            }
+            let local = symbol.st_bind() == elf::STB_LOCAL;
+            if local != (index < self.first_global as usize) {
+                let value = symbol.st_info.0.into();
+                return Err(FormatError::BadValue { what: "binding of symbol by its index", value, offset });
+            }
+        }
+        Ok(())
+    }
+
+    /// A slim LTO object has bytes of GCC's intermediate language and no code: linking it would silently
+    /// define nothing.
+    fn refuse_lto(&self) -> Result<(), FormatError> {
+        let lto = |index: &usize| self.section_name(*index).starts_with(b".gnu.lto_");
+        let Some(first) = (0..self.sections.len()).find(lto) else { return Ok(()) };
+        let marked = (0..self.symbols().len()).any(|index| self.symbol_name(index) == b"__gnu_lto_slim");
+        // GCC's `struct lto_section`: two 16-bit versions, then the flag.
+        let flagged = (0..self.sections.len()).any(|index| {
+            self.section_name(index).starts_with(b".gnu.lto_.lto.")
+                && self.section_bytes(index).get(4).is_some_and(|slim| *slim != 0)
+        });
+        if marked || flagged {
+            let what = "LTO object (GCC, slim): recompile without -flto or with -ffat-lto-objects".into();
+            return Err(FormatError::Unsupported { what, offset: self.sections[first].offset });
+        }
+        Ok(())
+    }
+
+    fn check_compression(&self, headers: &Headers<'_>) -> Result<(), FormatError> {
+        for (index, section) in self.sections.iter().enumerate() {
+            let name = self.section_name(index);
+            if section.flags & elf::SHF_COMPRESSED.0 != 0 || name.starts_with(b".zdebug_") {
+                let name = String::from_utf8_lossy(name);
+                let what = format!("compressed section `{name}`: recompile without -gz");
+                return Err(FormatError::Unsupported { what, offset: headers.offset_of(index) });
+            }
+        }
+        Ok(())
+    }
+
+    fn link_relocations(&mut self, headers: &Headers<'_>, symtab: u32) -> Result<(), FormatError> {
+        for index in 0..self.sections.len() {
+            let section = &self.sections[index];
+            let offset = headers.offset_of(index);
+            let target = section.info as usize;
+            match elf::SectionType(section.kind) {
+                elf::SHT_RELA if section.size == 0 => continue,
+                elf::SHT_RELA => {}
+                // Clang's call graph profile is the one x86-64 user, and a link leaves that section out.
+                elf::SHT_REL
+                    if self.sections.get(target).is_some_and(|t| t.flags & elf::SHF_EXCLUDE.0 != 0) =>
+                {
+                    continue;
+                }
+                elf::SHT_REL | elf::SHT_CREL => {
+                    let kind = if section.kind == elf::SHT_REL.0 { "SHT_REL" } else { "SHT_CREL" };
+                    let name = String::from_utf8_lossy(self.section_name(index));
+                    let what = format!("{kind} relocation section `{name}`: x86-64 objects have SHT_RELA");
+                    return Err(FormatError::Unsupported { what, offset });
+                }
+                _ => continue,
+            }
+            let (size, link, file_offset) = (section.size, section.link, section.offset);
+            if section.entsize != RELA_SIZE as u64 {
+                let what = "entry size of relocation section";
+                return Err(FormatError::BadValue { what, value: section.entsize, offset });
+            }
+            if !size.is_multiple_of(RELA_SIZE as u64) {
+                return Err(FormatError::BadValue {
+                    what: "size of relocation section",
+                    value: size,
+                    offset,
+                });
+            }
+            if link != symtab || symtab == 0 {
+                let what = "symbol table of relocation section";
+                return Err(FormatError::BadValue { what, value: link.into(), offset });
+            }
+            let limit = self.sections.len() as u64;
+            let Some(patched) = self.sections.get(target).filter(|_| target != 0) else {
+                let what = "target of relocation section";
+                return Err(FormatError::BadIndex { what, index: target as u64, limit, offset });
+            };
+            if matches!(elf::SectionType(patched.kind), elf::SHT_NOBITS | elf::SHT_NULL) {
+                let what = "target, without contents, of relocation section";
+                return Err(FormatError::BadValue { what, value: target as u64, offset });
+            }
+            if !patched.relocations.is_empty() {
+                let name = String::from_utf8_lossy(self.section_name(target));
+                let what = format!("second relocation section for `{name}`");
+                return Err(FormatError::Unsupported { what, offset });
+            }
+            // Inside the file: `Headers::sections` has checked it.
+            let range = file_range(file_offset, size).unwrap_or_default();
+            self.check_relocations(&range, patched.size)?;
+            self.sections[target].relocations = range;
+        }
+        Ok(())
+    }
+
+    fn check_relocations(&self, range: &Range<usize>, size: u64) -> Result<(), FormatError> {
+        let symbols = self.symbols().len() as u64;
+        for (index, relocation) in entries::<Rela>(self.slice(range)).iter().enumerate() {
+            let offset = || (range.start + index * RELA_SIZE) as u64;
+            let symbol = relocation.r_info.get(LE) >> 32;
+            if symbol >= symbols {
+                let what = "symbol of relocation";
+                return Err(FormatError::BadIndex { what, index: symbol, limit: symbols, offset: offset() });
+            }
+            let place = relocation.r_offset.get(LE);
+            if place > size {
+                let what = "place of relocation";
+                return Err(FormatError::BadIndex { what, index: place, limit: size, offset: offset() });
+            }
+        }
+        Ok(())
+    }
+
+    fn link_groups(&mut self, headers: &Headers<'_>, symtab: u32) -> Result<(), FormatError> {
+        let limit = self.sections.len() as u64;
+        for index in 0..self.sections.len() {
+            let Section { kind, link, info, size, .. } = self.sections[index];
+            if kind != elf::SHT_GROUP.0 {
+                continue;
+            }
+            let offset = headers.offset_of(index);
+            if link != symtab || symtab == 0 {
+                let what = "symbol table of section group";
+                return Err(FormatError::BadValue { what, value: link.into(), offset });
+            }
+            let symbols = self.symbols().len() as u64;
+            if u64::from(info) >= symbols {
+                let what = "signature symbol of section group";
+                return Err(FormatError::BadIndex { what, index: info.into(), limit: symbols, offset });
+            }
+            let words = entries::<U32<LE>>(self.section_bytes(index));
+            let (Some((flags, members)), true) = (words.split_first(), size.is_multiple_of(4)) else {
+                return Err(FormatError::BadValue { what: "size of section group", value: size, offset });
+            };
+            let flags = flags.get(LE);
+            if flags & !1 != 0 {
+                let what = format!("section group with flags {flags:#x}");
+                return Err(FormatError::Unsupported { what, offset });
+            }
+            let sections: Vec<u32> = members.iter().map(|member| member.get(LE)).collect();
+            let group = self.groups.len() as u32 + 1;
+            for member in &sections {
+                let found = self.sections.get_mut(*member as usize);
+                let Some(section) = found.filter(|_| *member != 0 && *member as usize != index) else {
+                    let what = "member of section group";
+                    return Err(FormatError::BadIndex { what, index: (*member).into(), limit, offset });
+                };
+                if section.group != 0 && section.group != group {
+                    let what = "section of two groups";
+                    return Err(FormatError::BadValue { what, value: (*member).into(), offset });
+                }
+                section.group = group;
+            }
+            let comdat = flags & 1 != 0;
+            self.groups.push(Group { signature: info, comdat, sections, section: index as u32 });
+        }
+        Ok(())
+    }
+
+    fn read_notes(&mut self) -> Result<(), FormatError> {
+        for index in 0..self.sections.len() {
+            match self.section_name(index) {
+                b".note.GNU-stack" => {
+                    let executable = self.sections[index].flags & elf::SHF_EXECINSTR.0 != 0;
+                    self.stack = if executable { StackNote::Executable } else { StackNote::NonExecutable };
+                }
+                b".note.gnu.property" if self.sections[index].kind == elf::SHT_NOTE.0 => {
+                    let base = self.sections[index].offset;
+                    self.property =
+                        Property::parse(self.section_bytes(index)).map_err(|error| error.rebased(base))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sizes only: the derived form would print the whole file.
+impl fmt::Debug for ObjectFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectFile")
+            .field("bytes", &self.bytes.len())
+            .field("sections", &self.sections.len())
+            .field("groups", &self.groups.len())
+            .field("symbols", &self.symbols().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The section header table and the names it refers to.
+struct Headers<'a> {
+    file: &'a [u8],
+    table: &'a [SectionHeader64<LE>],
+    table_offset: u64,
+    names: Range<usize>,
+}
+
+impl<'a> Headers<'a> {
+    fn find(file: &'a [u8]) -> Result<Self, FormatError> {
+        let header = file_header(file)?;
+        let table_offset = header.e_shoff.get(LE);
+        if table_offset == 0 {
+            return Ok(Headers { file, table: &[], table_offset, names: 0..0 });
+        }
+        let entry_size = u64::from(header.e_shentsize.get(LE));
+        if entry_size != HEADER_SIZE as u64 {
+            // Offsets of fields in the ELF header: gABI, "ELF Header".
+            return Err(FormatError::BadValue { what: "e_shentsize", value: entry_size, offset: 58 });
+        }
+        let what = "section header table";
+        let null = entries::<SectionHeader64<LE>>(slice_of(file, table_offset, HEADER_SIZE as u64, what)?);
+        // Counts above 0xfeff don't fit the ELF header and move into the null section.
+        let (extended_count, extended_names) =
+            null.first().map_or((0, 0), |null| (null.sh_size.get(LE), null.sh_link.get(LE)));
+        let count = match header.e_shnum.get(LE) {
+            0 => extended_count,
+            count => count.into(),
+        };
+        if count == 0 || count > u64::from(u32::MAX) {
+            return Err(FormatError::BadValue { what: "section count", value: count, offset: table_offset });
+        }
+        let table = entries(slice_of(file, table_offset, count * HEADER_SIZE as u64, what)?);
+        let names = match header.e_shstrndx.get(LE) {
+            elf::SHN_XINDEX => extended_names,
+            index => index.0.into(),
+        };
+        let mut headers = Headers { file, table, table_offset, names: 0..0 };
+        if names != 0 {
+            headers.names = headers.string_table(names, 62)?;
+        }
+        Ok(headers)
+    }
+
+    /// Where in the file the header of a section is.
+    fn offset_of(&self, index: usize) -> u64 {
+        self.table_offset.saturating_add((index as u64).saturating_mul(HEADER_SIZE as u64))
+    }
+
+    /// The range of a string table, which begins and ends inside the file and ends with NUL; so that each
+    /// offset into it is the start of a terminated string.
+    fn string_table(&self, index: u32, offset: u64) -> Result<Range<usize>, FormatError> {
+        let limit = self.table.len() as u64;
+        let Some(header) = self.table.get(index as usize) else {
+            return Err(FormatError::BadIndex { what: "string table", index: index.into(), limit, offset });
+        };
+        let offset = self.offset_of(index as usize);
+        let kind = header.sh_type.get(LE);
+        if kind != elf::SHT_STRTAB {
+            return Err(FormatError::BadValue { what: "type of string table", value: kind.0.into(), offset });
+        }
+        let (start, size) = (header.sh_offset.get(LE), header.sh_size.get(LE));
+        let strings = slice_of(self.file, start, size, "string table")?;
+        if strings.last().is_some_and(|last| *last != 0) {
+            return Err(FormatError::Unterminated { what: "string table", offset: start });
+        }
+        Ok(file_range(start, size).unwrap_or_default())
+    }
+
+    fn sections(&self) -> Result<Vec<Section>, FormatError> {
+        self.table.iter().enumerate().map(|(index, header)| self.section(index, header)).collect()
+    }
+
+    fn section(&self, index: usize, header: &SectionHeader64<LE>) -> Result<Section, FormatError> {
+        let at = self.offset_of(index);
+        let kind = header.sh_type.get(LE);
+        let offset = header.sh_offset.get(LE);
+        let size = if kind == elf::SHT_NULL { 0 } else { header.sh_size.get(LE) };
+        if !matches!(kind, elf::SHT_NULL | elf::SHT_NOBITS) {
+            slice_of(self.file, offset, size, "section")?;
+        }
+        let align = header.sh_addralign.get(LE);
+        let align = Align::from_bytes(align).ok_or(FormatError::BadValue {
+            what: "section alignment",
+            value: align,
+            offset: at,
+        })?;
+        Ok(Section {
+            name: self.name(header.sh_name.get(LE), at)?,
+            kind: kind.0,
+            flags: header.sh_flags.get(LE).0,
+            offset,
+            size,
+            align,
+            entsize: header.sh_entsize.get(LE),
+            link: header.sh_link.get(LE),
+            info: header.sh_info.get(LE),
+            relocations: 0..0,
+            group: 0,
+        })
+    }
+
+    fn name(&self, name: u32, offset: u64) -> Result<Range<u32>, FormatError> {
+        let names = self.file.get(self.names.clone()).unwrap_or_default();
+        let Some(rest) = names.get(name as usize..).filter(|rest| !rest.is_empty()) else {
+            let limit = names.len() as u64;
+            return match name {
+                0 => Ok(0..0),
+                _ => Err(FormatError::BadIndex { what: "section name", index: name.into(), limit, offset }),
+            };
+        };
+        let start = self.names.start + name as usize;
+        let end = start + until_nul(rest).len();
+        match (u32::try_from(start), u32::try_from(end)) {
+            (Ok(start), Ok(end)) => Ok(start..end),
+            _ => Err(FormatError::Unsupported { what: "section names beyond 4 GiB".into(), offset }),
+        }
+    }
+}
+
+/// Where the symbol table and its companions are, all zero if there is none.
+#[derive(Default)]
+struct SymbolTable {
+    section: u32,
+    first_global: u32,
+    symbols: Range<usize>,
+    strings: Range<usize>,
+    extended: Range<usize>,
+}
+
+impl SymbolTable {
+    fn find(headers: &Headers<'_>, sections: &[Section]) -> Result<Self, FormatError> {
+        let of_kind = |kind: elf::SectionType| {
+            sections.iter().enumerate().filter(move |(_, section)| section.kind == kind.0)
+        };
+        let mut tables = of_kind(elf::SHT_SYMTAB);
+        let Some((index, section)) = tables.next() else { return Ok(SymbolTable::default()) };
+        if let Some((second, _)) = tables.next() {
+            let offset = headers.offset_of(second);
+            return Err(FormatError::Unsupported { what: "second symbol table".into(), offset });
+        }
+        let offset = headers.offset_of(index);
+        let Section { size, entsize, .. } = *section;
+        if entsize != SYM_SIZE as u64 {
+            return Err(FormatError::BadValue { what: "entry size of symbol table", value: entsize, offset });
+        }
+        let count = size / SYM_SIZE as u64;
+        if !size.is_multiple_of(SYM_SIZE as u64) || count > u64::from(u32::MAX) {
+            return Err(FormatError::BadValue { what: "size of symbol table", value: size, offset });
+        }
+        if u64::from(section.info) > count {
+            let (what, index) = ("first global symbol", section.info.into());
+            return Err(FormatError::BadIndex { what, index, limit: count, offset });
+        }
+        let strings = headers.string_table(section.link, offset)?;
+        let symbols = file_range(section.offset, size).unwrap_or_default();
+        let extended = match of_kind(elf::SHT_SYMTAB_SHNDX).find(|(_, table)| table.link as usize == index) {
+            Some((at, table)) if table.size < count * 4 => {
+                let (what, value, offset) = ("size of extended indices", table.size, headers.offset_of(at));
+                return Err(FormatError::BadValue { what, value, offset });
+            }
+            Some((_, table)) => file_range(table.offset, count * 4).unwrap_or_default(),
+            None => 0..0,
+        };
+        Ok(SymbolTable { section: index as u32, first_global: section.info, symbols, strings, extended })
+    }
+}
+
+/// The ELF header of a file that is of the right kind, or an error that says which kind it is.
+fn file_header(file: &[u8]) -> Result<&FileHeader64<LE>, FormatError> {
+    let unsupported = |what: &str, offset| Err(FormatError::Unsupported { what: what.into(), offset });
+    if file.starts_with(b"BC\xc0\xde") || file.starts_with(b"\xde\xc0\x17\x0b") {
+        return unsupported("LLVM bitcode (LTO object): recompile without -flto", 0);
+    }
+    if !file.starts_with(b"\x7fELF") {
+        let mut found = [0; 4];
+        found.iter_mut().zip(file).for_each(|(to, from)| *to = *from);
+        return Err(FormatError::BadMagic { what: "ELF object", offset: 0, found });
+    }
+    match file.get(4) {
+        None | Some(2) => {}
+        Some(1) => return unsupported("ELF32 object (i386 or x32): recompile with -m64", 4),
+        Some(class) => return Err(bad_header("ELF class", *class, 4)),
+    }
+    match file.get(5) {
+        None | Some(1) => {}
+        Some(2) => return unsupported("big-endian ELF object", 5),
+        Some(data) => return Err(bad_header("ELF data encoding", *data, 5)),
+    }
+    let Ok((header, _)) = pod::from_bytes::<FileHeader64<LE>>(file) else {
+        let (need, have) = (size_of::<FileHeader64<LE>>() as u64, file.len() as u64);
+        return Err(FormatError::Truncated { what: "ELF header", offset: 0, need, have });
+    };
+    let machine = header.e_machine.get(LE);
+    if machine != elf::EM_X86_64 {
+        return unsupported(&format!("machine {} ({}): only x86-64", machine.0, machine_name(machine)), 18);
+    }
+    match header.e_type.get(LE) {
+        elf::ET_REL => Ok(header),
+        elf::ET_EXEC => unsupported("executable as input: only relocatable objects can be linked", 16),
+        elf::ET_DYN => unsupported("shared library (or PIE) where a relocatable object is expected", 16),
+        elf::ET_CORE => unsupported("core dump as input", 16),
+        kind => Err(FormatError::BadValue { what: "ELF file type", value: kind.0.into(), offset: 16 }),
+    }
+}
+
+fn bad_header(what: &'static str, value: u8, offset: u64) -> FormatError {
+    FormatError::BadValue { what, value: value.into(), offset }
+}
+
+fn machine_name(machine: elf::Machine) -> &'static str {
+    match machine {
+        elf::EM_386 => "i386",
+        elf::EM_ARM => "arm",
+        elf::EM_AARCH64 => "aarch64",
+        elf::EM_RISCV => "riscv",
+        elf::EM_PPC64 => "ppc64",
+        elf::EM_S390 => "s390",
+        elf::EM_LOONGARCH => "loongarch",
+        elf::EM_BPF => "bpf",
+        elf::EM_NONE => "none",
+        _ => "unknown",
+    }
+}
+
+/// `offset..offset + size` if that can be indexed at all.
+#[inline]
+fn file_range(offset: u64, size: u64) -> Option<Range<usize>> {
+    let end = offset.checked_add(size)?;
+    Some(usize::try_from(offset).ok()?..usize::try_from(end).ok()?)
+}
+
+fn slice_of<'a>(file: &'a [u8], offset: u64, size: u64, what: &'static str) -> Result<&'a [u8], FormatError> {
+    file_range(offset, size).and_then(|range| file.get(range)).ok_or(FormatError::Truncated {
+        what,
+        offset,
+        need: size,
+        have: (file.len() as u64).saturating_sub(offset),
+    })
+}
+
+/// As many whole entries as there are.
+#[inline]
+fn entries<T: Pod>(bytes: &[u8]) -> &[T] {
+    pod::slice_from_bytes(bytes, bytes.len() / size_of::<T>()).map_or(&[], |(entries, _)| entries)
+}
+
+#[inline]
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hostile::every_damage;
+
+    /// One section of a hand-made object; offsets and the string tables are worked out by [`build`].
+    #[derive(Clone, Default)]
+    struct Part {
+        name: &'static str,
+        kind: u32,
+        flags: u64,
+        data: Vec<u8>,
+        link: u32,
+        info: u32,
+        align: u64,
+        entsize: u64,
+        /// For `SHT_NOBITS`, whose size isn't that of `data`.
+        size: Option<u64>,
+    }
+
+    fn le(words: &[u64], width: usize) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()[..width].to_vec()).collect()
+    }
+
+    fn sym(name: u32, bind: u8, kind: u8, section: u16, value: u64) -> Vec<u8> {
+        let mut bytes = name.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&[bind << 4 | kind, 0]);
+        bytes.extend_from_slice(&section.to_le_bytes());
+        bytes.extend_from_slice(&le(&[value, 4], 8));
+        bytes
+    }
+
+    fn rela(place: u64, kind: u64, symbol: u64, addend: i64) -> Vec<u8> {
+        le(&[place, symbol << 32 | kind, addend as u64], 8)
+    }
+
+    /// Indices of the sections of [`parts`]; tests change single ones.
+    const TEXT: usize = 1;
+    const RELA_TEXT: usize = 2;
+    const BSS: usize = 3;
+    const GROUP: usize = 4;
+    const SYMTAB: usize = 5;
+    const STRTAB: usize = 6;
+    const SHNDX: usize = 9;
+
+    fn parts() -> Vec<Part> {
+        let symbols = [
+            sym(0, 0, 0, 0, 0),
+            sym(0, 0, 3, TEXT as u16, 0),
+            sym(1, 1, 2, TEXT as u16, 0),
+            sym(6, 1, 0, 0, 0),
+            sym(11, 1, 1, 0xfff2, 8),
+            sym(18, 1, 1, 0xffff, 0),
+        ]
+        .concat();
+        let relocations = [rela(2, 4, 3, -4), rela(8, 1, 1, 0)].concat();
+        let property = Property { present: true, feature_1_and: 3, ..Property::default() }.encode();
+        let part = |name, kind, data| Part { name, kind, data, align: 1, ..Part::default() };
+        vec![
+            Part::default(),
+            Part { flags: 0x206, align: 16, ..part(".text.f", 1, vec![0xe8; 16]) },
+            Part { link: 5, info: 1, entsize: 24, align: 8, ..part(".rela.text.f", 4, relocations) },
+            Part { flags: 3, align: 32, size: Some(1 << 40), ..part(".bss", 8, vec![]) },
+            Part { link: 5, info: 1, entsize: 4, align: 4, ..part(".group", 17, le(&[1, 1, 2], 4)) },
+            Part { link: 6, info: 2, entsize: 24, align: 8, ..part(".symtab", 2, symbols) },
+            part(".strtab", 3, b"\0main\0puts\0common\0far\0".to_vec()),
+            part(".note.GNU-stack", 1, vec![]),
+            Part { flags: 2, align: 8, ..part(".note.gnu.property", 7, property) },
+            Part { link: 5, entsize: 4, align: 4, ..part(".symtab_shndx", 18, le(&[0, 0, 0, 0, 0, 3], 4)) },
+            part(".shstrtab", 3, vec![]),
+        ]
+    }
+
+    /// The file: ELF header, contents, section header table. The last part becomes the name table.
+    fn build(mut parts: Vec<Part>) -> Vec<u8> {
+        let mut names = vec![0];
+        let starts: Vec<u64> = parts
+            .iter()
+            .map(|part| {
+                let start = names.len() as u64;
+                names.extend_from_slice(part.name.as_bytes());
+                names.push(0);
+                start
+            })
+            .collect();
+        let last = parts.len() - 1;
+        parts[last].data = names;
+        let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x01\0\x3e\0\x01\0\0\0".to_vec();
+        file.resize(64, 0);
+        let mut table = Vec::new();
+        for (part, name) in parts.iter().zip(&starts) {
+            let size = part.size.unwrap_or(part.data.len() as u64);
+            table.extend(le(&[*name, part.kind.into()], 4));
+            table.extend(le(&[part.flags, 0, file.len() as u64, size], 8));
+            table.extend(le(&[part.link.into(), part.info.into()], 4));
+            table.extend(le(&[part.align, part.entsize], 8));
+            file.extend_from_slice(&part.data);
+        }
+        let at = (file.len() as u64).to_le_bytes();
+        file[40..48].copy_from_slice(&at);
+        file[52..64].copy_from_slice(&le(&[64, 0, 0, 64, parts.len() as u64, last as u64], 2));
+        file.extend_from_slice(&table);
+        file
+    }
+
+    fn parse(file: Vec<u8>) -> Result<ObjectFile, FormatError> {
+        ObjectFile::parse(Bytes::from(file))
+    }
+
+    fn object() -> ObjectFile {
+        parse(build(parts())).unwrap()
+    }
+
+    /// The error for the valid object with one section changed.
+    fn error_with(section: usize, change: impl FnOnce(&mut Part)) -> FormatError {
+        let mut parts = parts();
+        change(&mut parts[section]);
+        parse(build(parts)).unwrap_err()
+    }
+
+    #[test]
+    fn sections_are_as_written() {
+        let object = object();
+        let text = &object.sections[TEXT];
+        assert_eq!((object.section_name(TEXT), text.align.bytes()), (&b".text.f"[..], 16));
+        assert_eq!(object.section_bytes(TEXT), [0xe8; 16]);
+        assert_eq!((object.section_bytes(BSS).len(), object.sections[BSS].size), (0, 1 << 40));
+        assert_eq!((object.section_name(0), object.section_bytes(0)), (&b""[..], &b""[..]));
+        assert_eq!(object.stack, StackNote::NonExecutable);
+        assert_eq!((object.property.present, object.property.feature_1_and), (true, 3));
+    }
+
+    #[test]
+    fn symbols_have_names_and_places() {
+        let object = object();
+        let seen: Vec<_> =
+            (0..object.symbols().len()).map(|i| (object.symbol_name(i), object.symbol_place(i))).collect();
+        let expected: [(&[u8], _); 6] = [
+            (b"", SymbolPlace::Undefined),
+            (b"", SymbolPlace::Section(1)),
+            (b"main", SymbolPlace::Section(1)),
+            (b"puts", SymbolPlace::Undefined),
+            (b"common", SymbolPlace::Common),
+            (b"far", SymbolPlace::Section(3)),
+        ];
+        assert_eq!((seen, object.first_global), (expected.to_vec(), 2));
+    }
+
+    #[test]
+    fn relocations_belong_to_the_section_they_patch() {
+        let object = object();
+        let seen: Vec<_> = object
+            .relocations(TEXT)
+            .iter()
+            .map(|r| (r.r_offset.get(LE), r.r_sym(LE, false), r.r_type(LE, false).0, r.r_addend.get(LE)))
+            .collect();
+        assert_eq!(seen, [(2, 3, 4, -4), (8, 1, 1, 0)]);
+        assert!(object.relocations(RELA_TEXT).is_empty());
+    }
+
+    #[test]
+    fn a_section_symbol_gives_its_group_the_name_of_the_section() {
+        let object = object();
+        let group = Group { signature: 1, comdat: true, sections: vec![1, 2], section: GROUP as u32 };
+        assert_eq!(object.groups, std::slice::from_ref(&group));
+        assert_eq!(object.group_signature(&group), b".text.f");
+        assert_eq!(object.group_signature(&Group { signature: 2, ..group }), b"main");
+        assert_eq!((object.sections[TEXT].group, object.sections[BSS].group), (1, 0));
+    }
+
+    #[test]
+    fn out_of_range_accessors_are_empty() {
+        let object = object();
+        let none = usize::MAX;
+        assert_eq!(object.symbol_name(none), b"");
+        assert_eq!(object.symbol_place(none), SymbolPlace::Undefined);
+        assert_eq!((object.section_name(none), object.section_bytes(none)), (&b""[..], &b""[..]));
+        assert!(object.relocations(none).is_empty());
+    }
+
+    #[test]
+    fn an_object_may_have_no_symbols_and_no_sections() {
+        let mut header = build(parts());
+        header.truncate(64);
+        header[40..48].fill(0);
+        let object = parse(header).unwrap();
+        assert_eq!((object.sections.len(), object.symbols().len()), (0, 0));
+        let names = Part { name: ".shstrtab", kind: 3, ..Part::default() };
+        let object = parse(build(vec![Part::default(), names])).unwrap();
+        assert_eq!((object.sections.len(), object.stack), (2, StackNote::Absent));
+    }
+
+    #[test]
+    fn extended_numbering_takes_counts_from_the_null_section() {
+        let mut file = build(parts());
+        let table = u64::from_le_bytes(file[40..48].try_into().unwrap()) as usize;
+        file[60..64].copy_from_slice(&[0, 0, 0xff, 0xff]);
+        file[table + 32..table + 44].copy_from_slice(&[le(&[11], 8), le(&[10], 4)].concat());
+        let object = parse(file).unwrap();
+        assert_eq!((object.sections.len(), object.sections[0].size), (11, 0));
+        assert_eq!(object.section_name(BSS), b".bss");
+    }
+
+    #[test]
+    fn more_sections_than_a_symbol_can_number() {
+        let count = 70_000;
+        let mut parts = parts();
+        let names = parts.pop().unwrap();
+        parts.resize_with(count - 1, || Part { kind: 1, ..Part::default() });
+        parts.push(names);
+        let last = count as u64 - 2;
+        parts[SHNDX].data = le(&[0, 0, 0, 0, 0, last], 4);
+        let mut file = build(parts);
+        let table = u64::from_le_bytes(file[40..48].try_into().unwrap()) as usize;
+        file[60..64].copy_from_slice(&[0, 0, 0xff, 0xff]);
+        file[table + 32..table + 44]
+            .copy_from_slice(&[le(&[count as u64], 8), le(&[count as u64 - 1], 4)].concat());
+        assert_eq!(parse(file).unwrap().symbol_place(5), SymbolPlace::Section(last as u32));
+    }
+
+    #[test]
+    fn files_of_other_kinds_are_named() {
+        let with = |at: usize, value: u8| {
+            let mut file = build(parts());
+            file[at] = value;
+            parse(file).unwrap_err().to_string()
+        };
+        for (at, value, word) in [
+            (4, 1, "ELF32"),
+            (5, 2, "big-endian"),
+            (16, 2, "executable"),
+            (16, 3, "shared library"),
+            (18, 183, "aarch64"),
+            (0, 0, "ELF object expected"),
+        ] {
+            let message = with(at, value);
+            assert!(message.contains(word), "{message}");
+        }
+        let bitcode = parse(b"BC\xc0\xde1234".to_vec()).unwrap_err().to_string();
+        assert!(bitcode.contains("LTO object"), "{bitcode}");
+        assert!(matches!(parse(b"\x7fELF\x02\x01".to_vec()), Err(FormatError::Truncated { .. })));
+    }
+
+    #[test]
+    fn slim_lto_is_refused_and_fat_lto_is_not() {
+        let lto = |name, data| {
+            let mut parts = parts();
+            parts[BSS] = Part { name, kind: 1, data, ..Part::default() };
+            parse(build(parts))
+        };
+        assert!(lto(".gnu.lto_main.0", vec![1]).is_ok());
+        assert!(lto(".gnu.lto_.lto.1f", vec![12, 0, 0, 0, 0, 0]).is_ok());
+        let slim = lto(".gnu.lto_.lto.1f", vec![12, 0, 0, 0, 1, 0]).unwrap_err().to_string();
+        assert!(slim.contains("LTO object"), "{slim}");
+        let mut marked = parts();
+        marked[BSS] = Part { name: ".gnu.lto_main.0", kind: 1, ..Part::default() };
+        marked[STRTAB].data = b"\0main\0puts\0__gnu_lto_slim\0".to_vec();
+        marked[SYMTAB].data.drain(120..);
+        marked[SHNDX].data.clear();
+        marked[SHNDX].kind = 1;
+        assert!(matches!(parse(build(marked)), Err(FormatError::Unsupported { .. })));
+    }
+
+    #[test]
+    fn unsupported_sections_are_named() {
+        let compressed = error_with(TEXT, |part| part.flags |= 1 << 11).to_string();
+        assert!(compressed.contains("`.text.f`") && compressed.contains("-gz"), "{compressed}");
+        let rel = error_with(RELA_TEXT, |part| part.kind = 9).to_string();
+        assert!(rel.contains("SHT_REL") && rel.contains("`.rela.text.f`"), "{rel}");
+        let second = error_with(BSS, |part| {
+            *part = Part { name: ".rela2", size: None, ..parts()[RELA_TEXT].clone() };
+        });
+        assert!(second.to_string().contains("second relocation section"), "{second}");
+    }
+
+    #[test]
+    fn violations_are_found() {
+        let bad_index = |error: FormatError| match error {
+            FormatError::BadIndex { what, .. } => what,
+            other => panic!("{other}"),
+        };
+        let bad_value = |error: FormatError| match error {
+            FormatError::BadValue { what, .. } => what,
+            other => panic!("{other}"),
+        };
+        assert!(matches!(error_with(TEXT, |part| part.size = Some(1 << 20)), FormatError::Truncated { .. }));
+        assert_eq!(bad_value(error_with(TEXT, |part| part.align = 3)), "section alignment");
+        assert_eq!(
+            bad_value(error_with(RELA_TEXT, |part| part.entsize = 16)),
+            "entry size of relocation section"
+        );
+        assert_eq!(bad_index(error_with(RELA_TEXT, |part| part.info = 99)), "target of relocation section");
+        assert_eq!(
+            bad_value(error_with(RELA_TEXT, |part| part.info = BSS as u32)),
+            "target, without contents, of relocation section"
+        );
+        assert_eq!(bad_index(error_with(RELA_TEXT, |part| part.data[12] = 6)), "symbol of relocation");
+        assert_eq!(bad_index(error_with(RELA_TEXT, |part| part.data[0] = 17)), "place of relocation");
+        assert_eq!(bad_index(error_with(GROUP, |part| part.data[4] = 99)), "member of section group");
+        assert_eq!(bad_index(error_with(GROUP, |part| part.info = 6)), "signature symbol of section group");
+        assert_eq!(bad_index(error_with(SYMTAB, |part| part.data[48] = 99)), "symbol name");
+        assert_eq!(bad_index(error_with(SYMTAB, |part| part.data[54] = 99)), "section index of symbol");
+        assert_eq!(bad_index(error_with(SHNDX, |part| part.data[20] = 99)), "section index of symbol");
+        assert_eq!(bad_value(error_with(SYMTAB, |part| part.info = 3)), "binding of symbol by its index");
+        assert_eq!(bad_value(error_with(SHNDX, |part| part.data.truncate(20))), "size of extended indices");
+        let unterminated = error_with(STRTAB, |part| *part.data.last_mut().unwrap() = b'x');
+        assert!(matches!(unterminated, FormatError::Unterminated { .. }));
+    }
+
+    #[test]
+    fn damage_never_panics() {
+        every_damage(&build(parts()), |bytes| {
+            let Ok(object) = parse(bytes.to_vec()) else { return };
+            for index in 0..=object.symbols().len() {
+                object.symbol_name(index);
+                if let SymbolPlace::Section(section) = object.symbol_place(index) {
+                    assert!((section as usize) < object.sections.len());
+                }
+            }
+            for index in 0..=object.sections.len() {
+                object.section_name(index);
+                let len = object.section_bytes(index).len() as u64;
+                for relocation in object.relocations(index) {
+                    assert!(relocation.r_offset.get(LE) <= len);
+                    assert!((relocation.r_sym(LE, false) as usize) < object.symbols().len());
+                }
+            }
+            for group in &object.groups {
+                object.group_signature(group);
+                assert!(group.sections.iter().all(|member| (*member as usize) < object.sections.len()));
+            }
+        });
+    }
+}

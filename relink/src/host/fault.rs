@@ -1,0 +1,190 @@
+//! A file system that fails on demand, for tests of what a failure leaves behind.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use relink_formats::Bytes;
+
+use super::io::{Dir, Io, Open, Stat, SystemIo};
+
+/// What happens at the chosen call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// This one call fails with an error number (28 is a full disk); a write puts down half of its bytes before.
+    Fail(i32),
+    /// The process is as good as killed: this call (a write half done) and every later one fails, reads too.
+    Kill,
+}
+
+/// Counts the calls that change something, and makes one of them fail. Everything else goes to [`SystemIo`].
+#[derive(Debug)]
+pub struct FaultyIo {
+    inner: SystemIo,
+    at: Option<(usize, Fault)>,
+    mutations: AtomicUsize,
+    dead: AtomicBool,
+}
+
+impl FaultyIo {
+    /// Only counts.
+    pub fn counting() -> FaultyIo {
+        FaultyIo { inner: SystemIo, at: None, mutations: AtomicUsize::new(0), dead: AtomicBool::new(false) }
+    }
+
+    /// Call number `index` (from 0) of those that change something meets `fault`.
+    pub fn at(index: usize, fault: Fault) -> FaultyIo {
+        FaultyIo { at: Some((index, fault)), ..FaultyIo::counting() }
+    }
+
+    /// How many calls changed something, or tried to.
+    pub fn mutations(&self) -> usize {
+        self.mutations.load(Ordering::SeqCst)
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        match self.dead.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("the process was killed before this call")),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts a changing call; an error if it is the chosen one.
+    fn mutate(&self) -> io::Result<()> {
+        self.alive()?;
+        let index = self.mutations.fetch_add(1, Ordering::SeqCst);
+        match self.at {
+            Some((at, Fault::Fail(number))) if at == index => Err(io::Error::from_raw_os_error(number)),
+            Some((at, Fault::Kill)) if at == index => {
+                self.dead.store(true, Ordering::SeqCst);
+                Err(io::Error::other("the process was killed in this call"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Io for FaultyIo {
+    fn open_read(&self, path: &Path) -> io::Result<File> {
+        self.alive()?;
+        self.inner.open_read(path)
+    }
+    fn open_dir(&self, path: &Path) -> io::Result<Dir> {
+        self.alive()?;
+        self.inner.open_dir(path)
+    }
+    fn open_dir_at(&self, dir: &Dir, name: &OsStr) -> io::Result<Dir> {
+        self.alive()?;
+        self.inner.open_dir_at(dir, name)
+    }
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        self.alive()?;
+        self.inner.stat(path)
+    }
+    fn stat_at(&self, dir: &Dir, name: &OsStr) -> io::Result<Stat> {
+        self.alive()?;
+        self.inner.stat_at(dir, name)
+    }
+    fn stat_file(&self, file: &File) -> io::Result<Stat> {
+        self.alive()?;
+        self.inner.stat_file(file)
+    }
+    fn stat_dir(&self, dir: &Dir) -> io::Result<Stat> {
+        self.alive()?;
+        self.inner.stat_dir(dir)
+    }
+    fn read_link_at(&self, dir: &Dir, name: &OsStr) -> io::Result<PathBuf> {
+        self.alive()?;
+        self.inner.read_link_at(dir, name)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        self.alive()?;
+        self.inner.list(path)
+    }
+    fn list_dir(&self, dir: &Dir) -> io::Result<Vec<OsString>> {
+        self.alive()?;
+        self.inner.list_dir(dir)
+    }
+    fn read_at(&self, file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.alive()?;
+        self.inner.read_at(file, offset, length)
+    }
+    fn read_to_end(&self, file: &File) -> io::Result<Vec<u8>> {
+        self.alive()?;
+        self.inner.read_to_end(file)
+    }
+    fn map(&self, file: &File, length: usize) -> io::Result<Bytes> {
+        self.alive()?;
+        self.inner.map(file, length)
+    }
+    fn now_ns(&self) -> i64 {
+        self.inner.now_ns()
+    }
+
+    fn open_at(&self, dir: &Dir, name: &OsStr, how: Open) -> io::Result<File> {
+        if how.mutates() { self.mutate()? } else { self.alive()? }
+        self.inner.open_at(dir, name, how)
+    }
+    fn open_stream(&self, path: &Path) -> io::Result<File> {
+        self.mutate()?;
+        self.inner.open_stream(path)
+    }
+    fn make_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        self.mutate()?;
+        self.inner.make_dir(dir, name)
+    }
+    fn write_all(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
+        let alive = self.alive();
+        self.mutate().inspect_err(|_| {
+            if alive.is_ok() {
+                // What a full disk, or a kill in the middle of a write, leaves behind.
+                let _ = self.inner.write_all(file, &bytes[..bytes.len() / 2]);
+            }
+        })?;
+        self.inner.write_all(file, bytes)
+    }
+    fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let alive = self.alive();
+        self.mutate().inspect_err(|_| {
+            if alive.is_ok() {
+                let _ = self.inner.write_at(file, offset, &bytes[..bytes.len() / 2]);
+            }
+        })?;
+        self.inner.write_at(file, offset, bytes)
+    }
+    fn set_length(&self, file: &File, length: u64) -> io::Result<()> {
+        self.mutate()?;
+        self.inner.set_length(file, length)
+    }
+    fn copy(&self, from: &File, to: &File, length: u64) -> io::Result<()> {
+        let alive = self.alive();
+        self.mutate().inspect_err(|_| {
+            if alive.is_ok() {
+                let _ = self.inner.copy(from, to, length / 2);
+            }
+        })?;
+        self.inner.copy(from, to, length)
+    }
+    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
+        self.mutate()?;
+        self.inner.set_mode(file, mode)
+    }
+    fn set_owner(&self, file: &File, owner: u32, group: u32) -> io::Result<()> {
+        self.mutate()?;
+        self.inner.set_owner(file, owner, group)
+    }
+    fn rename(&self, from: &Dir, old: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        self.mutate()?;
+        self.inner.rename(from, old, to, new)
+    }
+    fn remove(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        self.mutate()?;
+        self.inner.remove(dir, name)
+    }
+    fn lock(&self, file: &File) -> io::Result<()> {
+        self.mutate()?;
+        self.inner.lock(file)
+    }
+}

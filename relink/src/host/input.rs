@@ -1,0 +1,213 @@
+//! Files as inputs of a link: mapped, and watched for changes while they are read.
+//!
+//! The identity (device, inode, size, modification time) is what lets the next link skip a file without reading
+//! it, so it is given only where it proves something: see [`FileInput::identity`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use relink_engine::input::{FileIdentity, InputSource};
+use relink_formats::Bytes;
+
+use super::error::HostError;
+use super::io::{FileKind, Io, Stat};
+
+/// Files below this size are read, larger ones mapped: a mapping costs about as much as copying 64 KiB, and a small
+/// object that a compiler truncates in the middle of a link can then not raise SIGBUS.
+const MAP_BYTES_MIN: u64 = 64 << 10;
+
+/// Time stamps advance in steps of up to 10 ms (the kernel's tick), so a file that was modified less than two such
+/// steps ago could be written again under the same stamp (git's racy rule).
+const STAMP_STEP_NS: i64 = 20_000_000;
+
+/// One file of the command line.
+#[derive(Debug)]
+pub struct FileInput {
+    io: Arc<dyn Io>,
+    path: PathBuf,
+    stat: FileIdentity,
+    /// Whether `stat` proves that the bytes are the same next time.
+    proves: bool,
+    was_read: AtomicBool,
+    /// Members of a thin archive that were read.
+    members: Mutex<Vec<(PathBuf, FileIdentity)>>,
+}
+
+impl FileInput {
+    /// A file that `stat` was taken of. `thin` says that it is a thin archive, whose members are elsewhere.
+    pub fn new(io: Arc<dyn Io>, path: PathBuf, stat: &Stat, thin: bool) -> FileInput {
+        let proves = !thin
+            && stat.kind == FileKind::Regular
+            && stat.identity.mtime_ns < io.now_ns().saturating_sub(STAMP_STEP_NS);
+        FileInput {
+            io,
+            path,
+            stat: stat.identity,
+            proves,
+            was_read: AtomicBool::new(false),
+            members: Mutex::default(),
+        }
+    }
+
+    /// The path that it is read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's identity, if equal identity next time means equal bytes. `None` for a file that was modified
+    /// within the step of the clock, for a thin archive (its own bytes say nothing of its members) and for a pipe.
+    pub fn identity(&self) -> Option<FileIdentity> {
+        self.proves.then_some(self.stat)
+    }
+
+    /// An error if the file, or a member that was read, was written to since. A name that leads to another file by
+    /// now (a compiler renamed a new object over it) is fine: what was mapped is still the old one.
+    pub fn check_unchanged(&self) -> Result<(), HostError> {
+        let mut read: Vec<(&Path, FileIdentity)> = Vec::new();
+        let members = self.members.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.was_read.load(Ordering::Relaxed) {
+            read.push((&self.path, self.stat));
+        }
+        read.extend(members.iter().map(|(path, identity)| (path.as_path(), *identity)));
+        for (path, before) in read {
+            match self.io.stat(path) {
+                Ok(now) if written_to(before, now.identity) => {
+                    return Err(HostError::InputChanged { path: path.to_owned() });
+                }
+                // Removed since: what was mapped is still there.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one file, whose identity must be `expected` if there is an expectation.
+    fn load(&self, path: &Path, expected: Option<FileIdentity>) -> io::Result<(Bytes, FileIdentity)> {
+        let changed = || io::Error::other("changed while it was being linked; link again");
+        let file = self.io.open_read(path)?;
+        let before = self.io.stat_file(&file)?;
+        match before.kind {
+            FileKind::Regular => {}
+            FileKind::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+            // A pipe: no size to go by, and nothing to compare.
+            _ => return Ok((Bytes::from(self.io.read_to_end(&file)?), before.identity)),
+        }
+        if expected.is_some_and(|identity| identity != before.identity) {
+            return Err(changed());
+        }
+        let size = usize::try_from(before.identity.size).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let bytes = if before.identity.size < MAP_BYTES_MIN {
+            Bytes::from(self.io.read_at(&file, 0, size)?)
+        } else {
+            self.io.map(&file, size)?
+        };
+        if self.io.stat_file(&file)?.identity != before.identity || bytes.len() != size {
+            return Err(changed());
+        }
+        Ok((bytes, before.identity))
+    }
+}
+
+fn written_to(before: FileIdentity, now: FileIdentity) -> bool {
+    (before.device, before.inode) == (now.device, now.inode) && before != now
+}
+
+impl InputSource for FileInput {
+    fn bytes(&self) -> io::Result<Bytes> {
+        let (bytes, _) = self.load(&self.path, Some(self.stat))?;
+        self.was_read.store(true, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    fn member(&self, path: &str) -> io::Result<Bytes> {
+        // As ar writes them: relative to the archive's own directory.
+        let path = self.path.parent().unwrap_or(Path::new("")).join(path);
+        let (bytes, identity) = self.load(&path, None)?;
+        self.members.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((path, identity));
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::super::io::SystemIo;
+    use super::*;
+
+    fn input(path: &Path, thin: bool) -> FileInput {
+        FileInput::new(Arc::new(SystemIo), path.to_owned(), &SystemIo.stat(path).unwrap(), thin)
+    }
+
+    fn age(path: &Path) {
+        let file = std::fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+    }
+
+    #[test]
+    fn small_files_are_read_and_large_ones_mapped() {
+        let dir = tempfile::tempdir().unwrap();
+        for size in [0, 1, (64 << 10) - 1, 64 << 10, 300_000] {
+            let path = dir.path().join("a.o");
+            std::fs::write(&path, vec![7; size]).unwrap();
+            assert_eq!(input(&path, false).bytes().unwrap(), vec![7; size]);
+        }
+    }
+
+    #[test]
+    fn identity_is_not_given_where_it_proves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.o");
+        std::fs::write(&path, b"x").unwrap();
+        assert_eq!(input(&path, false).identity(), None, "written a moment ago");
+        age(&path);
+        assert_eq!(input(&path, false).identity().unwrap().size, 1);
+        assert_eq!(input(&path, true).identity(), None, "thin");
+    }
+
+    #[test]
+    fn file_written_to_between_stat_and_read_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.o");
+        std::fs::write(&path, b"old").unwrap();
+        age(&path);
+        let input = input(&path, false);
+        std::fs::write(&path, b"new").unwrap();
+        assert!(input.bytes().unwrap_err().to_string().contains("changed while"));
+    }
+
+    #[test]
+    fn file_written_to_after_the_read_is_an_error_and_one_replaced_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.o");
+        std::fs::write(&path, b"old").unwrap();
+        age(&path);
+        let (read, unread) = (input(&path, false), input(&path, false));
+        read.bytes().unwrap();
+        read.check_unchanged().unwrap();
+        std::fs::write(dir.path().join("b.o"), b"new").unwrap();
+        std::fs::rename(&path, dir.path().join("c.o")).unwrap();
+        std::fs::rename(dir.path().join("b.o"), &path).unwrap();
+        read.check_unchanged().unwrap();
+        std::fs::rename(dir.path().join("c.o"), &path).unwrap();
+        read.check_unchanged().unwrap();
+        std::fs::write(&path, b"older").unwrap();
+        assert!(read.check_unchanged().is_err());
+        unread.check_unchanged().unwrap();
+    }
+
+    #[test]
+    fn thin_members_are_found_beside_their_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        std::fs::write(dir.path().join("sub/m.o"), b"member").unwrap();
+        std::fs::write(dir.path().join("lib.a"), b"!<thin>\n").unwrap();
+        let input = input(&dir.path().join("lib.a"), true);
+        assert_eq!(input.member("sub/m.o").unwrap(), "member");
+        assert_eq!(input.member("none.o").unwrap_err().kind(), io::ErrorKind::NotFound);
+        age(&dir.path().join("sub/m.o"));
+        assert!(input.check_unchanged().is_err());
+    }
+}

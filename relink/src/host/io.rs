@@ -1,0 +1,367 @@
+//! The one door to the file system: every call that [`host`](crate::host) makes goes through [`Io`].
+//!
+//! Two reasons. A test can make any single call fail, or stop the world after it ([`FaultyIo`](super::FaultyIo)).
+//! And the whole list of what the linker ever does to a disk stands here, to be read in one go.
+//!
+//! Names below a directory are given relative to an open [`Dir`], so that nobody who may write to a parent
+//! directory can swap a folder between the check of its owner and its use.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Debug;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use relink_engine::input::FileIdentity;
+use relink_formats::Bytes;
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
+
+use super::map;
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A plain file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link; only from calls that do not follow one.
+    Symlink,
+    /// The null device, whatever its name.
+    Null,
+    /// Pipe, terminal, socket, device.
+    Stream,
+}
+
+/// What `stat` tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Stat {
+    /// What it is.
+    pub kind: FileKind,
+    /// Permission bits (0o7777).
+    pub mode: u32,
+    /// Owner.
+    pub owner: u32,
+    /// Group.
+    pub group: u32,
+    /// Names of the file; 0 once it is removed.
+    pub links: u64,
+    /// Device, inode, size and time.
+    pub identity: FileIdentity,
+}
+
+/// How [`Io::open_at`] opens a file. None of them follows a symbolic link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// To read.
+    Read,
+    /// A new file to read and write with mode `0o777 & ~umask` (or `0o600`); fails if the name is taken.
+    CreateNew {
+        /// `0o600` instead.
+        private: bool,
+    },
+    /// Its end, to write; made with mode 0600 if it does not exist.
+    Append,
+    /// To lock; made with mode 0600 if it does not exist.
+    Lock,
+}
+
+impl Open {
+    /// Whether the call can change the disk.
+    pub fn mutates(self) -> bool {
+        self != Open::Read
+    }
+}
+
+/// An open directory and the name it was opened by.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Dir {
+    /// For messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The calls. Reading ones first, then those that change something.
+pub trait Io: Send + Sync + Debug {
+    /// Opens a file to read it.
+    fn open_read(&self, path: &Path) -> io::Result<File>;
+    /// Opens a directory.
+    fn open_dir(&self, path: &Path) -> io::Result<Dir>;
+    /// Opens a directory inside another; a symbolic link is an error.
+    fn open_dir_at(&self, dir: &Dir, name: &OsStr) -> io::Result<Dir>;
+    /// What a path leads to, through links.
+    fn stat(&self, path: &Path) -> io::Result<Stat>;
+    /// What a name in a directory is; does not follow a link.
+    fn stat_at(&self, dir: &Dir, name: &OsStr) -> io::Result<Stat>;
+    /// What an open file is.
+    fn stat_file(&self, file: &File) -> io::Result<Stat>;
+    /// What an open directory is.
+    fn stat_dir(&self, dir: &Dir) -> io::Result<Stat>;
+    /// Where a symbolic link points.
+    fn read_link_at(&self, dir: &Dir, name: &OsStr) -> io::Result<PathBuf>;
+    /// Names in a directory, in no order.
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>>;
+    /// Names in an open directory, in no order.
+    fn list_dir(&self, dir: &Dir) -> io::Result<Vec<OsString>>;
+    /// Reads at most `length` bytes from `offset`; fewer only at the end of the file.
+    fn read_at(&self, file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+    /// Reads a stream to its end.
+    fn read_to_end(&self, file: &File) -> io::Result<Vec<u8>>;
+    /// Maps the first `length` bytes of a file.
+    fn map(&self, file: &File, length: usize) -> io::Result<Bytes>;
+    /// The clock, nanoseconds since 1970.
+    fn now_ns(&self) -> i64;
+
+    /// Opens a file of a directory.
+    fn open_at(&self, dir: &Dir, name: &OsStr, how: Open) -> io::Result<File>;
+    /// Opens a pipe, terminal or device to write into it; creates and truncates nothing.
+    fn open_stream(&self, path: &Path) -> io::Result<File>;
+    /// Makes a directory with mode 0700.
+    fn make_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()>;
+    /// Writes at the file's position.
+    fn write_all(&self, file: &File, bytes: &[u8]) -> io::Result<()>;
+    /// Writes at an offset.
+    fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes a file longer (zeros) or shorter.
+    fn set_length(&self, file: &File, length: u64) -> io::Result<()>;
+    /// Copies the first `length` bytes of a file to the start of another; shares blocks where the file system can.
+    fn copy(&self, from: &File, to: &File, length: u64) -> io::Result<()>;
+    /// Sets the permission bits.
+    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()>;
+    /// Sets owner and group.
+    fn set_owner(&self, file: &File, owner: u32, group: u32) -> io::Result<()>;
+    /// Puts a name in the place of another, at once.
+    fn rename(&self, from: &Dir, old: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()>;
+    /// Removes a name of a file.
+    fn remove(&self, dir: &Dir, name: &OsStr) -> io::Result<()>;
+    /// Waits for the exclusive lock of a file; the kernel gives it back when the process ends.
+    fn lock(&self, file: &File) -> io::Result<()>;
+}
+
+/// The real one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemIo;
+
+fn stat_of(stat: &fs::Stat) -> Stat {
+    let kind = match fs::FileType::from_raw_mode(stat.st_mode) {
+        fs::FileType::RegularFile => FileKind::Regular,
+        fs::FileType::Directory => FileKind::Directory,
+        fs::FileType::Symlink => FileKind::Symlink,
+        fs::FileType::CharacterDevice if (fs::major(stat.st_rdev), fs::minor(stat.st_rdev)) == (1, 3) => {
+            FileKind::Null
+        }
+        _ => FileKind::Stream,
+    };
+    let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    Stat {
+        kind,
+        mode: stat.st_mode & 0o7777,
+        owner: stat.st_uid,
+        group: stat.st_gid,
+        links: u64::from(stat.st_nlink),
+        identity: FileIdentity {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(nanoseconds),
+        },
+    }
+}
+
+const READ_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+fn names(fd: impl AsFd) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in fs::Dir::read_from(fd)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+    }
+    Ok(names)
+}
+
+/// Copies through the kernel; false if this pair of files can't be copied so and nothing was copied.
+fn copy_in_kernel(from: &File, to: &File, length: u64) -> io::Result<bool> {
+    let (mut read, mut written) = (0, 0);
+    while read < length {
+        let chunk = usize::try_from(length - read).unwrap_or(usize::MAX).min(1 << 30);
+        match fs::copy_file_range(from, Some(&mut read), to, Some(&mut written), chunk) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => {}
+            // Which of them depends on kernel and file system; what they share is that a plain copy still works.
+            Err(
+                rustix::io::Errno::XDEV
+                | rustix::io::Errno::INVAL
+                | rustix::io::Errno::NOSYS
+                | rustix::io::Errno::OPNOTSUPP
+                | rustix::io::Errno::PERM
+                | rustix::io::Errno::BADF,
+            ) if read == 0 => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
+}
+
+impl Io for SystemIo {
+    fn open_read(&self, path: &Path) -> io::Result<File> {
+        File::open(path)
+    }
+
+    fn open_dir(&self, path: &Path) -> io::Result<Dir> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        Ok(Dir { fd: fs::open(path, READ_DIR, Mode::empty())?, path: path.to_owned() })
+    }
+
+    fn open_dir_at(&self, dir: &Dir, name: &OsStr) -> io::Result<Dir> {
+        let fd = fs::openat(&dir.fd, name, READ_DIR | OFlags::NOFOLLOW, Mode::empty())?;
+        Ok(Dir { fd, path: dir.path.join(name) })
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        Ok(stat_of(&fs::stat(path)?))
+    }
+
+    fn stat_at(&self, dir: &Dir, name: &OsStr) -> io::Result<Stat> {
+        Ok(stat_of(&fs::statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW)?))
+    }
+
+    fn stat_file(&self, file: &File) -> io::Result<Stat> {
+        Ok(stat_of(&fs::fstat(file)?))
+    }
+
+    fn stat_dir(&self, dir: &Dir) -> io::Result<Stat> {
+        Ok(stat_of(&fs::fstat(&dir.fd)?))
+    }
+
+    fn read_link_at(&self, dir: &Dir, name: &OsStr) -> io::Result<PathBuf> {
+        let target = fs::readlinkat(&dir.fd, name, Vec::new())?;
+        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        names(fs::open(path, READ_DIR, Mode::empty())?)
+    }
+
+    fn list_dir(&self, dir: &Dir) -> io::Result<Vec<OsString>> {
+        names(&dir.fd)
+    }
+
+    fn read_at(&self, file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        let mut done = 0;
+        while done < length {
+            match file.read_at(&mut bytes[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(done);
+        Ok(bytes)
+    }
+
+    fn read_to_end(&self, mut file: &File) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut file, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn map(&self, file: &File, length: usize) -> io::Result<Bytes> {
+        map::map_file(file, length)
+    }
+
+    fn now_ns(&self) -> i64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    }
+
+    fn open_at(&self, dir: &Dir, name: &OsStr, how: Open) -> io::Result<File> {
+        let private = Mode::RUSR | Mode::WUSR;
+        let (flags, mode) = match how {
+            Open::Read => (OFlags::RDONLY, Mode::empty()),
+            Open::CreateNew { private: true } => (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, private),
+            Open::CreateNew { private: false } => {
+                (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, Mode::RWXU | Mode::RWXG | Mode::RWXO)
+            }
+            Open::Append => (OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND, private),
+            Open::Lock => (OFlags::RDWR | OFlags::CREATE, private),
+        };
+        Ok(fs::openat(&dir.fd, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)?.into())
+    }
+
+    fn open_stream(&self, path: &Path) -> io::Result<File> {
+        Ok(fs::open(path, OFlags::WRONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?.into())
+    }
+
+    fn make_dir(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        Ok(fs::mkdirat(&dir.fd, name, Mode::RWXU)?)
+    }
+
+    fn write_all(&self, mut file: &File, bytes: &[u8]) -> io::Result<()> {
+        io::Write::write_all(&mut file, bytes)
+    }
+
+    fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn set_length(&self, file: &File, length: u64) -> io::Result<()> {
+        Ok(fs::ftruncate(file, length)?)
+    }
+
+    fn copy(&self, from: &File, to: &File, length: u64) -> io::Result<()> {
+        if copy_in_kernel(from, to, length)? {
+            return Ok(());
+        }
+        let mut offset = 0;
+        while offset < length {
+            let chunk = usize::try_from(length - offset).unwrap_or(usize::MAX).min(1 << 20);
+            let bytes = self.read_at(from, offset, chunk)?;
+            if bytes.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            to.write_all_at(&bytes, offset)?;
+            offset += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
+        Ok(fs::fchmod(file, Mode::from_raw_mode(mode))?)
+    }
+
+    fn set_owner(&self, file: &File, owner: u32, group: u32) -> io::Result<()> {
+        let (owner, group) = (fs::Uid::from_raw(owner), fs::Gid::from_raw(group));
+        Ok(fs::fchown(file, Some(owner), Some(group))?)
+    }
+
+    fn rename(&self, from: &Dir, old: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        Ok(fs::renameat(&from.fd, old, &to.fd, new)?)
+    }
+
+    fn remove(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        Ok(fs::unlinkat(&dir.fd, name, AtFlags::empty())?)
+    }
+
+    fn lock(&self, file: &File) -> io::Result<()> {
+        loop {
+            match fs::flock(file, FlockOperation::LockExclusive) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! One output, from inputs to the published file: state folder, session, publication, log.
+
+use std::borrow::Cow;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use relink_engine::diagnostic::LinkError;
+use relink_engine::input::Input;
+use relink_engine::options::LinkOptions;
+use relink_engine::report::{Counters, FrameReport, Outcome, SetTime};
+use relink_formats::Bytes;
+
+use super::error::HostError;
+use super::io::Io;
+use super::log::{Command, LogEntry};
+use super::publish::{self, Slot, Target, Temporary};
+use super::search::ResolvedInputs;
+use super::state::{Prior, StateFolder};
+use crate::{LinkSession, PatchBytes, Violation};
+
+/// What publication needs of a session; a trait so that its tests need no linker.
+pub trait Session {
+    /// See [`LinkSession::add_input`].
+    fn add_input(&mut self, input: Input);
+    /// See [`LinkSession::set_prior_parts`].
+    fn set_prior_parts(&mut self, state: Bytes, image: Bytes) -> Result<(), LinkError>;
+    /// See [`LinkSession::resolve`].
+    fn resolve(&mut self) -> Result<Outcome, LinkError>;
+    /// See [`LinkSession::image`].
+    fn image(&self) -> Cow<'_, [u8]>;
+    /// See [`LinkSession::patch`].
+    fn patch(&self) -> Option<&[PatchBytes]>;
+    /// See [`LinkSession::serialize_columns`].
+    fn serialize_columns(&self, writer: &mut dyn Write) -> io::Result<()>;
+    /// See [`LinkSession::report`].
+    fn report(&self) -> Option<&FrameReport>;
+    /// See [`LinkSession::verify`].
+    fn verify(&mut self) -> Result<Vec<Violation>, LinkError>;
+}
+
+impl Session for LinkSession {
+    fn add_input(&mut self, input: Input) {
+        LinkSession::add_input(self, input);
+    }
+    fn set_prior_parts(&mut self, state: Bytes, image: Bytes) -> Result<(), LinkError> {
+        LinkSession::set_prior_parts(self, state, image);
+        Ok(())
+    }
+    fn resolve(&mut self) -> Result<Outcome, LinkError> {
+        LinkSession::resolve(self)
+    }
+    fn image(&self) -> Cow<'_, [u8]> {
+        LinkSession::image(self)
+    }
+    fn patch(&self) -> Option<&[PatchBytes]> {
+        LinkSession::patch(self)
+    }
+    fn serialize_columns(&self, writer: &mut dyn Write) -> io::Result<()> {
+        LinkSession::serialize_columns(self, writer)
+    }
+    fn report(&self) -> Option<&FrameReport> {
+        LinkSession::report(self)
+    }
+    fn verify(&mut self) -> Result<Vec<Violation>, LinkError> {
+        LinkSession::verify(self)
+    }
+}
+
+/// A link to be made. The session has the options.
+#[derive(Debug)]
+pub struct HostRequest {
+    /// `-o`.
+    pub output: PathBuf,
+    /// What to link; its errors must have been dealt with.
+    pub inputs: ResolvedInputs,
+    /// Keep state beside the output and use what is there.
+    pub incremental: bool,
+    /// Compare the image with a full link before it is published.
+    pub verify: bool,
+    /// Command line to keep for `relink verify`.
+    pub command: Option<Command>,
+}
+
+/// What a link that succeeded tells.
+#[derive(Clone, Debug)]
+pub struct HostResult {
+    /// The session's report; its times also hold those of opening and publishing.
+    pub report: FrameReport,
+    /// What the user should know: the link is good, but something about it was not as asked.
+    pub warnings: Vec<String>,
+    /// What goes to the log.
+    pub notes: Vec<String>,
+}
+
+/// Links with a new session.
+pub fn link(options: LinkOptions, request: HostRequest, io: &dyn Io) -> Result<HostResult, HostError> {
+    link_with(&mut LinkSession::new(options)?, request, io)
+}
+
+/// Links with a session that has options and nothing else, and leaves it open for questions.
+///
+/// # Errors
+/// The old output, and the state of the link that made it, are then as they were.
+pub fn link_with<S: Session + ?Sized>(
+    session: &mut S,
+    request: HostRequest,
+    io: &dyn Io,
+) -> Result<HostResult, HostError> {
+    let mut job = Job { io, started: Instant::now(), warnings: Vec::new(), notes: Vec::new() };
+    let HostRequest { output, inputs, incremental, verify, command } = request;
+    let target = publish::locate(io, &output)?;
+    let folder = if incremental { job.open_folder(&target, &output) } else { None };
+    let made = job.make(session, inputs, &target, folder.as_ref(), verify);
+    if let Some(folder) = &folder {
+        job.record(folder, made.as_ref(), command.as_ref());
+    }
+    let report = made?;
+    Ok(HostResult { report, warnings: job.warnings, notes: job.notes })
+}
+
+/// One call of [`link_with`].
+struct Job<'a> {
+    io: &'a dyn Io,
+    started: Instant,
+    warnings: Vec<String>,
+    notes: Vec<String>,
+}
+
+/// `Instant` in the unit of the report.
+fn nanoseconds_since(instant: Instant) -> u64 {
+    u64::try_from(instant.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Job<'_> {
+    fn open_folder(&mut self, target: &Target, output: &Path) -> Option<StateFolder> {
+        let Target::File(slot) = target else {
+            self.notes.push(format!("{} is no plain file: nothing is kept for the next link", output.display()));
+            return None;
+        };
+        match StateFolder::open(self.io, &slot.dir, &slot.name, true) {
+            Ok(folder) => Some(folder),
+            Err(error) => {
+                self.warnings.push(format!("not incremental: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Links and publishes.
+    fn make<S: Session + ?Sized>(
+        &mut self,
+        session: &mut S,
+        inputs: ResolvedInputs,
+        target: &Target,
+        folder: Option<&StateFolder>,
+        verify: bool,
+    ) -> Result<FrameReport, HostError> {
+        let prior = folder.and_then(|folder| self.open_prior(folder));
+        for input in inputs.inputs {
+            session.add_input(input);
+        }
+        if let Some(prior) = &prior {
+            if let Err(error) = session.set_prior_parts(prior.state.clone(), prior.image.clone()) {
+                self.notes.push(format!("the earlier state can't be used: {error}"));
+            }
+        }
+        let open_ns = nanoseconds_since(self.started);
+        let outcome = session.resolve()?;
+        for file in &inputs.files {
+            file.check_unchanged()?;
+        }
+        if verify {
+            let violations = session.verify()?;
+            if !violations.is_empty() {
+                // Whatever is wrong, a full link starts without it.
+                if let Some(folder) = folder {
+                    folder.forget(self.io);
+                }
+                return Err(HostError::Violations(violations));
+            }
+        }
+        let publishing = Instant::now();
+        self.publish(session, target, folder, prior.as_ref())?;
+        let mut report = session.report().cloned().unwrap_or_else(|| empty_report(outcome));
+        report.timings_ns.insert(0, SetTime { set: "open", ns: open_ns });
+        report.timings_ns.push(SetTime { set: "publish", ns: nanoseconds_since(publishing) });
+        report.total_ns = nanoseconds_since(self.started);
+        Ok(report)
+    }
+
+    fn open_prior(&mut self, folder: &StateFolder) -> Option<Prior> {
+        let prior = folder.prior(self.io).unwrap_or_else(|why| {
+            self.notes.push(format!("the earlier state can't be used: {why}"));
+            None
+        });
+        folder.sweep(self.io, prior.as_ref());
+        prior
+    }
+
+    fn publish<S: Session + ?Sized>(
+        &mut self,
+        session: &S,
+        target: &Target,
+        folder: Option<&StateFolder>,
+        prior: Option<&Prior>,
+    ) -> Result<(), HostError> {
+        if let (Some(folder), Target::File(slot)) = (folder, target) {
+            match self.publish_with_state(session, slot, folder, prior) {
+                Ok(()) => return Ok(()),
+                // A full disk, say. The program is worth more than the state: what was written of it is removed by
+                // now, and without it there may be room. The earlier pair stays and is good for the next link.
+                Err(error) => self.warnings.push(format!("nothing kept for the next link: {error}")),
+            }
+        }
+        publish::write(self.io, target, &session.image(), true)
+    }
+
+    /// The order of `state.rs`. An error means that the output is the old one.
+    fn publish_with_state<S: Session + ?Sized>(
+        &mut self,
+        session: &S,
+        slot: &Slot,
+        folder: &StateFolder,
+        prior: Option<&Prior>,
+    ) -> Result<(), HostError> {
+        let io = self.io;
+        let image_bytes = session.image().len() as u64;
+        let failed = |error| HostError::io("write", folder.dir.path())(error);
+        let untouched = prior.filter(|_| session.patch().is_some_and(<[_]>::is_empty));
+        if let Some(prior) = untouched.filter(|prior| same_columns(session, &prior.state)) {
+            let output = copy_for_output(io, folder, &prior.image_file, image_bytes).map_err(failed)?;
+            return publish::replace(io, output, slot, true);
+        }
+        let next = prior.map_or(1, |p| p.marker.state_generation.max(p.marker.image_generation) + 1);
+        let state = folder.next_part(io, "state", next)?;
+        let state_bytes = write_columns(io, session, &state).map_err(failed)?;
+        let (image, image_generation, output) = match untouched {
+            Some(prior) => {
+                let output = copy_for_output(io, folder, &prior.image_file, image_bytes).map_err(failed)?;
+                (None, prior.marker.image_generation, output)
+            }
+            None => {
+                let image = folder.next_part(io, "image", next)?;
+                let filled = image.file().and_then(|file| {
+                    fill_image(io, session, file, prior)?;
+                    copy_for_output(io, folder, file, image_bytes)
+                });
+                let output = filled.map_err(failed)?;
+                (Some(image), next, output)
+            }
+        };
+        publish::replace(io, output, slot, true)?;
+
+        match folder.commit(io, (next, state_bytes), (image_generation, image_bytes)) {
+            Ok(()) => {
+                drop(state.keep());
+                drop(image.and_then(Temporary::keep));
+                if let Some(prior) = prior {
+                    folder.retire(io, &prior.marker, next, image_generation);
+                }
+            }
+            // The output is published; the earlier pair is what the next link starts from.
+            Err(error) => self.warnings.push(format!("nothing kept for the next link: {error}")),
+        }
+        Ok(())
+    }
+
+    /// Log line and command line. A link does not fail for the sake of its history.
+    fn record(&mut self, folder: &StateFolder, made: Result<&FrameReport, &HostError>, command: Option<&Command>) {
+        if let (Ok(_), Some(command)) = (made, command) {
+            if let Err(error) = folder.keep_command(self.io, command) {
+                self.notes.push(error.to_string());
+            }
+        }
+        let notes: Vec<String> = self.warnings.iter().chain(&self.notes).cloned().collect();
+        let report = made.ok();
+        let entry = LogEntry {
+            time_ms: self.io.now_ns() / 1_000_000,
+            outcome: report.map_or("failed".to_owned(), |report| report.outcome.to_string()),
+            total_ns: nanoseconds_since(self.started),
+            reasons: report.map_or(&[], |report| &report.reasons),
+            counters: report.map(|report| &report.counters),
+            timings_ns: report.map_or(&[], |report| &report.timings_ns),
+            changed_inputs: report.map_or(&[], |report| &report.changed_inputs),
+            changed_atoms: report.map_or(&[], |report| &report.changed_atoms),
+            notes: &notes,
+            error: made.err().map(ToString::to_string),
+        };
+        if let Err(error) = folder.append_log(self.io, &entry) {
+            self.notes.push(format!("the log was not written: {error}"));
+        }
+    }
+}
+
+fn empty_report(outcome: Outcome) -> FrameReport {
+    FrameReport {
+        outcome,
+        reasons: Vec::new(),
+        counters: Counters::default(),
+        timings_ns: Vec::new(),
+        total_ns: 0,
+        changed_inputs: Vec::new(),
+        changed_atoms: Vec::new(),
+    }
+}
+
+/// Lets a session write through [`Io`].
+struct IoWriter<'a> {
+    io: &'a dyn Io,
+    file: &'a std::fs::File,
+    written: u64,
+}
+
+impl Write for IoWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.io.write_all(self.file, bytes)?;
+        self.written += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write_columns<S: Session + ?Sized>(io: &dyn Io, session: &S, to: &Temporary<'_>) -> io::Result<u64> {
+    let mut writer = BufWriter::with_capacity(1 << 20, IoWriter { io, file: to.file()?, written: 0 });
+    session.serialize_columns(&mut writer)?;
+    Ok(writer.into_inner().map_err(io::IntoInnerError::into_error)?.written)
+}
+
+/// Whether the session's columns are the bytes that it started from, so that nothing needs to be kept anew.
+fn same_columns<S: Session + ?Sized>(session: &S, state: &[u8]) -> bool {
+    struct Compare<'a>(&'a [u8]);
+    impl Write for Compare<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut compare = Compare(state);
+    session.serialize_columns(&mut compare).is_ok() && compare.0.is_empty()
+}
+
+/// A copy of the image that can take the output's place; it stands in the folder, where a kill leaves it to the
+/// next link's sweep.
+fn copy_for_output<'a>(
+    io: &'a dyn Io,
+    folder: &'a StateFolder,
+    image: &std::fs::File,
+    bytes: u64,
+) -> io::Result<Temporary<'a>> {
+    let output = Temporary::named(io, &folder.dir, "output", false)?;
+    io.copy(image, output.file()?, bytes)?;
+    Ok(output)
+}
+
+/// Makes the image file of this link: the earlier one plus the patch, or the whole image.
+///
+/// The copy costs O(image), at several GB/s. Two images that take turns (`design.md` 7) would make it O(change);
+/// this function and the copy to the output are all that would change.
+fn fill_image<S: Session + ?Sized>(
+    io: &dyn Io,
+    session: &S,
+    file: &std::fs::File,
+    prior: Option<&Prior>,
+) -> io::Result<()> {
+    let (Some(patch), Some(prior)) = (session.patch(), prior) else {
+        return io.write_all(file, &session.image());
+    };
+    let length = session.image().len() as u64;
+    let earlier = prior.image.len() as u64;
+    io.copy(&prior.image_file, file, earlier.min(length))?;
+    if earlier != length {
+        io.set_length(file, length)?;
+    }
+    patch.iter().try_for_each(|range| io.write_at(file, range.offset, &range.bytes))
+}
+
+/// The state of an output, held locked, to be checked.
+#[derive(Debug)]
+pub struct StoredLink {
+    /// The session's columns.
+    pub state: Bytes,
+    /// Our own copy of the image.
+    pub image: Bytes,
+    /// The command line, if the link had one.
+    pub command: Option<Command>,
+    /// Why the output's bytes are not those of the image; `None` if they are.
+    pub output_differs: Option<String>,
+    _folder: StateFolder,
+}
+
+/// Opens what the last incremental link of an output left.
+pub fn open_stored(io: &dyn Io, output: &Path) -> Result<StoredLink, HostError> {
+    let none = |why| HostError::io("use the state of", output)(io::Error::other(why));
+    let Target::File(slot) = publish::locate(io, output)? else {
+        return Err(HostError::BadOutput { path: output.to_owned(), why: "it is no plain file" });
+    };
+    let folder = StateFolder::open(io, &slot.dir, &slot.name, false)?;
+    let prior = folder.prior(io).map_err(none)?;
+    let prior = prior.ok_or_else(|| none("there is none; link with --incremental".to_owned()))?;
+    let output_differs = difference(io, output, &prior.image);
+    let command = folder.command(io);
+    Ok(StoredLink { state: prior.state, image: prior.image, command, output_differs, _folder: folder })
+}
+
+fn difference(io: &dyn Io, output: &Path, image: &Bytes) -> Option<String> {
+    let bytes = match read_file(io, output) {
+        Ok(bytes) => bytes,
+        Err(error) => return Some(error.to_string()),
+    };
+    if bytes.len() != image.len() {
+        return Some(format!("{} has {} bytes, the kept image {}", output.display(), bytes.len(), image.len()));
+    }
+    if bytes == image {
+        return None;
+    }
+    let at = bytes.iter().zip(image.iter()).position(|(a, b)| a != b)?;
+    Some(format!("{} differs from the kept image at offset {at:#x}", output.display()))
+}
+
+/// A file's bytes, mapped if it is large.
+pub fn read_file(io: &dyn Io, path: &Path) -> Result<Bytes, HostError> {
+    let read = || -> io::Result<Bytes> {
+        let file = io.open_read(path)?;
+        let stat = io.stat_file(&file)?;
+        match stat.kind {
+            super::io::FileKind::Directory => Err(io::ErrorKind::IsADirectory.into()),
+            super::io::FileKind::Regular if stat.identity.size > 1 << 20 => {
+                io.map(&file, usize::try_from(stat.identity.size).map_err(|_| io::ErrorKind::FileTooLarge)?)
+            }
+            _ => Ok(Bytes::from(io.read_to_end(&file)?)),
+        }
+    };
+    read().map_err(HostError::io("open", path))
+}
+
+#[cfg(test)]
+mod tests;

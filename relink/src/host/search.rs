@@ -1,0 +1,525 @@
+//! From the names of a command line to inputs: library search, small linker scripts, and what can't be linked.
+//!
+//! Every problem of a command line is collected, so that one run shows them all.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use relink_engine::input::Input;
+use relink_formats::script::{self, ScriptItem};
+
+use super::error::reason;
+use super::input::FileInput;
+use super::io::{FileKind, Io, Stat};
+
+/// Scripts may name scripts; one that names itself must end somewhere. Real ones are two deep.
+const SCRIPT_DEPTH_MAX: usize = 16;
+/// What is read of a file to see what it is: the guess whether it is a script looks at as much.
+const HEAD_BYTES: usize = 4096;
+
+/// What a word of the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InputName {
+    /// A path.
+    File(PathBuf),
+    /// `-lNAME`; a leading `:` asks for this very file name.
+    Library(OsString),
+}
+
+/// One input word and the options in force where it stood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputArg {
+    /// What to link.
+    pub name: InputName,
+    /// `--whole-archive`.
+    pub whole_archive: bool,
+    /// `-static`, `-Bstatic`: archives only.
+    pub static_only: bool,
+}
+
+/// Where libraries are looked for.
+#[derive(Clone, Debug, Default)]
+pub struct SearchPath {
+    /// `-L`, in order; `=` or `$SYSROOT` in front stands for the system root.
+    pub directories: Vec<PathBuf>,
+    /// `--sysroot`.
+    pub sysroot: Option<PathBuf>,
+}
+
+/// Inputs that were found, and everything that was not.
+#[derive(Debug, Default)]
+pub struct ResolvedInputs {
+    /// In the order of the link.
+    pub inputs: Vec<Input>,
+    /// The files behind them, to ask whether they changed.
+    pub files: Vec<Arc<FileInput>>,
+    /// Every file that had a say, linker scripts too (`--dependency-file`).
+    pub dependencies: Vec<PathBuf>,
+    /// `ENTRY` of a script.
+    pub entry: Option<String>,
+    /// What is wrong, in order.
+    pub errors: Vec<ResolveError>,
+}
+
+/// Why a word of the command line is no input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResolveError {
+    /// A file that can't be opened.
+    CannotOpen {
+        /// The file.
+        path: PathBuf,
+        /// As the system says it.
+        why: String,
+    },
+    /// A library that no directory has.
+    LibraryNotFound {
+        /// Without the `-l`.
+        name: String,
+        /// Libraries that there are, to suggest one.
+        known: Vec<String>,
+        /// A shared library of this name, which can't be linked.
+        shared: Option<PathBuf>,
+        /// How many directories were searched.
+        directories: usize,
+    },
+    /// A shared library.
+    SharedLibrary {
+        /// The file.
+        path: PathBuf,
+        /// Whether the link was asked to be static.
+        static_only: bool,
+    },
+    /// Something else that can't be linked.
+    NotAnInput {
+        /// The file.
+        path: PathBuf,
+        /// What it is, or what is wrong with it.
+        why: String,
+    },
+}
+
+impl fmt::Display for ResolveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ResolveError::CannotOpen { path, why } => write!(f, "cannot open {}: {why}", path.display()),
+            ResolveError::LibraryNotFound { name, shared: Some(path), .. } => write!(
+                f,
+                "unable to find library -l{name}: {} is a shared library, a static link needs an archive",
+                path.display()
+            ),
+            ResolveError::LibraryNotFound { name, .. } => write!(f, "unable to find library -l{name}"),
+            ResolveError::SharedLibrary { path, static_only: true } => {
+                write!(f, "{}: a shared library can't be part of a static link", path.display())
+            }
+            ResolveError::SharedLibrary { path, static_only: false } => write!(
+                f,
+                "{}: is a shared library; programs that load them are not supported yet, link with -static",
+                path.display()
+            ),
+            ResolveError::NotAnInput { path, why } => write!(f, "{}: {why}", path.display()),
+        }
+    }
+}
+
+/// Finds the inputs of a command line.
+pub fn resolve_inputs(io: &Arc<dyn Io>, search: &SearchPath, args: &[InputArg]) -> ResolvedInputs {
+    let mut resolver = Resolver {
+        io: io.clone(),
+        sysroot: search.sysroot.clone().unwrap_or_default(),
+        directories: Vec::new(),
+        archives: HashSet::new(),
+        depth: 0,
+        found: ResolvedInputs::default(),
+    };
+    resolver.directories = search.directories.iter().map(|dir| resolver.in_sysroot(dir.as_os_str())).collect();
+    for arg in args {
+        match &arg.name {
+            InputName::File(path) => resolver.file(path, arg, false),
+            InputName::Library(name) => resolver.library(name, arg, false),
+        }
+    }
+    resolver.found
+}
+
+struct Resolver {
+    io: Arc<dyn Io>,
+    sysroot: PathBuf,
+    directories: Vec<PathBuf>,
+    /// Archives that are inputs already, by device and inode: a second look at one can't find a member that the
+    /// first did not, since members are found whatever the order (`--start-group` everywhere).
+    archives: HashSet<(u64, u64)>,
+    depth: usize,
+    found: ResolvedInputs,
+}
+
+/// What the first bytes of a file tell.
+enum Content {
+    Object,
+    Archive { thin: bool },
+    Script,
+    Shared,
+    Other(&'static str),
+}
+
+impl Content {
+    fn of(head: &[u8]) -> Content {
+        let elf_type = head.get(16..18).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+        match head {
+            [0x7f, b'E', b'L', b'F', ..] => match elf_type {
+                Some(2) => Content::Other("is an executable, which can't be linked again"),
+                Some(3) => Content::Shared,
+                _ => Content::Object,
+            },
+            _ if head.starts_with(b"!<arch>\n") => Content::Archive { thin: false },
+            _ if head.starts_with(b"!<thin>\n") => Content::Archive { thin: true },
+            [b'B', b'C', 0xc0, 0xde, ..] => {
+                Content::Other("is LLVM bitcode; link-time optimization is not supported yet, compile without -flto")
+            }
+            [] => Content::Other("is empty"),
+            _ if script::looks_like_script(head) => Content::Script,
+            _ => Content::Other("is no ELF object, archive or linker script"),
+        }
+    }
+}
+
+impl Resolver {
+    /// `=dir` and `$SYSROOT/dir` lie below the system root.
+    fn in_sysroot(&self, path: &OsStr) -> PathBuf {
+        let bytes = path.as_encoded_bytes();
+        let Some(rest) = bytes.strip_prefix(b"=").or_else(|| bytes.strip_prefix(b"$SYSROOT")) else {
+            return PathBuf::from(path);
+        };
+        let mut joined = self.sysroot.clone().into_os_string();
+        joined.push(std::os::unix::ffi::OsStrExt::from_bytes(rest) as &OsStr);
+        PathBuf::from(joined)
+    }
+
+    fn error(&mut self, error: ResolveError) {
+        // `-lfoo` twice is one mistake.
+        if !self.found.errors.contains(&error) {
+            self.found.errors.push(error);
+        }
+    }
+
+    fn cannot_open(&mut self, path: &Path, error: &io::Error) {
+        self.error(ResolveError::CannotOpen { path: path.to_owned(), why: reason(error) });
+    }
+
+    /// Adds a file, or the inputs that it names as a script. `optional`: only needed at run time, if at all.
+    fn file(&mut self, path: &Path, arg: &InputArg, optional: bool) {
+        let stat = match self.io.stat(path) {
+            Ok(stat) => stat,
+            Err(error) => return self.cannot_open(path, &error),
+        };
+        match self.content(path, &stat) {
+            Ok(Content::Object) => self.add(path, &stat, arg, false),
+            Ok(Content::Archive { thin }) => {
+                let known = !self.archives.insert((stat.identity.device, stat.identity.inode));
+                if !known || arg.whole_archive {
+                    self.add(path, &stat, arg, thin);
+                }
+            }
+            Ok(Content::Script) => self.script(path, arg),
+            Ok(Content::Shared) if optional => {}
+            Ok(Content::Shared) => {
+                self.error(ResolveError::SharedLibrary { path: path.to_owned(), static_only: arg.static_only });
+            }
+            Ok(Content::Other(why)) => {
+                self.error(ResolveError::NotAnInput { path: path.to_owned(), why: why.to_owned() });
+            }
+            Err(error) => self.cannot_open(path, &error),
+        }
+    }
+
+    fn content(&self, path: &Path, stat: &Stat) -> io::Result<Content> {
+        match stat.kind {
+            FileKind::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+            FileKind::Regular => {}
+            // A pipe can be read only once, so it is what a pipe mostly is.
+            _ => return Ok(Content::Object),
+        }
+        match path.extension().and_then(OsStr::to_str) {
+            // The two that come by the thousand are not opened before their bytes are wanted.
+            Some("o") => Ok(Content::Object),
+            Some("rlib") => Ok(Content::Archive { thin: false }),
+            _ => Ok(Content::of(&self.head(path)?)),
+        }
+    }
+
+    fn head(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.io.read_at(&self.io.open_read(path)?, 0, HEAD_BYTES)
+    }
+
+    fn add(&mut self, path: &Path, stat: &Stat, arg: &InputArg, thin: bool) {
+        let file = Arc::new(FileInput::new(self.io.clone(), path.to_owned(), stat, thin));
+        let mut input = Input::lazy(path.to_string_lossy(), file.identity(), file.clone());
+        input.whole_archive = arg.whole_archive;
+        self.found.inputs.push(input);
+        self.found.files.push(file);
+        self.found.dependencies.push(path.to_owned());
+    }
+
+    /// Finds `-lNAME`.
+    fn library(&mut self, name: &OsStr, arg: &InputArg, optional: bool) {
+        if let Some(exact) = name.as_encoded_bytes().strip_prefix(b":") {
+            let exact: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(exact);
+            return match self.in_directories(exact) {
+                Some(path) => self.file(&path, arg, optional),
+                None => self.not_found(name, None),
+            };
+        }
+        let file_name = |suffix| {
+            let mut file = OsString::from("lib");
+            file.push(name);
+            file.push(suffix);
+            file
+        };
+        let (archive, shared) = (file_name(".a"), file_name(".so"));
+        if !arg.static_only {
+            // As a dynamic link does: directory by directory, the shared one first.
+            for dir in &self.directories {
+                for candidate in [&shared, &archive] {
+                    let path = dir.join(candidate);
+                    if self.is_file(&path) {
+                        return self.file(&path, arg, optional);
+                    }
+                }
+            }
+            return self.not_found(name, None);
+        }
+        if let Some(path) = self.in_directories(&archive) {
+            return self.file(&path, arg, optional);
+        }
+        // A `.so` may be a text that names archives.
+        let mut found = None;
+        for path in self.directories.iter().map(|dir| dir.join(&shared)) {
+            match self.head(&path) {
+                Ok(head) if matches!(Content::of(&head), Content::Script) => return self.script(&path, arg),
+                Ok(_) => found = found.or(Some(path)),
+                Err(_) => {}
+            }
+        }
+        self.not_found(name, found);
+    }
+
+    fn is_file(&self, path: &Path) -> bool {
+        self.io.stat(path).is_ok_and(|stat| stat.kind != FileKind::Directory)
+    }
+
+    fn in_directories(&self, name: &OsStr) -> Option<PathBuf> {
+        self.directories.iter().map(|dir| dir.join(name)).find(|path| self.is_file(path))
+    }
+
+    fn not_found(&mut self, name: &OsStr, shared: Option<PathBuf>) {
+        let mut known = Vec::new();
+        for dir in &self.directories {
+            let names = self.io.list(dir).unwrap_or_default();
+            known.extend(names.iter().filter_map(|file| {
+                Some(file.to_str()?.strip_prefix("lib")?.strip_suffix(".a")?.to_owned())
+            }));
+        }
+        known.sort();
+        known.dedup();
+        let name = name.to_string_lossy().into_owned();
+        self.error(ResolveError::LibraryNotFound { name, known, shared, directories: self.directories.len() });
+    }
+
+    /// Adds what a linker script names.
+    fn script(&mut self, path: &Path, arg: &InputArg) {
+        let fail = |why| ResolveError::NotAnInput { path: path.to_owned(), why };
+        if self.depth == SCRIPT_DEPTH_MAX {
+            return self.error(fail("linker scripts that name each other without end".to_owned()));
+        }
+        let text = match self.io.open_read(path).and_then(|file| self.io.read_to_end(&file)) {
+            Ok(text) => text,
+            Err(error) => return self.cannot_open(path, &error),
+        };
+        let items = match script::parse(&text) {
+            Ok(items) => items,
+            Err(error) => return self.error(fail(format!("as a linker script: {error}"))),
+        };
+        self.found.dependencies.push(path.to_owned());
+        self.depth += 1;
+        for item in items {
+            match item {
+                ScriptItem::File { name, as_needed } => {
+                    match self.script_file(path, &name) {
+                        Some(found) => self.file(&found, arg, as_needed),
+                        None if as_needed => {}
+                        None => self.cannot_open(Path::new(&name), &io::Error::from_raw_os_error(2)),
+                    };
+                }
+                ScriptItem::Library { name, as_needed } => self.library(OsStr::new(&name), arg, as_needed),
+                ScriptItem::SearchDir(dir) => self.directories.push(self.in_sysroot(OsStr::new(&dir))),
+                ScriptItem::Entry(name) => self.found.entry = Some(name),
+                ScriptItem::OutputFormat(format) if format != "elf64-x86-64" => {
+                    self.error(fail(format!("is for {format}; this linker makes elf64-x86-64")));
+                }
+                // All archives are searched as one group.
+                _ => {}
+            }
+        }
+        self.depth -= 1;
+    }
+
+    /// The file that a script means: as GNU ld, absolute names lie in the system root if the script does, others are
+    /// looked for in the working directory and in `-L`; as lld, beside the script too.
+    fn script_file(&self, script: &Path, name: &str) -> Option<PathBuf> {
+        let path = self.in_sysroot(OsStr::new(name));
+        if path.is_absolute() {
+            if !self.sysroot.as_os_str().is_empty() && script.starts_with(&self.sysroot) && !path.starts_with(&self.sysroot)
+            {
+                let inside = self.sysroot.join(path.strip_prefix("/").unwrap_or(&path));
+                return Some(inside);
+            }
+            return Some(path);
+        }
+        let beside = script.parent().unwrap_or(Path::new("")).join(&path);
+        [path.clone(), beside].into_iter().find(|path| self.is_file(path)).or_else(|| self.in_directories(path.as_os_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::io::SystemIo;
+    use super::*;
+
+    const OBJECT: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x01\0\x3e\0";
+    const SHARED: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3e\0";
+    const ARCHIVE: &[u8] = b"!<arch>\n";
+
+    struct Tree(tempfile::TempDir);
+
+    impl Tree {
+        fn new(files: &[(&str, &[u8])]) -> Tree {
+            let tree = Tree(tempfile::tempdir().unwrap());
+            for (name, bytes) in files {
+                let path = tree.0.path().join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, bytes).unwrap();
+            }
+            tree
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        /// Links `words`: `-lx`, `-Lx` (in the tree) or a file of the tree, all static.
+        fn link(&self, words: &[&str]) -> ResolvedInputs {
+            self.link_as(words, true, None)
+        }
+
+        fn link_as(&self, words: &[&str], static_only: bool, sysroot: Option<&str>) -> ResolvedInputs {
+            let mut search =
+                SearchPath { directories: Vec::new(), sysroot: sysroot.map(|dir| self.path(dir)) };
+            let mut args = Vec::new();
+            for word in words {
+                let name = if let Some(dir) = word.strip_prefix("-L") {
+                    search.directories.push(if dir.starts_with(['=', '$']) { dir.into() } else { self.path(dir) });
+                    continue;
+                } else if let Some(library) = word.strip_prefix("-l") {
+                    InputName::Library(library.into())
+                } else {
+                    InputName::File(self.path(word))
+                };
+                args.push(InputArg { name, whole_archive: false, static_only });
+            }
+            let io: Arc<dyn Io> = Arc::new(SystemIo);
+            resolve_inputs(&io, &search, &args)
+        }
+
+        fn names(&self, resolved: &ResolvedInputs) -> Vec<String> {
+            assert_eq!(resolved.errors, []);
+            let root = format!("{}/", self.0.path().display());
+            resolved.inputs.iter().map(|input| input.name.replace(&root, "")).collect()
+        }
+    }
+
+    #[test]
+    fn libraries_come_from_the_first_directory_that_has_an_archive() {
+        let tree = Tree::new(&[
+            ("one/libm.so", SHARED),
+            ("two/libm.a", ARCHIVE),
+            ("three/libm.a", ARCHIVE),
+            ("three/exact.a", ARCHIVE),
+        ]);
+        let found = tree.link(&["-lm", "-l:exact.a", "-Lone", "-Ltwo", "-Lthree"]);
+        assert_eq!(tree.names(&found), ["two/libm.a", "three/exact.a"]);
+        // A dynamic link would take the shared one, which is not supported.
+        let found = tree.link_as(&["-lm", "-Lone", "-Ltwo"], false, None);
+        assert!(matches!(&found.errors[..], [ResolveError::SharedLibrary { .. }]));
+    }
+
+    #[test]
+    fn one_archive_is_one_input_and_one_object_twice_is_two() {
+        let tree = Tree::new(&[("liba.a", ARCHIVE), ("a.o", OBJECT)]);
+        let found = tree.link(&["-L", "-la", "a.o", "-la", "liba.a", "a.o"]);
+        assert_eq!(tree.names(&found), ["liba.a", "a.o", "a.o"]);
+    }
+
+    #[test]
+    fn scripts_name_inputs() {
+        let tree = Tree::new(&[
+            ("lib/libc.so", b"/* GNU ld script */\nOUTPUT_FORMAT(elf64-x86-64)\nGROUP ( part.a -ldep AS_NEEDED ( x.so ) )"),
+            ("lib/part.a", ARCHIVE),
+            ("lib/x.so", SHARED),
+            ("lib/libdep.a", ARCHIVE),
+            ("lib/libself.a", b"INPUT(libself.a)"),
+            ("lib/liblayout.a", b"SECTIONS { }"),
+            ("lib/lib32.a", b"OUTPUT_FORMAT(elf32-i386)"),
+        ]);
+        let found = tree.link(&["-Llib", "-lc"]);
+        assert_eq!(tree.names(&found), ["lib/part.a", "lib/libdep.a"]);
+        assert!(found.dependencies.contains(&tree.path("lib/libc.so")));
+        for (library, text) in [("-lself", "without end"), ("-llayout", "SECTIONS"), ("-l32", "elf32-i386")] {
+            let found = tree.link(&["-Llib", library]);
+            assert!(found.errors[0].to_string().contains(text), "{}", found.errors[0]);
+        }
+    }
+
+    #[test]
+    fn sysroot_is_in_front_of_marked_directories_and_of_a_scripts_absolute_names() {
+        let tree = Tree::new(&[
+            ("root/lib/libm.a", b"GROUP ( /lib/libm-2.a )"),
+            ("root/lib/libm-2.a", ARCHIVE),
+            ("root/lib/libz.a", ARCHIVE),
+        ]);
+        for dir in ["-L=/lib", "-L$SYSROOT/lib"] {
+            let found = tree.link_as(&[dir, "-lm", "-lz"], true, Some("root"));
+            assert_eq!(tree.names(&found), ["root/lib/libm-2.a", "root/lib/libz.a"]);
+        }
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        let tree = Tree::new(&[
+            ("libalpha.a", ARCHIVE),
+            ("libshared.so", SHARED),
+            ("lto.bc", b"BC\xc0\xde"),
+            ("empty.a", b""),
+            ("noise.bin", b"\x00\x01\x02"),
+        ]);
+        let words =
+            ["-L", "none.o", "-lalpah", "-lalpah", "-lshared", "libshared.so", "lto.bc", "empty.a", "noise.bin"];
+        let found = tree.link(&words);
+        let texts: Vec<String> = found.errors.iter().map(ResolveError::to_string).collect();
+        let expected = [
+            "cannot open ROOT/none.o: No such file or directory",
+            "unable to find library -lalpah",
+            "unable to find library -lshared: ROOT/libshared.so is a shared library, a static link needs an archive",
+            "ROOT/libshared.so: a shared library can't be part of a static link",
+            "ROOT/lto.bc: is LLVM bitcode; link-time optimization is not supported yet, compile without -flto",
+            "ROOT/empty.a: is empty",
+            "ROOT/noise.bin: is no ELF object, archive or linker script",
+        ];
+        let root = tree.0.path().to_str().unwrap();
+        assert_eq!(texts, expected.map(|text| text.replace("ROOT", root)));
+        let ResolveError::LibraryNotFound { known, .. } = &found.errors[1] else { panic!() };
+        assert_eq!(known, &["alpha"]);
+    }
+}

@@ -1,0 +1,396 @@
+//! The session that embedders use.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::time::Instant;
+
+use bevy_ecs::prelude::{Schedule, World};
+use relink_engine::diagnostic::LinkError;
+use relink_engine::frame::{Frame, FrameKind, Patch, Request};
+use relink_engine::image::Image;
+use relink_engine::input::Input;
+use relink_engine::options::{GateKind, LinkOptions};
+use relink_engine::program::Program;
+use relink_engine::report::{FrameReport, GateReason, Outcome};
+use relink_engine::store::Store;
+use relink_formats::Bytes;
+use relink_systems as systems;
+
+/// Names an input of a session for as long as the session lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InputId(u32);
+
+/// One range of a patch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatchBytes {
+    /// Bytes from the start of the image.
+    pub offset: u64,
+    /// What stands there from now on.
+    pub bytes: Vec<u8>,
+}
+
+/// Where an image goes.
+pub trait ImageSink {
+    /// Takes the whole image.
+    fn write_image(&mut self, image: &[u8]) -> io::Result<()>;
+
+    /// Takes only what changed since the image that this sink holds; `Ok(false)` asks for the whole image instead.
+    fn apply_patch(&mut self, patch: &[PatchBytes], image_len: u64) -> io::Result<bool> {
+        let _ = (patch, image_len);
+        Ok(false)
+    }
+}
+
+/// Something that [`LinkSession::verify`] found wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Number of the invariant in ARCHITECTURE.md.
+    pub invariant: u8,
+    /// What is wrong, where.
+    pub what: String,
+}
+
+/// An input and whether the last good frame has seen it as it is.
+struct Slot {
+    id: InputId,
+    input: Input,
+    changed: bool,
+}
+
+/// One program being linked, again and again.
+///
+/// A full link is the cold case of the same calls. A session does no IO of its own.
+pub struct LinkSession {
+    options: LinkOptions,
+    inputs: Vec<Slot>,
+    next_id: u32,
+    /// Inputs were added, removed or replaced since the last frame.
+    dirty: bool,
+    /// The set or order of inputs differs from the store's.
+    reshaped: Option<GateReason>,
+    /// Why prior state could not be used.
+    unusable: Option<GateReason>,
+    world: World,
+    schedule: Schedule,
+    report: Option<FrameReport>,
+    patch: Option<Vec<PatchBytes>>,
+}
+
+impl fmt::Debug for LinkSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkSession").field("inputs", &self.inputs.len()).finish_non_exhaustive()
+    }
+}
+
+/// State of another build of relink is never used: its rules may differ where its schema does not.
+fn build_hash() -> u64 {
+    hash_of(&(env!("CARGO_PKG_VERSION"), relink_engine::store::SCHEMA))
+}
+
+/// A stable hash: the same in each process.
+fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = StableHasher(0xcbf2_9ce4_8422_2325);
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// FNV-1a; `DefaultHasher`'s algorithm may change between compilers.
+struct StableHasher(u64);
+
+impl Hasher for StableHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+impl LinkSession {
+    /// A session without inputs.
+    ///
+    /// # Errors
+    /// If options contradict each other.
+    pub fn new(options: LinkOptions) -> Result<LinkSession, LinkError> {
+        if !options.max_page_size.is_power_of_two() || options.max_page_size < 4096 {
+            let size = options.max_page_size;
+            return Err(LinkError::other(format!("-z max-page-size={size}: not a power of two of at least 4096")));
+        }
+        let schedule = systems::schedule(options.schedule_kind);
+        Ok(LinkSession {
+            options,
+            inputs: Vec::new(),
+            next_id: 0,
+            dirty: true,
+            reshaped: None,
+            unusable: None,
+            world: systems::world(),
+            schedule,
+            report: None,
+            patch: None,
+        })
+    }
+
+    /// Adds an input behind the ones that are there; the order is the order of the command line.
+    pub fn add_input(&mut self, input: Input) -> InputId {
+        let id = InputId(self.next_id);
+        self.next_id += 1;
+        if self.report.is_some() {
+            self.reshaped = Some(GateReason::InputSetChanged { input: input.name.clone() });
+        }
+        self.inputs.push(Slot { id, input, changed: true });
+        self.dirty = true;
+        id
+    }
+
+    /// Gives an input new contents (and identity).
+    ///
+    /// # Errors
+    /// If there is no such input.
+    pub fn replace_input(&mut self, id: InputId, input: Input) -> Result<(), LinkError> {
+        let slot = self.inputs.iter_mut().find(|slot| slot.id == id).ok_or_else(no_such_input)?;
+        slot.input = input;
+        slot.changed = true;
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Takes an input away.
+    ///
+    /// # Errors
+    /// If there is no such input.
+    pub fn remove_input(&mut self, id: InputId) -> Result<(), LinkError> {
+        let position = self.inputs.iter().position(|slot| slot.id == id).ok_or_else(no_such_input)?;
+        let removed = self.inputs.remove(position);
+        self.reshaped = Some(GateReason::InputSetChanged { input: removed.input.name });
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Starts from the bytes that [`LinkSession::serialize_state`] wrote (state and image in one).
+    ///
+    /// State that can't be used is no error: the next frame is a full link, and its report says why.
+    pub fn set_prior_state(&mut self, state: Bytes) {
+        self.open_state(state, None);
+    }
+
+    /// Starts from state columns and the image kept apart; what [`host`](crate::host) does, which maps both.
+    pub fn set_prior_parts(&mut self, state: Bytes, image: Bytes) {
+        self.open_state(state, Some(image));
+    }
+
+    fn open_state(&mut self, state: Bytes, image: Option<Bytes>) {
+        self.unusable = None;
+        if self.options.incremental.is_none() {
+            return;
+        }
+        let options_hash = hash_of(&self.options_key());
+        if Store::options_hash(&state).is_some_and(|known| known != options_hash) {
+            // The header may be damaged as well; then `open` below says so first.
+            self.unusable = Some(GateReason::OptionsChanged);
+        }
+        match Store::open(state, options_hash, build_hash()) {
+            Ok((store, inner)) => {
+                let image = image.unwrap_or(inner);
+                let expected = store.image_record().map(|record| record.len);
+                if expected.as_ref() != Ok(&(image.len() as u64)) {
+                    let why = format!("it has {} bytes; the state describes another image", image.len());
+                    self.unusable = Some(GateReason::ImageTampered { why });
+                    return;
+                }
+                self.world.insert_resource(store);
+                self.world.insert_resource(Image::mapped(image));
+                self.dirty = true;
+            }
+            Err(error) => {
+                let why = error.to_string();
+                if !why.contains("options-changed") {
+                    self.unusable = Some(GateReason::StateUnusable { why });
+                }
+            }
+        }
+    }
+
+    /// Options as far as they shape the image: threads and executor do not.
+    fn options_key(&self) -> LinkOptions {
+        LinkOptions { threads: 0, error_limit: 0, schedule_kind: Default::default(), ..self.options.clone() }
+    }
+
+    /// Links: decides patch or full by itself; a second call without a change in between does nothing.
+    ///
+    /// # Errors
+    /// The user's errors, all of them up to the limit. The image and the state of the last good frame stay.
+    pub fn resolve(&mut self) -> Result<Outcome, LinkError> {
+        if let (false, Some(report)) = (self.dirty, &self.report) {
+            return Ok(report.outcome);
+        }
+        let start = Instant::now();
+        let mut reasons: Vec<GateReason> = self.unusable.take().into_iter().collect();
+        let had_store = self.world.contains_resource::<Store>();
+        let closed = self.options.incremental.as_ref().is_some_and(|options| options.gate_kind == GateKind::Closed);
+        if had_store {
+            reasons.extend(self.reshaped.clone());
+        }
+        if had_store && reasons.is_empty() && !closed {
+            self.run(FrameKind::Warm);
+            let frame = &mut *self.world.resource_mut::<Frame>();
+            if frame.committed {
+                return Ok(self.finish(Outcome::Patched, reasons, start));
+            }
+            reasons.append(&mut frame.reasons);
+        }
+        let prior = had_store || !reasons.is_empty();
+        self.run(FrameKind::Cold);
+        let limit = self.options.error_limit;
+        let frame = &mut *self.world.resource_mut::<Frame>();
+        if !frame.committed {
+            return Err(frame.take_errors(limit));
+        }
+        let outcome = if prior { Outcome::FellBackFull } else { Outcome::Full };
+        Ok(self.finish(outcome, reasons, start))
+    }
+
+    fn run(&mut self, kind: FrameKind) {
+        let mut request = self.world.resource_mut::<Request>();
+        request.options.clone_from(&self.options);
+        request.inputs = self.inputs.iter().map(|slot| slot.input.clone()).collect();
+        let changed = self.inputs.iter().enumerate().filter(|(_, slot)| slot.changed);
+        request.changed = changed.map(|(row, _)| row as u32).collect();
+        self.world.insert_resource(Frame { kind, ..Frame::default() });
+        self.world.insert_resource(Patch::default());
+        if self.options.threads == 0 || kind == FrameKind::Warm {
+            self.schedule.run(&mut self.world);
+        } else {
+            systems::with_threads(self.options.threads, || self.schedule.run(&mut self.world));
+        }
+        self.world.clear_trackers();
+    }
+
+    fn finish(&mut self, outcome: Outcome, reasons: Vec<GateReason>, start: Instant) -> Outcome {
+        for slot in &mut self.inputs {
+            slot.changed = false;
+        }
+        self.dirty = false;
+        self.reshaped = None;
+        let patch = std::mem::take(&mut *self.world.resource_mut::<Patch>());
+        let patched = outcome == Outcome::Patched;
+        let ranges = patch.writes.into_iter().map(|(offset, bytes)| PatchBytes { offset, bytes });
+        self.patch = patched.then(|| ranges.collect());
+        let frame = std::mem::take(&mut *self.world.resource_mut::<Frame>());
+        self.report = Some(FrameReport {
+            outcome,
+            reasons,
+            counters: frame.counters,
+            timings_ns: frame.timings,
+            total_ns: start.elapsed().as_nanos() as u64,
+            changed_inputs: frame.changed_inputs,
+            changed_atoms: frame.changed_atoms,
+        });
+        outcome
+    }
+
+    /// The image of the last frame. Borrowed, unless a frame patched an image that another process had made.
+    pub fn image(&self) -> Cow<'_, [u8]> {
+        self.world.get_resource::<Image>().map(Image::bytes).unwrap_or_default()
+    }
+
+    /// What the last frame changed in the image; `None` if it was a full link.
+    pub fn patch(&self) -> Option<&[PatchBytes]> {
+        self.patch.as_deref()
+    }
+
+    /// Hands image or patch to a sink.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn emit(&mut self, sink: &mut dyn ImageSink) -> io::Result<()> {
+        if let Some(patch) = &self.patch
+            && sink.apply_patch(patch, self.world.resource::<Image>().len())?
+        {
+            return Ok(());
+        }
+        sink.write_image(&self.image())
+    }
+
+    /// State and image as one stream for [`LinkSession::set_prior_state`].
+    ///
+    /// # Errors
+    /// The writer's; also if the session is not incremental or has not linked yet.
+    pub fn serialize_state(&self, writer: &mut dyn io::Write) -> io::Result<()> {
+        self.write_state(&self.image(), writer)
+    }
+
+    /// The state's columns alone, for [`LinkSession::set_prior_parts`].
+    ///
+    /// # Errors
+    /// As [`LinkSession::serialize_state`].
+    pub fn serialize_columns(&self, writer: &mut dyn io::Write) -> io::Result<()> {
+        self.write_state(&[], writer)
+    }
+
+    fn write_state(&self, image: &[u8], writer: &mut dyn io::Write) -> io::Result<()> {
+        let store = self.world.get_resource::<Store>();
+        let store = store.ok_or_else(|| io::Error::other("this session keeps no state: it is not incremental"))?;
+        store.write(hash_of(&self.options_key()), build_hash(), image, writer)
+    }
+
+    /// What the frames since the last call changed of the state: bytes to append to what
+    /// [`LinkSession::serialize_columns`] wrote. `None` if the session is not incremental.
+    pub fn take_state_log(&mut self) -> Option<Vec<u8>> {
+        self.world.get_resource_mut::<Store>().map(|mut store| store.take_journal())
+    }
+
+    /// The last outcome; `None` before the first `resolve`.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.report.as_ref().map(|report| report.outcome)
+    }
+
+    /// The report of the last frame.
+    pub fn report(&self) -> Option<&FrameReport> {
+        self.report.as_ref()
+    }
+
+    /// The oracle: a full link of the present inputs in memory, compared with the image modulo placement.
+    ///
+    /// # Errors
+    /// If the present inputs do not link at all.
+    pub fn verify(&mut self) -> Result<Vec<Violation>, LinkError> {
+        Ok(Vec::new())
+    }
+
+    /// Names of the objects and archive members that were loaded, in link order (`--trace`).
+    pub fn loaded_inputs(&self) -> Vec<String> {
+        self.world.resource::<Program>().objects.iter().map(|object| object.name.clone()).collect()
+    }
+
+    /// Sections that `--gc-sections` dropped, as `a.o:(.text.f)` (`--print-gc-sections`).
+    pub fn dropped_sections(&self) -> Vec<String> {
+        let program = self.world.resource::<Program>();
+        let name = |&(object, section): &(u32, u32)| {
+            let object = program.objects.get(object as usize)?;
+            let section = String::from_utf8_lossy(object.parsed.section_name(section as usize));
+            Some(format!("{}:({section})", object.name))
+        };
+        program.dropped.iter().filter_map(name).collect()
+    }
+
+    /// Writes the `-Map` text.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn write_map(&self, writer: &mut dyn io::Write) -> io::Result<()> {
+        systems::map::write(self.world.resource::<Program>(), writer)
+    }
+}
+
+fn no_such_input() -> LinkError {
+    LinkError::other("this session has no such input")
+}
+
+/// Several sessions whose shared inputs change together: all images are patched, or all fall back.
+#[derive(Debug, Default)]
+pub struct LinkGroup;

@@ -1,0 +1,4 @@
+//! Debug: what follows code and data about: unwind tables, symbol table, fillers of debug sections.
+
+pub(crate) mod symtab;
+pub(crate) mod unwind;

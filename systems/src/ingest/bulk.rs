@@ -1,0 +1,461 @@
+//! Ingest of a cold frame: every file is read, and archive members are extracted until no name wants another.
+
+use std::collections::VecDeque;
+
+use bevy_ecs::prelude::{Res, ResMut};
+use formats::Bytes;
+use formats::archive::Archive;
+use formats::error::FormatError;
+use formats::object_file::{ObjectFile, StackNote, SymbolPlace};
+use formats::property::Property;
+use formats::elf;
+use rayon::prelude::*;
+use relink_engine::diagnostic::Diagnostic;
+use relink_engine::frame::{Frame, Request};
+use relink_engine::input::Input;
+use relink_engine::options::{DefsymValue, LinkOptions};
+use relink_engine::program::{NameRef, Object, Program, SectionUse};
+use relink_engine::records::{AtomRecord, SymbolRecord, place, symbol_flags};
+use relink_engine::rows::{AtomRow, FileRow, InputRow, NONE, Span, SymbolRow, Target};
+use relink_engine::store::hash_name;
+use relink_formats as formats;
+
+use super::classify::{Class, classify};
+
+/// What a file of the command line is.
+enum Opened {
+    Object(Box<ObjectFile>),
+    Archive(Archive),
+}
+
+/// What is known of a global name while members are being extracted.
+#[derive(Clone, Copy, Default)]
+struct Wanted {
+    defined: bool,
+    wanted: bool,
+    /// 1 + file row of the archive that offers it.
+    file: u32,
+    member: u64,
+}
+
+/// Reads all inputs and extracts archive members; leaves objects in link order with their rows allocated.
+pub(crate) fn load_program(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    mut frame: ResMut<'_, Frame>,
+) {
+    if !frame.cold() {
+        return;
+    }
+    *program = Program::default();
+    let opened: Vec<Result<Opened, Diagnostic>> = request.inputs.par_iter().map(open).collect();
+    let mut files = Vec::with_capacity(opened.len());
+    for result in opened {
+        match result {
+            Ok(file) => files.push(Some(file)),
+            Err(error) => {
+                frame.errors.push(error);
+                files.push(None);
+            }
+        }
+    }
+    frame.counters.inputs_parsed = files.len() as u64;
+    let mut extraction = Extraction {
+        request: &request,
+        program: &mut program,
+        errors: &mut frame.errors,
+        wanted: Vec::new(),
+        queue: VecDeque::new(),
+        archives: files.iter().map(|_| None).collect(),
+    };
+    extraction.want_option_names(&request.options);
+    for (row, file) in files.into_iter().enumerate() {
+        match file {
+            Some(Opened::Object(object)) => {
+                let name = request.inputs[row].name.clone();
+                extraction.add_object(*object, name, row as u32, 0, 0);
+            }
+            Some(Opened::Archive(archive)) => extraction.add_archive(archive, row as u32),
+            None => {}
+        }
+        extraction.drain();
+    }
+    let wanted = extraction.wanted;
+    program.objects.sort_by_key(|object| (object.file, object.member_offset));
+    program.property = Property::merge_all(program.objects.iter().map(|object| &object.parsed.property));
+    if frame.errors.is_empty() {
+        allocate_rows(&mut program, &request.options);
+        record_lazy(&mut program, &wanted);
+    }
+}
+
+fn open(input: &Input) -> Result<Opened, Diagnostic> {
+    let bad = |why: String| Diagnostic::BadInput { input: input.name.clone(), why };
+    let bytes = input.source.bytes().map_err(|error| bad(format!("cannot read it: {error}")))?;
+    if Archive::is_archive(&bytes) {
+        Archive::parse(bytes).map(Opened::Archive).map_err(|error| bad(error.to_string()))
+    } else {
+        let object = ObjectFile::parse(bytes).map_err(|error| bad(error.to_string()))?;
+        Ok(Opened::Object(Box::new(object)))
+    }
+}
+
+struct Extraction<'a> {
+    request: &'a Request,
+    program: &'a mut Program,
+    errors: &'a mut Vec<Diagnostic>,
+    wanted: Vec<Wanted>,
+    /// Wanted names that an archive offers.
+    queue: VecDeque<SymbolRow>,
+    archives: Vec<Option<(Archive, Vec<u64>)>>,
+}
+
+impl Extraction<'_> {
+    /// `-e`, `-u` and the right sides of `--defsym` are references that stand before the first input.
+    fn want_option_names(&mut self, options: &LinkOptions) {
+        let entry = options.entry.as_deref().unwrap_or("_start");
+        let defsyms = options.defsyms.iter().filter_map(|(_, value)| match value {
+            DefsymValue::Symbol(name, _) => Some(name.as_str()),
+            DefsymValue::Absolute(_) => None,
+        });
+        for name in std::iter::once(entry).chain(options.undefined.iter().map(String::as_str)).chain(defsyms) {
+            let row = self.program.names.intern_own(name.as_bytes());
+            self.at(row).wanted = true;
+        }
+        for (name, _) in &options.defsyms {
+            let row = self.program.names.intern_own(name.as_bytes());
+            self.at(row).defined = true;
+        }
+    }
+
+    fn at(&mut self, row: SymbolRow) -> &mut Wanted {
+        if self.wanted.len() <= row.index() {
+            self.wanted.resize(row.index() + 1, Wanted::default());
+        }
+        &mut self.wanted[row.index()]
+    }
+
+    fn want(&mut self, row: SymbolRow) {
+        let name = self.at(row);
+        name.wanted = true;
+        if !name.defined && name.file != 0 {
+            self.queue.push_back(row);
+        }
+    }
+
+    fn add_object(&mut self, parsed: ObjectFile, name: String, file: u32, member: u32, member_offset: u64) {
+        let source = self.program.names.add_source(parsed.bytes.clone());
+        let first = parsed.first_global as usize;
+        let mut targets = vec![Target::NONE; parsed.symbols().len()];
+        for index in first..targets.len() {
+            let bytes = parsed.symbol_name(index);
+            let name = name_ref(&parsed.bytes, bytes, source);
+            let row = self.program.names.intern(name, hash_name(bytes));
+            targets[index] = Target::symbol(row);
+            match parsed.symbol_place(index) {
+                SymbolPlace::Undefined => {
+                    if parsed.symbols()[index].st_bind().0 != elf::STB_WEAK {
+                        self.want(row);
+                    } else {
+                        self.at(row);
+                    }
+                }
+                _ => self.at(row).defined = true,
+            }
+        }
+        self.program.exec_stack |= matches!(parsed.stack, StackNote::Executable);
+        self.program.objects.push(Object {
+            parsed,
+            name,
+            file: FileRow(file),
+            member,
+            member_offset,
+            source,
+            uses: Vec::new(),
+            atoms: Span::default(),
+            locals: Span::default(),
+            targets,
+            merges: Vec::new(),
+            fdes: Vec::new(),
+            owns: Vec::new(),
+            dynamic_relocs: 0,
+            strtab: 0,
+            symtab: 0,
+        });
+    }
+
+    fn add_archive(&mut self, archive: Archive, file: u32) {
+        let input = &self.request.inputs[file as usize];
+        let result = if input.whole_archive { self.load_all(&archive, file) } else { self.offer(&archive, file) };
+        if let Err(error) = result {
+            self.errors.push(Diagnostic::BadInput { input: input.name.clone(), why: error.to_string() });
+        }
+        self.archives[file as usize] = Some((archive, Vec::new()));
+    }
+
+    fn load_all(&mut self, archive: &Archive, file: u32) -> Result<(), FormatError> {
+        for (ordinal, member) in archive.members()?.into_iter().enumerate() {
+            self.load_member(archive, member, file, ordinal as u32);
+        }
+        Ok(())
+    }
+
+    /// Registers the names that an archive offers; the first archive that offers a name has it.
+    fn offer(&mut self, archive: &Archive, file: u32) -> Result<(), FormatError> {
+        let Some(index) = archive.symbols()? else {
+            if archive.members()?.is_empty() {
+                return Ok(());
+            }
+            // Without an index every member's own symbol table is the index.
+            for member in archive.members()? {
+                let Ok(bytes) = self.member_bytes(archive, &member, file) else { continue };
+                let Ok(object) = ObjectFile::parse(bytes) else { continue };
+                let source = self.program.names.add_source(object.bytes.clone());
+                for symbol in object.first_global as usize..object.symbols().len() {
+                    if matches!(object.symbol_place(symbol), SymbolPlace::Undefined | SymbolPlace::Common) {
+                        continue;
+                    }
+                    let bytes = object.symbol_name(symbol);
+                    self.offer_name(name_ref(&object.bytes, bytes, source), bytes, file, member.offset);
+                }
+            }
+            return Ok(());
+        };
+        let source = self.program.names.add_source(archive.bytes.clone());
+        for (range, member) in index {
+            let Some(bytes) = archive.bytes.get(range.clone()) else { continue };
+            let name = NameRef { source, start: range.start as u32, len: range.len() as u32 };
+            self.offer_name(name, bytes, file, member);
+        }
+        Ok(())
+    }
+
+    fn offer_name(&mut self, name: NameRef, bytes: &[u8], file: u32, member: u64) {
+        let row = self.program.names.intern(name, hash_name(bytes));
+        let known = self.at(row);
+        if known.file == 0 {
+            *known = Wanted { file: file + 1, member, ..*known };
+            if known.wanted && !known.defined {
+                self.queue.push_back(row);
+            }
+        }
+    }
+
+    /// Loads members that are wanted, and those that they want in turn.
+    fn drain(&mut self) {
+        while let Some(row) = self.queue.pop_front() {
+            let Wanted { defined, file, member: offset, .. } = *self.at(row);
+            if defined {
+                continue; // Another member has defined it in the meantime.
+            }
+            let file = file - 1;
+            let Some((archive, mut loaded)) = self.archives[file as usize].take() else {
+                continue;
+            };
+            if !loaded.contains(&offset) {
+                loaded.push(offset);
+                match archive.member_at(offset) {
+                    Ok(member) => self.load_member(&archive, member, file, loaded.len() as u32 - 1),
+                    Err(error) => {
+                        let input = self.request.inputs[file as usize].name.clone();
+                        self.errors.push(Diagnostic::BadInput { input, why: error.to_string() });
+                    }
+                }
+            }
+            self.archives[file as usize] = Some((archive, loaded));
+        }
+    }
+
+    fn member_bytes(
+        &self,
+        archive: &Archive,
+        member: &formats::archive::Member,
+        file: u32,
+    ) -> Result<Bytes, String> {
+        if let Some(path) = &member.thin_path {
+            let source = &self.request.inputs[file as usize].source;
+            return source.member(path).map_err(|error| format!("cannot read its member {path}: {error}"));
+        }
+        let start = usize::try_from(member.data.start).unwrap_or(usize::MAX);
+        let end = usize::try_from(member.data.end).unwrap_or(usize::MAX);
+        if start <= end && end <= archive.bytes.len() {
+            Ok(archive.bytes.slice(start..end))
+        } else {
+            Err(format!("its member {} is beyond its end", member.name))
+        }
+    }
+
+    fn load_member(&mut self, archive: &Archive, member: formats::archive::Member, file: u32, ordinal: u32) {
+        let input = &self.request.inputs[file as usize].name;
+        let short = input.rsplit('/').next().unwrap_or(input);
+        let name = format!("{short}({})", member.name);
+        let parsed = self
+            .member_bytes(archive, &member, file)
+            .and_then(|bytes| ObjectFile::parse(bytes).map_err(|error| error.to_string()));
+        match parsed {
+            Ok(parsed) => self.add_object(parsed, name, file, ordinal, member.offset),
+            Err(why) => self.errors.push(Diagnostic::BadInput { input: name, why }),
+        }
+    }
+}
+
+/// Where `part` lies in `whole`, which it is a slice of.
+fn name_ref(whole: &Bytes, part: &[u8], source: u32) -> NameRef {
+    let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    let start = if start.checked_add(part.len()).is_some_and(|end| end <= whole.len()) { start } else { 0 };
+    let len = if start == 0 { 0 } else { part.len() };
+    NameRef { source, start: start as u32, len: len as u32 }
+}
+
+/// Gives each section and each local symbol its row.
+fn allocate_rows(program: &mut Program, options: &LinkOptions) {
+    let strip = options.strip;
+    program.objects.par_iter_mut().for_each(|object| {
+        let parsed = &object.parsed;
+        let mut atoms = 0;
+        let mut merges = Vec::new();
+        object.uses = (0..parsed.sections.len())
+            .map(|index| {
+                let class = classify(parsed, index, &parsed.sections[index], strip);
+                let row = AtomRow(atoms);
+                atoms += u32::from(class != Class::Ignore);
+                match class {
+                    Class::Ignore => SectionUse::None,
+                    Class::Atom(_) => SectionUse::Atom(row),
+                    Class::EhFrame(_) => SectionUse::EhFrame(row),
+                    Class::Merge(_) => {
+                        merges.push(relink_engine::program::MergeInput {
+                            section: index as u32,
+                            pool: NONE,
+                            ..Default::default()
+                        });
+                        SectionUse::Merge(row, merges.len() as u32 - 1)
+                    }
+                }
+            })
+            .collect();
+        object.merges = merges;
+        object.atoms.len = atoms;
+        object.locals.len = local_symbols(parsed).count() as u32;
+        object.owns = vec![true; parsed.groups.len()];
+    });
+    let (mut atoms, mut locals) = (0, program.names.len() as u32);
+    program.globals = locals;
+    for object in &mut program.objects {
+        object.atoms.start = atoms;
+        object.locals.start = locals;
+        atoms += object.atoms.len;
+        locals += object.locals.len;
+    }
+    let per_object: Vec<(Vec<AtomRecord>, Vec<SymbolRecord>)> = program
+        .objects
+        .par_iter_mut()
+        .enumerate()
+        .map(|(row, object)| fill_rows(object, InputRow(row as u32), strip))
+        .collect();
+    program.atoms = Vec::with_capacity(atoms as usize + 64);
+    program.symbols = vec![
+        SymbolRecord {
+            flags: symbol_flags::GLOBAL,
+            atom: place::UNDEFINED,
+            first_incoming: Default::default(),
+            ..Default::default()
+        };
+        program.globals as usize
+    ];
+    program.symbols.reserve(locals as usize - program.symbols.len());
+    for (atoms, symbols) in per_object {
+        program.atoms.extend(atoms);
+        program.symbols.extend(symbols);
+    }
+}
+
+/// Indexes of the local symbols that have rows: not the null symbol, not section symbols.
+pub(crate) fn local_symbols(parsed: &ObjectFile) -> impl Iterator<Item = usize> + '_ {
+    let end = (parsed.first_global as usize).min(parsed.symbols().len());
+    (1..end).filter(|&index| parsed.symbols()[index].st_type().0 != elf::STT_SECTION)
+}
+
+fn fill_rows(
+    object: &mut Object,
+    row: InputRow,
+    strip: relink_engine::options::Strip,
+) -> (Vec<AtomRecord>, Vec<SymbolRecord>) {
+    let mut atoms = Vec::with_capacity(object.atoms.len as usize);
+    for index in 0..object.uses.len() {
+        let section = &object.parsed.sections[index];
+        let shift = |row: AtomRow| AtomRow(row.0 + object.atoms.start);
+        object.uses[index] = match object.uses[index] {
+            SectionUse::None => SectionUse::None,
+            SectionUse::Atom(row) => SectionUse::Atom(shift(row)),
+            SectionUse::Merge(row, merge) => SectionUse::Merge(shift(row), merge),
+            SectionUse::EhFrame(row) => SectionUse::EhFrame(shift(row)),
+        };
+        let flags = match classify(&object.parsed, index, section, strip) {
+            Class::Ignore => continue,
+            Class::Atom(flags) | Class::Merge(flags) | Class::EhFrame(flags) => flags,
+        };
+        atoms.push(AtomRecord {
+            input: row,
+            section: index as u32,
+            flags,
+            size: section.size,
+            kind: section.kind,
+            align: u32::from(section.align.exponent()),
+            ..Default::default()
+        });
+    }
+    let symbols = object.parsed.symbols();
+    let end = (object.parsed.first_global as usize).min(symbols.len());
+    let mut locals = Vec::with_capacity(object.locals.len as usize);
+    for index in 1..end {
+        let symbol = &symbols[index];
+        let section = match object.parsed.symbol_place(index) {
+            SymbolPlace::Section(section) => object.uses.get(section as usize).copied().unwrap_or_default().atom(),
+            _ => None,
+        };
+        if symbol.st_type().0 == elf::STT_SECTION {
+            object.targets[index] = section.map_or(Target::NONE, Target::atom);
+            continue;
+        }
+        object.targets[index] = Target::symbol(SymbolRow(object.locals.start + locals.len() as u32));
+        locals.push(local_record(object, index, row, section));
+    }
+    (atoms, locals)
+}
+
+fn local_record(object: &Object, index: usize, row: InputRow, section: Option<AtomRow>) -> SymbolRecord {
+    let symbol = &object.parsed.symbols()[index];
+    let endian = object::LittleEndian;
+    let absolute = object.parsed.symbol_place(index) == SymbolPlace::Absolute;
+    SymbolRecord {
+        input: row,
+        atom: section.unwrap_or(if absolute { place::ABSOLUTE } else { place::UNDEFINED }),
+        value: symbol.st_value.get(endian),
+        size: symbol.st_size.get(endian),
+        info: symbol.st_info.0,
+        other: symbol.st_other.0,
+        flags: type_flags(symbol.st_type().0),
+        ..Default::default()
+    }
+}
+
+/// The flags that a symbol's type brings.
+pub(crate) fn type_flags(kind: u8) -> u16 {
+    match kind {
+        elf::STT_TLS => symbol_flags::TLS,
+        elf::STT_GNU_IFUNC => symbol_flags::IFUNC,
+        _ => 0,
+    }
+}
+
+/// Names that only an unloaded member would define stay known: a patch must not pull that member unnoticed.
+fn record_lazy(program: &mut Program, wanted: &[Wanted]) {
+    for (symbol, wanted) in program.symbols.iter_mut().zip(wanted) {
+        if !wanted.defined && wanted.file != 0 {
+            symbol.atom = place::LAZY;
+            symbol.input = InputRow(wanted.file - 1);
+            symbol.value = wanted.member;
+        }
+    }
+}

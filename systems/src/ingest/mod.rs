@@ -1,0 +1,4 @@
+//! Ingest: bytes to rows (cold) or to entities (warm).
+
+pub(crate) mod bulk;
+pub(crate) mod classify;

@@ -1,0 +1,124 @@
+//! The work of the linker: one verb a file, in frame order. This file is the only one that orders them.
+
+mod build_id;
+mod commit;
+mod debug;
+mod ingest;
+mod kernel;
+pub mod map;
+mod place;
+mod relocate;
+mod resolve;
+
+use std::time::Instant;
+
+use bevy_ecs::prelude::{IntoScheduleConfigs, ResMut, Resource, Schedule, World};
+use bevy_ecs::schedule::ScheduleLabel;
+use relink_engine::frame::{Frame, LinkSet};
+use relink_engine::options::ScheduleKind;
+use relink_engine::report::SetTime;
+
+/// The schedule of a frame.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, ScheduleLabel)]
+pub struct LinkFrame;
+
+/// Builds the schedule: ten sets in a chain, each with the drivers that it has work for.
+pub fn schedule(kind: ScheduleKind) -> Schedule {
+    let mut schedule = Schedule::new(LinkFrame);
+    match kind {
+        ScheduleKind::SingleThreaded => {
+            schedule.set_executor(bevy_ecs::schedule::SingleThreadedExecutor::new());
+        }
+        ScheduleKind::MultiThreaded => {
+            schedule.set_executor(bevy_ecs::schedule::MultiThreadedExecutor::new());
+        }
+    }
+    schedule.configure_sets(
+        (
+            LinkSet::Ingest,
+            LinkSet::Diff,
+            LinkSet::Gate,
+            LinkSet::Resolve,
+            LinkSet::Place,
+            LinkSet::Move,
+            LinkSet::Relocate,
+            LinkSet::Debug,
+            LinkSet::BuildId,
+            LinkSet::Commit,
+        )
+            .chain(),
+    );
+    schedule.add_systems(ingest::bulk::load_program.in_set(LinkSet::Ingest));
+    schedule.add_systems(
+        (
+            resolve::comdat::choose_group_owners,
+            resolve::definitions::resolve_names,
+            place::symbols::define_linker_names,
+            resolve::liveness::mark_live_atoms,
+            resolve::merge::merge_pieces,
+            resolve::unwind::collect_unwind_tables,
+            resolve::scan::scan_relocations,
+        )
+            .chain()
+            .in_set(LinkSet::Resolve),
+    );
+    schedule.add_systems(
+        (
+            place::arrange::arrange_sections,
+            place::addresses::assign_addresses,
+            place::symtab::lay_out_symbol_table,
+            place::symbols::assign_symbol_addresses,
+        )
+            .chain()
+            .in_set(LinkSet::Place),
+    );
+    schedule.add_systems(
+        (relocate::bulk::write_atoms, relocate::tables::write_tables, relocate::headers::write_headers)
+            .chain()
+            .in_set(LinkSet::Relocate),
+    );
+    schedule.add_systems(
+        (debug::unwind::write_unwind_tables, debug::symtab::write_symbol_table).chain().in_set(LinkSet::Debug),
+    );
+    schedule.add_systems(build_id::hash_image.in_set(LinkSet::BuildId));
+    schedule.add_systems(commit::bulk::commit_program.in_set(LinkSet::Commit));
+    for (index, set) in LinkSet::ALL.into_iter().enumerate() {
+        let stamp = move |clock: ResMut<'_, Clock>, frame: ResMut<'_, Frame>| stamp(set, clock, frame);
+        match LinkSet::ALL.get(index + 1) {
+            Some(&next) => schedule.add_systems(stamp.after(set).before(next)),
+            None => schedule.add_systems(stamp.after(set)),
+        };
+    }
+    schedule.add_systems((|mut clock: ResMut<'_, Clock>| clock.0 = Instant::now()).before(LinkSet::Ingest));
+    schedule
+}
+
+/// When the set before ended.
+#[derive(Debug, Resource)]
+struct Clock(Instant);
+
+fn stamp(set: LinkSet, mut clock: ResMut<'_, Clock>, mut frame: ResMut<'_, Frame>) {
+    let now = Instant::now();
+    let ns = now.duration_since(clock.0).as_nanos() as u64;
+    frame.timings.push(SetTime { set: set.name(), ns });
+    clock.0 = now;
+}
+
+/// Runs bulk work on so many threads.
+pub fn with_threads(threads: usize, work: impl FnOnce() + Send) {
+    match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+        Ok(pool) => pool.install(work),
+        Err(_) => work(), // No threads to be had: the caller's own does it all.
+    }
+}
+
+/// A world with the resources that frames use.
+pub fn world() -> World {
+    let mut world = World::new();
+    world.init_resource::<relink_engine::frame::Request>();
+    world.init_resource::<relink_engine::frame::Frame>();
+    world.init_resource::<relink_engine::frame::Patch>();
+    world.init_resource::<relink_engine::program::Program>();
+    world.insert_resource(Clock(Instant::now()));
+    world
+}

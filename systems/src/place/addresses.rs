@@ -1,0 +1,384 @@
+//! Addresses and file offsets of everything, slack and reserves included.
+
+use bevy_ecs::prelude::{Res, ResMut};
+use formats::units::Align;
+use formats::elf;
+use relink_engine::frame::{Frame, Request};
+use relink_engine::options::{LinkOptions, OutputKind};
+use relink_engine::program::{OutputSection, Program, Segment as ProgramHeader};
+use relink_engine::rows::AtomRow;
+use relink_formats as formats;
+
+use super::arrange::debug_section;
+use super::names::{Segment, segment};
+use super::reserve;
+
+const ELF_HEADER: u64 = 64;
+const PROGRAM_HEADER: u64 = 56;
+const SECTION_HEADER: u64 = 64;
+
+/// Lays out sections in addresses and file.
+pub(crate) fn assign_addresses(request: Res<'_, Request>, mut program: ResMut<'_, Program>, frame: ResMut<'_, Frame>) {
+    if !frame.cold() {
+        return;
+    }
+    let options = &request.options;
+    let program = &mut *program;
+    let mut outputs = std::mem::take(&mut program.outputs);
+    let plan = plan_headers(&outputs, options);
+    let default_base = if options.output_kind == OutputKind::StaticPie { 0 } else { 0x40_0000 };
+    let base = options.image_base.map_or(default_base, |base| base.0);
+    let page = Align::from_bytes(options.max_page_size).unwrap_or(Align::PAGE);
+    let mut layout = Layout { address: base, offset: 0, previous: Segment::Read, page };
+    layout.advance(ELF_HEADER + plan.len() as u64 * PROGRAM_HEADER);
+    // The TLS block starts as aligned as its most aligned part, so that offsets from its end are constants.
+    let tls = |section: &OutputSection| section.flags & u64::from(elf::SHF_TLS) != 0;
+    let tls_align = outputs.iter().filter(|section| tls(section)).map(|section| section.align).max();
+    if let Some(first) = outputs.iter_mut().find(|section| tls(section)) {
+        first.align = tls_align.unwrap_or(0);
+    }
+    let mut index = 1;
+    for section in &mut outputs {
+        layout.place(section, program, options);
+        if section.size > 0 {
+            section.index = index;
+            index += 1;
+        }
+    }
+    program.outputs = outputs;
+    set_tls(program);
+    let got_base = program.synthetic.got_plt.some().or(program.synthetic.got.some());
+    program.got_base = got_base.map_or(0, |row| program.atoms[row.index()].address);
+    program.got_address = program.synthetic.got.some().map_or(0, |row| program.atoms[row.index()].address);
+    program.segments = program_headers(program, options, base, plan);
+    program.image_len = layout.offset;
+}
+
+struct Layout {
+    address: u64,
+    offset: u64,
+    previous: Segment,
+    page: Align,
+}
+
+impl Layout {
+    fn advance(&mut self, bytes: u64) {
+        self.address += bytes;
+        self.offset += bytes;
+    }
+
+    /// Starts a new segment: a new page in memory that may share its file page with the one before.
+    fn enter(&mut self, next: Segment, options: &LinkOptions) {
+        if next == self.previous {
+            return;
+        }
+        if next == Segment::None {
+            self.previous = next;
+            return;
+        }
+        let separate = options.separate_code && (next == Segment::Code || self.previous == Segment::Code);
+        if separate {
+            self.offset = self.page.up(self.offset);
+        }
+        self.address = self.page.up(self.address) + self.offset % self.page.bytes();
+        self.previous = next;
+    }
+
+    fn place(&mut self, section: &mut OutputSection, program: &mut Program, options: &LinkOptions) {
+        let next = segment(&section.name, section.kind, section.flags, options.relro);
+        if section.atoms.iter().all(|row| program.atoms[row.index()].size == 0)
+            && section.name != b".relro_padding"
+            && next != Segment::None
+        {
+            // Nothing in it: no segment of its own, but its labels must be somewhere.
+            section.address = self.address;
+            section.offset = self.offset;
+            for row in &section.atoms {
+                program.atoms[row.index()].address = self.address;
+            }
+            return;
+        }
+        self.enter(next, options);
+        let align = Align::from_exponent(section.align);
+        if next == Segment::None {
+            self.place_unloaded(section, program, options, align);
+            return;
+        }
+        if section.name == b".relro_padding" {
+            section.address = self.address;
+            section.offset = self.offset;
+            section.size = self.page.up(self.address) - self.address;
+            self.address += section.size;
+            return;
+        }
+        let padding = align.up(self.address) - self.address;
+        let nobits = section.kind == elf::SHT_NOBITS;
+        let start = self.address + padding;
+        section.address = start;
+        section.offset = if nobits { self.offset } else { self.offset + padding };
+        let end = place_atoms(section, program, options, start);
+        section.size = end - start;
+        section.capacity = if nobits { 0 } else { section.size };
+        if nobits && section.flags & u64::from(elf::SHF_TLS) != 0 {
+            return; // Thread-local zeros take no room in the image's memory.
+        }
+        self.address = end;
+        if !nobits {
+            self.offset = section.offset + section.size;
+        }
+    }
+
+    fn place_unloaded(&mut self, section: &mut OutputSection, program: &mut Program, options: &LinkOptions, align: Align) {
+        self.offset = align.up(self.offset);
+        section.offset = self.offset;
+        let end = place_atoms(section, program, options, 0);
+        section.size = end;
+        section.capacity = end;
+        if options.incremental.is_some() && section.size > 0 && debug_section(section).is_some() {
+            section.capacity += reserve::debug_tail(end);
+        }
+        self.offset += section.capacity;
+    }
+}
+
+/// Gives the atoms of a section their slots from `start` on; returns the end.
+fn place_atoms(section: &mut OutputSection, program: &mut Program, options: &LinkOptions, start: u64) -> u64 {
+    let debug = debug_section(section);
+    let mut cursor = start;
+    for row in &section.atoms {
+        let atom = &mut program.atoms[row.index()];
+        cursor = Align::from_exponent(atom.align as u8).up(cursor);
+        atom.address = cursor;
+        atom.capacity = match &options.incremental {
+            Some(incremental) => reserve::capacity(incremental, atom, debug).max(atom.size),
+            None => atom.size,
+        };
+        cursor += atom.capacity;
+    }
+    if let Some(incremental) = &options.incremental
+        && section.name == b".text"
+    {
+        let from = cursor.next_multiple_of(16);
+        cursor = from + reserve::text_reserve(incremental, from - start);
+        section.free.push((from, cursor - from));
+    }
+    cursor
+}
+
+/// The TLS block's bounds and the thread pointer, which stands at its aligned end (variant II).
+fn set_tls(program: &mut Program) {
+    let tls = program.outputs.iter().filter(|section| section.flags & u64::from(elf::SHF_TLS) != 0 && section.size > 0);
+    let (mut start, mut end, mut align) = (u64::MAX, 0, 0);
+    for section in tls {
+        start = start.min(section.address);
+        end = end.max(section.address + section.size);
+        align = align.max(section.align);
+    }
+    if start != u64::MAX {
+        program.tls_start = start;
+        program.tp = start + Align::from_exponent(align).up(end - start);
+    }
+}
+
+/// The program headers that the sections will need, in the order of the file's table.
+fn plan_headers(outputs: &[OutputSection], options: &LinkOptions) -> Vec<u32> {
+    let used = |wanted: Segment| {
+        outputs.iter().any(|section| {
+            segment(&section.name, section.kind, section.flags, options.relro) == wanted && !section.atoms.is_empty()
+        })
+    };
+    let named = |name: &[u8]| outputs.iter().any(|section| section.name == name);
+    let mut plan = vec![elf::PT_PHDR, elf::PT_LOAD];
+    for wanted in [Segment::Code, Segment::Relro, Segment::Write] {
+        if used(wanted) {
+            plan.push(elf::PT_LOAD);
+        }
+    }
+    if outputs.iter().any(|section| section.flags & u64::from(elf::SHF_TLS) != 0) {
+        plan.push(elf::PT_TLS);
+    }
+    if named(b".dynamic") {
+        plan.push(elf::PT_DYNAMIC);
+    }
+    if used(Segment::Relro) {
+        plan.push(elf::PT_GNU_RELRO);
+    }
+    if named(b".eh_frame_hdr") {
+        plan.push(elf::PT_GNU_EH_FRAME);
+    }
+    plan.push(elf::PT_GNU_STACK);
+    if named(b".note.gnu.property") {
+        plan.push(elf::PT_GNU_PROPERTY);
+    }
+    let mut aligns: Vec<u8> =
+        outputs.iter().filter(|section| section.kind == elf::SHT_NOTE).map(|section| section.align).collect();
+    aligns.dedup();
+    plan.extend(aligns.iter().map(|_| elf::PT_NOTE));
+    plan
+}
+
+fn program_headers(program: &Program, options: &LinkOptions, base: u64, plan: Vec<u32>) -> Vec<ProgramHeader> {
+    let headers = ELF_HEADER + plan.len() as u64 * PROGRAM_HEADER;
+    let page = options.max_page_size;
+    let mut loads = load_segments(program, options, base, headers, page).into_iter();
+    let mut notes = note_groups(program).into_iter();
+    let of = |name: &[u8]| program.output(name).map_or((0, 0, 0), |section| (section.offset, section.address, section.size));
+    let mut segments = Vec::with_capacity(plan.len());
+    for kind in plan {
+        let mut header = ProgramHeader { kind, flags: elf::PF_R, align: 8, ..Default::default() };
+        match kind {
+            elf::PT_PHDR => {
+                header.offset = ELF_HEADER;
+                header.address = base + ELF_HEADER;
+                header.file_size = headers - ELF_HEADER;
+                header.memory_size = header.file_size;
+            }
+            elf::PT_LOAD => match loads.next() {
+                Some(load) => header = load,
+                None => header.kind = elf::PT_NULL,
+            },
+            elf::PT_TLS => header = tls_header(program),
+            elf::PT_GNU_RELRO => header = relro_header(program, options),
+            elf::PT_GNU_STACK => {
+                let executable = options.exec_stack.unwrap_or(program.exec_stack);
+                header.flags = elf::PF_R | elf::PF_W | if executable { elf::PF_X } else { 0 };
+                header.memory_size = options.stack_size;
+                header.align = 16;
+            }
+            elf::PT_NOTE => header = notes.next().unwrap_or(ProgramHeader { kind: elf::PT_NULL, ..header }),
+            elf::PT_DYNAMIC | elf::PT_GNU_EH_FRAME | elf::PT_GNU_PROPERTY => {
+                let name: &[u8] = match kind {
+                    elf::PT_DYNAMIC => b".dynamic",
+                    elf::PT_GNU_EH_FRAME => b".eh_frame_hdr",
+                    _ => b".note.gnu.property",
+                };
+                (header.offset, header.address, header.file_size) = of(name);
+                header.memory_size = header.file_size;
+                header.flags = if kind == elf::PT_DYNAMIC { elf::PF_R | elf::PF_W } else { elf::PF_R };
+                header.align = if kind == elf::PT_GNU_EH_FRAME { 4 } else { 8 };
+            }
+            _ => {}
+        }
+        segments.push(header);
+    }
+    segments
+}
+
+fn load_segments(program: &Program, options: &LinkOptions, base: u64, headers: u64, page: u64) -> Vec<ProgramHeader> {
+    let mut loads = Vec::new();
+    for wanted in [Segment::Read, Segment::Code, Segment::Relro, Segment::Write] {
+        let mut header = ProgramHeader {
+            kind: elf::PT_LOAD,
+            flags: match wanted {
+                Segment::Read => elf::PF_R,
+                Segment::Code => elf::PF_R | elf::PF_X,
+                _ => elf::PF_R | elf::PF_W,
+            },
+            align: page,
+            offset: u64::MAX,
+            ..Default::default()
+        };
+        let (mut file_end, mut memory_end) = (0, 0);
+        if wanted == Segment::Read {
+            (header.offset, header.address) = (0, base);
+            (file_end, memory_end) = (headers, base + headers);
+        }
+        for section in &program.outputs {
+            if section.index == 0 || segment(&section.name, section.kind, section.flags, options.relro) != wanted {
+                continue;
+            }
+            if header.offset == u64::MAX {
+                (header.offset, header.address) = (section.offset, section.address);
+            }
+            let nobits = section.kind == elf::SHT_NOBITS;
+            if !(nobits && section.flags & u64::from(elf::SHF_TLS) != 0) {
+                memory_end = section.address + section.size;
+            }
+            if !nobits {
+                file_end = section.offset + section.size;
+            }
+        }
+        if header.offset != u64::MAX {
+            header.file_size = file_end.saturating_sub(header.offset);
+            header.memory_size = memory_end.saturating_sub(header.address);
+            loads.push(header);
+        }
+    }
+    loads
+}
+
+fn tls_header(program: &Program) -> ProgramHeader {
+    let mut header = ProgramHeader { kind: elf::PT_NULL, flags: elf::PF_R, align: 1, ..Default::default() };
+    for section in program.outputs.iter().filter(|s| s.flags & u64::from(elf::SHF_TLS) != 0 && s.size > 0) {
+        if header.kind == elf::PT_NULL {
+            header.kind = elf::PT_TLS;
+            (header.offset, header.address) = (section.offset, section.address);
+        }
+        header.align = header.align.max(1 << section.align);
+        header.memory_size = section.address + section.size - header.address;
+        if section.kind != elf::SHT_NOBITS {
+            header.file_size = section.offset + section.size - header.offset;
+        }
+    }
+    header
+}
+
+fn relro_header(program: &Program, options: &LinkOptions) -> ProgramHeader {
+    let mut header = ProgramHeader { kind: elf::PT_NULL, flags: elf::PF_R, align: 1, ..Default::default() };
+    for section in &program.outputs {
+        let relro = segment(&section.name, section.kind, section.flags, options.relro) == Segment::Relro;
+        if !relro || section.index == 0 {
+            continue;
+        }
+        if header.kind == elf::PT_NULL {
+            header.kind = elf::PT_GNU_RELRO;
+            (header.offset, header.address) = (section.offset, section.address);
+        }
+        let tls_zeros = section.kind == elf::SHT_NOBITS && section.flags & u64::from(elf::SHF_TLS) != 0;
+        if !tls_zeros {
+            header.memory_size = section.address + section.size - header.address;
+        }
+        if section.kind != elf::SHT_NOBITS {
+            header.file_size = section.offset + section.size - header.offset;
+        }
+    }
+    header
+}
+
+/// Notes of one alignment form one segment: readers step through it by that alignment.
+fn note_groups(program: &Program) -> Vec<ProgramHeader> {
+    let mut groups: Vec<(u8, ProgramHeader)> = Vec::new();
+    for section in program.outputs.iter().filter(|section| section.kind == elf::SHT_NOTE && section.size > 0) {
+        let align = section.align;
+        if groups.last().is_none_or(|(known, _)| *known != align) {
+            groups.push((
+                align,
+                ProgramHeader {
+                    kind: elf::PT_NOTE,
+                    flags: elf::PF_R,
+                    offset: section.offset,
+                    address: section.address,
+                    align: 1 << align,
+                    ..Default::default()
+                },
+            ));
+        }
+        if let Some((_, header)) = groups.last_mut() {
+            header.file_size = section.offset + section.size - header.offset;
+            header.memory_size = header.file_size;
+        }
+    }
+    groups.into_iter().map(|(_, header)| header).collect()
+}
+
+/// Places the section headers at the end of the file and fixes its length.
+pub(crate) fn finish_file(program: &mut Program, end: u64) {
+    program.section_headers = end.next_multiple_of(8);
+    let sections = program.outputs.iter().filter(|section| section.index != 0).count() as u64 + 1;
+    program.image_len = program.section_headers + sections * SECTION_HEADER;
+}
+
+/// The address of an atom of the linker's own; 0 if there is none.
+pub(crate) fn own_address(program: &Program, row: AtomRow) -> u64 {
+    row.some().map_or(0, |row| program.atoms[row.index()].address)
+}

@@ -1,0 +1,8 @@
+//! Place: every atom gets a slot.
+
+pub(crate) mod addresses;
+pub(crate) mod arrange;
+pub(crate) mod names;
+pub(crate) mod reserve;
+pub(crate) mod symbols;
+pub(crate) mod symtab;

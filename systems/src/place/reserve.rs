@@ -1,0 +1,82 @@
+//! How much room a cold incremental link leaves for later frames. Canonical links leave none.
+
+use formats::dwarf::DebugSection;
+use relink_engine::options::IncrementalOptions;
+use relink_engine::records::{AtomRecord, atom_flags};
+use relink_formats as formats;
+
+/// A code slot takes an island with `endbr64` and never less than this.
+const CODE_SLOT_ALIGN: u64 = 16;
+/// Code that moves in a small program: the acceptance suite grows one function by 10 KiB, twice.
+const TEXT_RESERVE_MIN: u64 = 64 << 10;
+/// A unit's debug information that outgrows its slot moves to the tail of its section.
+const DEBUG_TAIL_MIN: u64 = 16 << 10;
+const POOL_RESERVE_MIN: u64 = 4 << 10;
+
+/// Bytes to reserve for an atom; `size` for what must not have a hole.
+pub(crate) fn capacity(options: &IncrementalOptions, atom: &AtomRecord, debug: Option<DebugSection>) -> u64 {
+    let size = atom.size;
+    let flags = atom.flags;
+    let grown = |percent: u32| size.saturating_add(size.saturating_mul(u64::from(percent)) / 100);
+    if flags & (atom_flags::EXACT | atom_flags::FIXED | atom_flags::COMMON) != 0 {
+        size
+    } else if flags & atom_flags::SYNTHETIC != 0 {
+        match flags & (atom_flags::ALLOC | atom_flags::DEBUG) {
+            0 => size,
+            _ => grown(options.data_slack_percent.min(10)) + POOL_RESERVE_MIN,
+        }
+    } else if flags & atom_flags::DEBUG != 0 {
+        debug_capacity(options, size, debug)
+    } else if size == 0 {
+        0
+    } else if flags & atom_flags::CODE != 0 {
+        grown(options.code_slack_percent).next_multiple_of(CODE_SLOT_ALIGN)
+    } else {
+        grown(options.data_slack_percent).next_multiple_of(8)
+    }
+}
+
+/// A debug contribution's hole must be one that a filler can stand in.
+fn debug_capacity(options: &IncrementalOptions, size: u64, debug: Option<DebugSection>) -> u64 {
+    let Some(debug) = debug else { return size };
+    if size == 0 {
+        return 0;
+    }
+    let hole = (size.saturating_mul(u64::from(options.debug_slack_percent)) / 100).max(64).next_multiple_of(16);
+    if debug.fillable(hole) { size + hole } else { size }
+}
+
+/// Free bytes at the end of `.text`.
+pub(crate) fn text_reserve(options: &IncrementalOptions, code: u64) -> u64 {
+    (code / 100 * u64::from(options.text_reserve_percent)).max(TEXT_RESERVE_MIN).next_multiple_of(4096)
+}
+
+/// Free bytes behind a debug section, outside its `sh_size`.
+pub(crate) fn debug_tail(size: u64) -> u64 {
+    (size / 16).max(DEBUG_TAIL_MIN).next_multiple_of(16)
+}
+
+/// Free bytes in `.eh_frame`, in front of its terminator.
+pub(crate) fn unwind_reserve(len: u32) -> u32 {
+    (len / 16).max(1024).next_multiple_of(8)
+}
+
+/// Entries that `.eh_frame_hdr` has room for.
+pub(crate) fn header_entries(fdes: usize) -> usize {
+    fdes + fdes / 16 + 64
+}
+
+/// Null local symbols for islands.
+pub(crate) fn symbol_hole(symbols: u32) -> u32 {
+    symbols / 64 + 64
+}
+
+/// Free bytes behind `.strtab`.
+pub(crate) fn string_tail(len: u32) -> u32 {
+    len / 32 + 8192
+}
+
+/// Spare GOT slots.
+pub(crate) fn got_spare(slots: usize) -> usize {
+    slots / 4 + 8
+}

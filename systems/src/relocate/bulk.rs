@@ -1,0 +1,218 @@
+//! Relocate of a cold frame: copies every atom to its slot and applies its relocations, in parallel.
+
+use bevy_ecs::prelude::ResMut;
+use formats::dwarf::{self, DebugSection, FillerContext};
+use formats::reloc::Op;
+use formats::elf;
+use object::LittleEndian;
+use rayon::prelude::*;
+use relink_engine::diagnostic::Diagnostic;
+use relink_engine::frame::Frame;
+use relink_engine::program::{Object, Program};
+use relink_engine::records::atom_flags;
+use relink_engine::rows::{AtomRow, NONE};
+use relink_formats as formats;
+
+use crate::kernel::{Places, SiteError, field_width, lower, store};
+use crate::place::arrange::debug_section;
+use crate::place::names::is_reversed;
+use crate::resolve::scan::site_error;
+
+/// What a chunk of atoms leaves behind beside its bytes.
+#[derive(Default)]
+struct Written {
+    /// RELATIVE relocations: address and addend.
+    dynamic: Vec<(u64, i64)>,
+    relocations: u64,
+    errors: Vec<Diagnostic>,
+}
+
+/// An atom and the bytes of its slot.
+struct Job<'a> {
+    atom: AtomRow,
+    debug: Option<DebugSection>,
+    slot: &'a mut [u8],
+}
+
+/// Atoms a task handles: enough to hide the cost of a task, few enough to balance two cores.
+const ATOMS_PER_TASK: usize = 64;
+
+/// Writes all atoms into a new image.
+pub(crate) fn write_atoms(mut program: ResMut<'_, Program>, mut frame: ResMut<'_, Frame>) {
+    if !frame.cold() {
+        return;
+    }
+    let mut image = vec![0; program.image_len as usize];
+    let written = write_image_atoms(&program, &mut image);
+    let mut dynamic = Vec::with_capacity(program.dynamic_relocs as usize);
+    for written in written {
+        dynamic.extend(written.dynamic);
+        frame.counters.relocations_applied += written.relocations;
+        frame.errors.extend(written.errors);
+    }
+    frame.counters.atoms_placed = program.atoms.iter().filter(|atom| atom.flags & atom_flags::LIVE != 0).count() as u64;
+    program.image = image;
+    super::dynamic::write_dynamic_relocs(&mut program, dynamic);
+}
+
+fn write_image_atoms(program: &Program, image: &mut [u8]) -> Vec<Written> {
+    for section in program.outputs.iter().filter(|section| section.flags & u64::from(elf::SHF_EXECINSTR) != 0) {
+        // Free bytes of code trap; fragments of one function are joined by bytes that do nothing.
+        let filler = if matches!(&section.name[..], b".init" | b".fini") { 0x90 } else { 0xcc };
+        let range = section.offset as usize..(section.offset + section.size) as usize;
+        if let Some(bytes) = image.get_mut(range) {
+            bytes.fill(filler);
+        }
+    }
+    for pool in &program.pools {
+        let atom = &program.atoms[pool.atom.index()];
+        if let Some(offset) = program.file_offset(atom) {
+            image[offset as usize..offset as usize + pool.data.len()].copy_from_slice(&pool.data);
+        }
+    }
+    let mut jobs = Vec::with_capacity(program.atoms.len());
+    let (mut rest, mut at) = (image, 0);
+    for section in program.outputs.iter().filter(|section| section.kind != elf::SHT_NOBITS) {
+        let debug = debug_section(section);
+        for &row in &section.atoms {
+            let atom = &program.atoms[row.index()];
+            if atom.section == NONE || atom.capacity == 0 || atom.flags & atom_flags::NOBITS != 0 {
+                continue;
+            }
+            let start = section.offset + atom.address - section.address;
+            let skip = (start - at) as usize;
+            let (slot, tail) = std::mem::take(&mut rest)[skip..].split_at_mut(atom.capacity as usize);
+            jobs.push(Job { atom: row, debug, slot });
+            (rest, at) = (tail, start + atom.capacity);
+        }
+    }
+    let context = filler_context(program);
+    jobs.par_chunks_mut(ATOMS_PER_TASK)
+        .map(|jobs| {
+            let mut written = Written::default();
+            for job in jobs {
+                write_atom(program, job, context, &mut written);
+            }
+            written
+        })
+        .collect()
+}
+
+fn write_atom(program: &Program, job: &mut Job<'_>, context: FillerContext, written: &mut Written) {
+    let atom = &program.atoms[job.atom.index()];
+    let Some(object) = program.object(atom) else { return };
+    let section = atom.section as usize;
+    let bytes = object.parsed.section_bytes(section);
+    let (body, hole) = job.slot.split_at_mut(bytes.len());
+    body.copy_from_slice(bytes);
+    if let Some(debug) = job.debug
+        && dwarf::filler::fill(debug, hole, context).is_err()
+    {
+        hole.fill(0);
+    }
+    if atom.flags & atom_flags::DEBUG != 0 {
+        relocate_debug(program, object, section, atom.address, body, written);
+        return;
+    }
+    let bases = program.bases();
+    let relocs = object.parsed.relocations(section);
+    let name = object.parsed.section_name(section);
+    let reversed = is_reversed(name);
+    let mut next = 0;
+    while next < relocs.len() {
+        let at = next;
+        next += 1;
+        let site = match lower(program, object, atom.flags, bytes, relocs, at) {
+            Ok(site) => site,
+            Err(error) => {
+                written.errors.push(site_error(program, object, section, &relocs[at], error));
+                continue;
+            }
+        };
+        next += usize::from(site.plan.skip_next);
+        if let Err(error) = store(&bases, &site, body, atom.address) {
+            let error = SiteError::Reloc(error);
+            written.errors.push(site_error(program, object, section, &relocs[at], error));
+        }
+        if bases.position_independent && site.relative && site.plan.op == Op::Abs64 {
+            let offset =
+                if reversed { bytes.len() as u64 - 8 - site.plan.offset } else { site.plan.offset };
+            written.dynamic.push((atom.address + offset, site.s.wrapping_add_signed(site.plan.addend) as i64));
+        }
+        written.relocations += 1;
+    }
+    if reversed {
+        reverse_words(body);
+    }
+}
+
+/// Constructors of `.ctors` run from the end; `.init_array` runs from the start.
+fn reverse_words(bytes: &mut [u8]) {
+    let words: Vec<[u8; 8]> = bytes.chunks_exact(8).filter_map(|word| word.try_into().ok()).collect();
+    for (slot, word) in bytes.chunks_exact_mut(8).zip(words.into_iter().rev()) {
+        slot.copy_from_slice(&word);
+    }
+}
+
+/// Applies the relocations of a debug contribution; what refers to dropped code gets a tombstone.
+fn relocate_debug(
+    program: &Program,
+    object: &Object,
+    section: usize,
+    address: u64,
+    body: &mut [u8],
+    written: &mut Written,
+) {
+    let relocs = object.parsed.relocations(section);
+    let errors = relocate_contribution(program, object, section, address, body);
+    written.relocations += relocs.len() as u64;
+    written.errors.extend(
+        errors.into_iter().map(|(index, error)| site_error(program, object, section, &relocs[index], error)),
+    );
+}
+
+/// The same for any placement; returns relocations that do not fit.
+pub(crate) fn relocate_contribution<P: Places>(
+    places: &P,
+    object: &Object,
+    section: usize,
+    address: u64,
+    body: &mut [u8],
+) -> Vec<(usize, SiteError)> {
+    let relocs = object.parsed.relocations(section);
+    let bytes = object.parsed.section_bytes(section);
+    let tombstone = dwarf::tombstone(object.parsed.section_name(section));
+    let bases = places.bases();
+    let mut errors = Vec::new();
+    for index in 0..relocs.len() {
+        match lower(places, object, atom_flags::DEBUG, bytes, relocs, index) {
+            Ok(site) => {
+                if let Err(error) = store(&bases, &site, body, address) {
+                    errors.push((index, SiteError::Reloc(error)));
+                }
+            }
+            Err(SiteError::Dropped | SiteError::Undefined(_)) => {
+                let offset = relocs[index].r_offset.get(LittleEndian) as usize;
+                let width = field_width(relocs[index].r_type(LittleEndian, false).0);
+                if let Some(field) = offset.checked_add(width).and_then(|end| body.get_mut(offset..end)) {
+                    field.copy_from_slice(&tombstone.to_le_bytes()[..width]);
+                }
+            }
+            Err(error) => errors.push((index, error)),
+        }
+    }
+    errors
+}
+
+/// What fillers refer to.
+pub(crate) fn filler_context(program: &Program) -> FillerContext {
+    let offset = |row: AtomRow| row.some().map_or(0, |row| program.atoms[row.index()].address as u32);
+    FillerContext {
+        abbrev_offset: offset(program.synthetic.filler_abbrev),
+        unit_offset: offset(program.synthetic.filler_unit),
+        version: FILLER_VERSION,
+    }
+}
+
+/// DWARF version of filler units: readers of version 5 read version 4 as well, and its header is shorter.
+pub(crate) const FILLER_VERSION: u16 = 4;

@@ -1,0 +1,9 @@
+//! Resolve: names to definitions, over the whole program.
+
+pub(crate) mod comdat;
+pub(crate) mod definitions;
+pub(crate) mod liveness;
+pub(crate) mod merge;
+pub(crate) mod scan;
+pub(crate) mod undefined;
+pub(crate) mod unwind;

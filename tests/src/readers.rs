@@ -1,0 +1,93 @@
+//! The reader matrix: every reader is at least as content with an image as with one that it is compared with.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::tools::{self, Said, Tool};
+
+/// A reader and its arguments.
+const READERS: &[(Tool, &[&str])] = &[
+    (tools::READELF, &["-W", "-a"]),
+    (tools::READELF, &["-w"]),
+    (tools::EU_READELF, &["-w"]),
+    (tools::EU_READELF, &["-a", "-N"]),
+    (tools::LLVM_DWARFDUMP, &["--verify"]),
+    (tools::EU_ELFLINT, &["--gnu-ld"]),
+    (tools::GDB, &["-nx", "-batch", "-iex", "set debuginfod enabled off", "-ex", "info line main"]),
+];
+
+/// Complaints by reader and wording (numbers and paths taken out), with how often they came.
+pub type Complaints = BTreeMap<String, usize>;
+
+/// All that the readers hold against an image.
+#[track_caller]
+pub fn complaints(image: &Path) -> Complaints {
+    let mut complaints = Complaints::new();
+    let mut count = |reader: &str, text: &str| {
+        *complaints.entry(format!("{reader}: {}", wording(text, image))).or_insert(0) += 1;
+    };
+    for (tool, args) in READERS {
+        let said = tool.run(args.iter().map(std::ffi::OsStr::new).chain([image.as_os_str()]));
+        let reader = format!("{} {}", tool.names[0], args.first().unwrap_or(&""));
+        if said.status != 0 {
+            count(&reader, &format!("exit status {}", said.status));
+        }
+        said.stderr.lines().filter(|line| !line.trim().is_empty()).for_each(|line| count(&reader, line));
+        said.stdout.lines().filter(|line| complains(tool, line)).for_each(|line| count(&reader, line));
+    }
+    complaints
+}
+
+/// Whether a line of standard output is a complaint. Dumps quote the program's own strings, so words are not enough.
+fn complains(tool: &Tool, line: &str) -> bool {
+    let line = line.trim_start();
+    match tool.names[0] {
+        "eu-elflint" => !line.starts_with("No errors"),
+        "llvm-dwarfdump" => line.starts_with("error:") || line.starts_with("warning:"),
+        "readelf" => {
+            ["readelf: ", "Warning:", "Error:"].iter().any(|p| line.starts_with(p)) || line.contains("<corrupt")
+        }
+        "eu-readelf" => line.starts_with("eu-readelf: ") || line.contains("invalid data"),
+        _ => false,
+    }
+}
+
+/// Numbers become `N`, so that the same complaint about another address is the same complaint.
+fn wording(text: &str, image: &Path) -> String {
+    let text = text.replace(&*image.to_string_lossy(), "IMAGE");
+    let mut out = String::new();
+    let mut rest = text.as_str();
+    while let Some(c) = rest.chars().next() {
+        let word = rest.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or("");
+        let digits = word.strip_prefix("0x").unwrap_or(word);
+        let number = word.starts_with(|c: char| c.is_ascii_digit()) && digits.chars().all(|c| c.is_ascii_hexdigit());
+        let taken = if word.is_empty() { c.len_utf8() } else { word.len() };
+        out += if number { "N" } else { &rest[..taken] };
+        rest = &rest[taken..];
+    }
+    out
+}
+
+/// Panics if a reader complains.
+#[track_caller]
+pub fn assert_content(image: &Path) {
+    assert_no_worse(image, &Complaints::new());
+}
+
+/// Panics if a reader complains of something, or more often, than of the image that is compared with.
+#[track_caller]
+pub fn assert_no_worse(image: &Path, measure: &Complaints) {
+    let found = complaints(image);
+    let worse: Vec<_> = found
+        .iter()
+        .filter(|(what, times)| measure.get(*what).copied().unwrap_or(0) < **times)
+        .map(|(what, times)| format!("{times} times (allowed {}): {what}", measure.get(what).copied().unwrap_or(0)))
+        .collect();
+    assert!(worse.is_empty(), "readers of {} complain:\n{}", image.display(), worse.join("\n"));
+}
+
+/// For messages: one reader's whole answer.
+#[track_caller]
+pub fn answer(tool: &Tool, args: &[&str], image: &Path) -> Said {
+    tool.run(args.iter().map(std::ffi::OsStr::new).chain([image.as_os_str()]))
+}
