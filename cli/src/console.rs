@@ -60,3 +60,8 @@ pub(crate) fn bold(text: impl Display) -> String {
     let style = Style::new().bold();
     format!("{style}{text}{style:#}")
 }
+
+/// An empty line between the blocks of two errors.
+pub(crate) fn gap() {
+    let _ = writeln!(anstream::stderr().lock());
+}

@@ -9,12 +9,11 @@ pub(crate) fn demangle(name: &str) -> String {
     if let Ok(rust) = rustc_demangle::try_demangle(name) {
         return format!("{rust:#}");
     }
-    if name.starts_with("_Z") {
-        if let Ok(symbol) = Symbol::new(name) {
-            if let Ok(text) = symbol.demangle_with_options(&DemangleOptions::default()) {
-                return text;
-            }
-        }
+    if name.starts_with("_Z")
+        && let Ok(symbol) = Symbol::new(name)
+        && let Ok(text) = symbol.demangle_with_options(&DemangleOptions::default())
+    {
+        return text;
     }
     name.to_owned()
 }
@@ -26,7 +25,10 @@ mod tests {
     #[test]
     fn names_of_three_languages() {
         assert_eq!(demangle("_ZN2ns7computeEid"), "ns::compute(int, double)");
-        assert_eq!(demangle("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE"), "core::fmt::Write::write_fmt");
+        assert_eq!(
+            demangle("_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE"),
+            "core::fmt::Write::write_fmt"
+        );
         assert_eq!(demangle("_RNvCs1234_7mycrate3foo"), "mycrate::foo");
         assert_eq!(demangle("_start"), "_start");
         assert_eq!(demangle("_Z"), "_Z");

@@ -115,3 +115,99 @@ mod tests {
         assert_eq!(image.bytes()[PAGE_BYTES + 1], 4);
     }
 }
+
+/// What a frame would make of the image: whole pages, copied when first written.
+///
+/// Everything before Commit writes here; a frame that is dropped leaves the image as it was.
+#[derive(Debug, Default, Resource)]
+pub struct Draft {
+    pages: HashMap<u64, Vec<u8>>,
+}
+
+impl Draft {
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.pages.clear();
+    }
+
+    /// Pages that were written, ascending.
+    pub fn pages(&self) -> Vec<u64> {
+        let mut pages: Vec<u64> = self.pages.keys().copied().collect();
+        pages.sort_unstable();
+        pages
+    }
+
+    /// A page as it would be.
+    pub fn page(&self, base: &Image, page: u64) -> Option<Vec<u8>> {
+        self.pages.get(&page).cloned().or_else(|| base.page(page))
+    }
+
+    /// Copies a range as it would be; `None` if it is not inside.
+    pub fn read(&self, base: &Image, offset: u64, len: usize) -> Option<Vec<u8>> {
+        let mut bytes = base.read(offset, len)?;
+        if self.pages.is_empty() || len == 0 {
+            return Some(bytes);
+        }
+        let end = offset + len as u64;
+        for page in offset / PAGE_BYTES as u64..=(end - 1) / PAGE_BYTES as u64 {
+            let Some(content) = self.pages.get(&page) else { continue };
+            let start = page * PAGE_BYTES as u64;
+            let (from, to) = (offset.max(start), end.min(start + content.len() as u64));
+            bytes[(from - offset) as usize..(to - offset) as usize]
+                .copy_from_slice(&content[(from - start) as usize..(to - start) as usize]);
+        }
+        Some(bytes)
+    }
+
+    /// Writes a range; pages that would not change are not copied. `false` if it is not inside.
+    #[must_use]
+    pub fn write(&mut self, base: &Image, offset: u64, bytes: &[u8]) -> bool {
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > base.len()) {
+            return false;
+        }
+        let (mut at, mut rest) = (offset, bytes);
+        while !rest.is_empty() {
+            let page = at / PAGE_BYTES as u64;
+            let within = (at % PAGE_BYTES as u64) as usize;
+            let count = rest.len().min(PAGE_BYTES - within);
+            let (now, later) = rest.split_at(count);
+            if !self.pages.contains_key(&page) && base.read(at, count).as_deref() != Some(now) {
+                let Some(content) = base.page(page) else { return false };
+                self.pages.insert(page, content);
+            }
+            if let Some(content) = self.pages.get_mut(&page) {
+                content[within..within + count].copy_from_slice(now);
+            }
+            at += count as u64;
+            rest = later;
+        }
+        true
+    }
+
+    /// The ranges that differ from the image, ascending; differences closer than 16 bytes are one range.
+    pub fn patch(&self, base: &Image) -> Vec<(u64, Vec<u8>)> {
+        let mut writes: Vec<(u64, Vec<u8>)> = Vec::new();
+        for page in self.pages() {
+            let Some(old) = base.page(page) else { continue };
+            let new = &self.pages[&page];
+            let start = page * PAGE_BYTES as u64;
+            let mut at = 0;
+            while at < new.len() {
+                if new[at] == old[at] {
+                    at += 1;
+                    continue;
+                }
+                let (mut end, mut next) = (at + 1, at + 1);
+                while next < new.len() && next - end < 16 {
+                    if new[next] != old[next] {
+                        end = next + 1;
+                    }
+                    next += 1;
+                }
+                writes.push((start + at as u64, new[at..end].to_vec()));
+                at = end;
+            }
+        }
+        writes
+    }
+}

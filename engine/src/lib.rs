@@ -10,6 +10,8 @@ pub mod frame;
 pub mod image;
 pub mod input;
 pub mod options;
+pub mod plan;
+pub mod policy;
 pub mod program;
 pub mod records;
 pub mod report;

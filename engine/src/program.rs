@@ -2,6 +2,7 @@
 
 use bevy_ecs::prelude::Resource;
 use formats::Bytes;
+use formats::archive::Archive;
 use formats::object_file::ObjectFile;
 use hashbrown::HashTable;
 use relink_formats as formats;
@@ -186,8 +187,6 @@ pub struct EhPiece {
     pub atom_offset: u32,
     /// First relocation of the piece, an index into those of the section.
     pub relocs: Span,
-    /// Offset of the LSDA pointer in the piece; 0 for none.
-    pub lsda: u32,
 }
 
 /// A CIE of the image.
@@ -212,8 +211,6 @@ pub struct Object {
     pub name: String,
     /// The file of the command line.
     pub file: FileRow,
-    /// Ordinal in its archive.
-    pub member: u32,
     /// Offset in its archive, for the order of members.
     pub member_offset: u64,
     /// Its bytes among the names' sources.
@@ -343,6 +340,8 @@ pub struct Synthetic {
 pub struct Program {
     /// Global names.
     pub names: Names,
+    /// Archives of the command line, by file.
+    pub archives: Vec<Option<Archive>>,
     /// Objects in link order.
     pub objects: Vec<Object>,
     /// Atoms: each object's in a run, then those that the linker makes.

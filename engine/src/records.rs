@@ -125,6 +125,17 @@ records! {
         /// Unused.
         reserved: u32,
     }
+    /// A global symbol as an object's own table has it.
+    GlobalRecord = 8 {
+        /// The name's row.
+        symbol: SymbolRow,
+        /// `st_info`.
+        info: u8,
+        /// `st_other`.
+        other: u8,
+        /// [`global_state`].
+        state: u16,
+    }
     /// A relocation as it was applied, after relaxation.
     RelocRecord = 32 {
         /// The atom that holds the field.
@@ -311,9 +322,21 @@ records! {
         position_independent: u32,
         /// Global symbols.
         globals: u32,
-        /// Unused.
-        reserved: u32,
+        /// The symbol that execution starts at.
+        entry: SymbolRow,
     }
+}
+
+/// How an object's symbol table has a global name.
+pub mod global_state {
+    /// A reference.
+    pub const UNDEFINED: u16 = 0;
+    /// A definition in a section.
+    pub const DEFINED: u16 = 1;
+    /// A common symbol.
+    pub const COMMON: u16 = 2;
+    /// An absolute value.
+    pub const ABSOLUTE: u16 = 3;
 }
 
 /// Flags of [`FileRecord`].

@@ -53,6 +53,8 @@ pub enum GateReason {
     TypeChanged { symbol: String, input: String },
     /// A new reference would pull a member out of an archive.
     ArchiveMemberPulled { symbol: String, member: String },
+    /// A reference went away that may have been the only one to pull its member.
+    ArchiveMemberDropped { symbol: String, input: String },
     /// The index or the members of an archive changed in a way that may change resolution.
     ArchiveChanged { archive: String },
     /// A new reference to a name that the earlier link did not know.

@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::column::{BLOCK_BYTES, Blocks, Column, StoreError};
 use crate::records::{
-    AtomRecord, CieRecord, FdeRecord, FileRecord, FreeRecord, GroupRecord, ImageRecord, InputRecord, IslandRecord,
+    AtomRecord, CieRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord, InputRecord, IslandRecord,
     PoolRecord, RelocRecord, SectionRecord, SymbolRecord,
 };
 use crate::rows::{Span, SymbolRow};
@@ -153,8 +153,8 @@ store! {
     atoms: AtomRecord,
     /// Symbols: globals first, then each object's local ones.
     symbols: SymbolRecord,
-    /// Objects' global symbols: their rows in `symbols`.
-    globals: SymbolRow,
+    /// Objects' global symbols.
+    globals: GlobalRecord,
     /// Index of the global names: rows + 1, open addressing by xxh3, a power of two, 0 is empty.
     name_slots: u32,
     /// Relocations of placed atoms.

@@ -1,11 +1,15 @@
 //! BuildId: the digest tree of the image's pages and the note that shows its root.
 
 use bevy_ecs::prelude::{Res, ResMut};
-use formats::build_id::{PAGE_BYTES, fold, leaves, node_count, page_count, root, top_index};
+use formats::build_id::{PAGE_BYTES, fold, leaf, leaves, node_count, page_count, root, top_index, update};
 use rayon::prelude::*;
 use relink_engine::frame::{Frame, Request};
+use relink_engine::image::{Draft, Image};
 use relink_engine::options::BuildId;
+use relink_engine::plan::Plan;
 use relink_engine::program::Program;
+use relink_engine::report::GateReason;
+use relink_engine::store::Store;
 use relink_formats as formats;
 
 use crate::relocate::headers::put;
@@ -41,7 +45,6 @@ pub(crate) fn hash_image(request: Res<'_, Request>, mut program: ResMut<'_, Prog
         put(&mut program.image, note.start, &digest[..len]);
     }
     program.digests = nodes;
-    let _ = PAGE_BYTES;
 }
 
 /// The file range of the build-id's descriptor.
@@ -51,4 +54,75 @@ pub(crate) fn note_range(program: &Program) -> Option<std::ops::Range<u64>> {
     let offset = program.file_offset(atom)?;
     let len = u32::from_le_bytes(program.image.get(offset as usize + 4..offset as usize + 8)?.try_into().ok()?);
     Some(offset + 16..offset + 16 + u64::from(len))
+}
+
+/// Rehashes the pages that a frame changed and the path from them to the root.
+///
+/// The old page must be what the tree says, or somebody else has changed the image.
+pub(crate) fn rehash_dirty_pages(
+    request: Res<'_, Request>,
+    store: Option<Res<'_, Store>>,
+    image: Option<Res<'_, Image>>,
+    mut draft: ResMut<'_, Draft>,
+    mut plan: ResMut<'_, Plan>,
+    mut frame: ResMut<'_, Frame>,
+) {
+    let (Some(store), Some(image)) = (store, image) else { return };
+    if !frame.warm() {
+        return;
+    }
+    let note = plan.image.build_id_offset..plan.image.build_id_offset + plan.image.build_id_len;
+    let pages = page_count(image.len());
+    let mut dirty = Vec::new();
+    let mut nodes = hashbrown::HashMap::new();
+    for page in draft.pages() {
+        let (Some(old), Some(new)) = (image.page(page), draft.page(&image, page)) else { continue };
+        if old == new {
+            continue;
+        }
+        let digest = store.digests.get(page as u32);
+        let Some(digest) = frame.check(digest) else { return };
+        if leaf_without_note(old, page, &note) != digest {
+            let why = format!("page {page} is not as the last link wrote it");
+            frame.refuse(GateReason::ImageTampered { why });
+            return;
+        }
+        dirty.push(page);
+        nodes.insert(page, leaf_without_note(new, page, &note));
+    }
+    if dirty.is_empty() {
+        return;
+    }
+    let known = nodes.clone();
+    let get = |node: u64| known.get(&node).copied().or_else(|| store.digests.get(node as u32).ok());
+    let hashed = update(pages, &dirty, &get, &mut |node, digest| {
+        nodes.insert(node, digest);
+    });
+    if hashed.is_none() {
+        let why = "its digest tree is not that of the image".to_owned();
+        frame.refuse(GateReason::StateUnusable { why });
+        return;
+    }
+    frame.counters.pages_hashed += dirty.len() as u64;
+    if let BuildId::Tree { len } = request.options.build_id
+        && let Some(top) = nodes.get(&top_index(pages))
+    {
+        let digest = root(top, image.len());
+        if plan.image.build_id_offset == 0 || !draft.write(&image, note.start, &digest[..usize::from(len)]) {
+            let why = "the build-id is outside the image".to_owned();
+            frame.refuse(GateReason::StateUnusable { why });
+        }
+    }
+    plan.digests = nodes.into_iter().collect();
+}
+
+/// The digest of a page whose part of the note counts as zero.
+fn leaf_without_note(mut page: Vec<u8>, index: u64, note: &std::ops::Range<u64>) -> [u8; 32] {
+    let start = index * PAGE_BYTES as u64;
+    let from = note.start.max(start).saturating_sub(start) as usize;
+    let to = note.end.min(start + page.len() as u64).saturating_sub(start) as usize;
+    if let Some(bytes) = page.get_mut(from..to) {
+        bytes.fill(0);
+    }
+    leaf(&page)
 }

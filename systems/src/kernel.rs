@@ -136,9 +136,14 @@ pub(crate) fn lower<P: Places>(
                 && let Some(input) = object.merges.get(*merge as usize)
                 && input.pool != NONE
             {
-                // The addend of a section symbol chooses the piece: it is no distance to be kept.
+                // The addend of a section symbol chooses the piece: it is no distance to be kept. A label chooses
+                // it by its value, and its addend is a distance.
                 let pool = places.pool(input.pool);
-                let mapped = input.map(value.wrapping_add_signed(addend));
+                let mapped = if symbol.st_type().0 == elf::STT_SECTION {
+                    input.map(value.wrapping_add_signed(addend))
+                } else {
+                    input.map(value).map(|mapped| mapped.wrapping_add_signed(addend))
+                };
                 let (Some(pool), Some(mapped)) = (pool, mapped) else {
                     return Err(SiteError::Dropped);
                 };

@@ -3,12 +3,18 @@
 mod build_id;
 mod commit;
 mod debug;
+mod diff;
+mod gate;
 mod ingest;
 mod kernel;
 pub mod map;
+mod moves;
 mod place;
+mod policies;
+mod pool;
 mod relocate;
 mod resolve;
+mod view;
 
 use std::time::Instant;
 
@@ -48,7 +54,11 @@ pub fn schedule(kind: ScheduleKind) -> Schedule {
         )
             .chain(),
     );
-    schedule.add_systems(ingest::bulk::load_program.in_set(LinkSet::Ingest));
+    schedule.add_systems(
+        (ingest::bulk::load_program, ingest::changed::load_changed_inputs).chain().in_set(LinkSet::Ingest),
+    );
+    schedule.add_systems(diff::diff_inputs.in_set(LinkSet::Diff));
+    schedule.add_systems(gate::judge_differences.in_set(LinkSet::Gate));
     schedule.add_systems(
         (
             resolve::comdat::choose_group_owners,
@@ -68,20 +78,37 @@ pub fn schedule(kind: ScheduleKind) -> Schedule {
             place::addresses::assign_addresses,
             place::symtab::lay_out_symbol_table,
             place::symbols::assign_symbol_addresses,
+            place::changed::place_changed_atoms,
         )
             .chain()
             .in_set(LinkSet::Place),
     );
+    schedule.add_systems(moves::move_references.in_set(LinkSet::Move));
     schedule.add_systems(
-        (relocate::bulk::write_atoms, relocate::tables::write_tables, relocate::headers::write_headers)
+        (
+            relocate::bulk::write_atoms,
+            relocate::tables::write_tables,
+            relocate::headers::write_headers,
+            relocate::changed::relocate_changed_atoms,
+        )
             .chain()
             .in_set(LinkSet::Relocate),
     );
     schedule.add_systems(
-        (debug::unwind::write_unwind_tables, debug::symtab::write_symbol_table).chain().in_set(LinkSet::Debug),
+        (
+            debug::unwind::write_unwind_tables,
+            debug::symtab::write_symbol_table,
+            debug::changed::write_changed_satellites,
+        )
+            .chain()
+            .in_set(LinkSet::Debug),
     );
-    schedule.add_systems(build_id::hash_image.in_set(LinkSet::BuildId));
-    schedule.add_systems(commit::bulk::commit_program.in_set(LinkSet::Commit));
+    schedule.add_systems((build_id::hash_image, build_id::rehash_dirty_pages).chain().in_set(LinkSet::BuildId));
+    schedule.add_systems(
+        (commit::bulk::commit_program, commit::changed::commit_patch, commit::changed::clear_frame)
+            .chain()
+            .in_set(LinkSet::Commit),
+    );
     for (index, set) in LinkSet::ALL.into_iter().enumerate() {
         let stamp = move |clock: ResMut<'_, Clock>, frame: ResMut<'_, Frame>| stamp(set, clock, frame);
         match LinkSet::ALL.get(index + 1) {
@@ -119,6 +146,9 @@ pub fn world() -> World {
     world.init_resource::<relink_engine::frame::Frame>();
     world.init_resource::<relink_engine::frame::Patch>();
     world.init_resource::<relink_engine::program::Program>();
+    world.init_resource::<relink_engine::plan::Plan>();
+    world.init_resource::<relink_engine::image::Draft>();
+    world.init_resource::<relink_engine::components::RelocationPool>();
     world.insert_resource(Clock(Instant::now()));
     world
 }

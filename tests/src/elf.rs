@@ -157,6 +157,32 @@ pub fn whose(elf: &Elf<'_>, range: &Range<u64>) -> String {
     format!("{:#x}..{:#x} in {}", range.start, range.end, name.as_deref().unwrap_or("no section"))
 }
 
+/// Up to 40 functions that a program's own units define: those behind the units' STT_FILE symbols, and `main`.
+pub fn some_functions(elf: &Elf<'_>, sources: &[std::path::PathBuf]) -> Vec<String> {
+    let units: Vec<_> = sources.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+    let mut own = false;
+    let mut names = vec!["main".to_owned()];
+    let mut seen = BTreeMap::new();
+    for symbol in elf.file.symbols() {
+        let Ok(name) = symbol.name() else { continue };
+        match symbol.kind() {
+            object::SymbolKind::File => own = units.contains(&name),
+            object::SymbolKind::Text if symbol.size() > 0 => {
+                *seen.entry(name.to_owned()).or_insert(0) += 1;
+                if own && symbol.is_local() {
+                    names.push(name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    names.retain(|name| seen.get(name) == Some(&1));
+    names.sort();
+    names.dedup();
+    let step = names.len().div_ceil(40).max(1);
+    names.into_iter().step_by(step).collect()
+}
+
 /// How many sections with SHF_ALLOC the members of an archive have.
 #[track_caller]
 pub fn allocated_sections(archive: &[u8]) -> u64 {

@@ -12,6 +12,7 @@ pub mod ld;
 pub mod lines;
 pub mod program;
 pub mod readers;
+pub mod real;
 pub mod rng;
 pub mod simulate;
 pub mod sources;

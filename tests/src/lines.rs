@@ -103,13 +103,34 @@ pub fn address_of_line(image: &Path, file: &str, line: u32) -> u64 {
     u64::from_str_radix(&digits, 16).expect("hexadecimal digits")
 }
 
-/// What each reader says of each named function's entry: to compare two images of one program.
+/// What each reader says of some places in each named function: to compare two images of one program.
 #[track_caller]
 pub fn of_functions(image: &Path, names: &[String]) -> BTreeMap<String, Vec<Option<Place>>> {
     let bytes = crate::read(image);
     let elf = crate::elf::Elf::parse(&bytes);
-    let addresses: Vec<u64> = names.iter().map(|name| elf.symbol(name).address).collect();
-    let seen = ask(image, &addresses);
-    let places = |at: usize| seen.iter().map(|one| one.places[at].clone()).collect();
-    names.iter().enumerate().map(|(at, name)| (name.clone(), places(at))).collect()
+    let mut asked = Vec::new();
+    for name in names {
+        let symbol = elf.symbol(name);
+        asked.extend([0, symbol.size / 3, symbol.size / 2, symbol.size.saturating_sub(1)].map(|at| (name, at)));
+    }
+    let addresses: Vec<u64> = asked.iter().map(|(name, at)| elf.symbol(name).address + at).collect();
+    let mut answers: BTreeMap<String, Vec<Option<Place>>> = BTreeMap::new();
+    for seen in ask(image, &addresses) {
+        for ((name, at), place) in asked.iter().zip(seen.places) {
+            answers.entry(format!("{name}+{at:#x} {}", seen.reader)).or_default().push(place);
+        }
+    }
+    answers
+}
+
+/// Panics unless the readers see the same lines in these functions of two images.
+#[track_caller]
+pub fn assert_same_lines(image: &Path, measure: &Path, names: &[String]) {
+    let (found, wanted) = (of_functions(image, names), of_functions(measure, names));
+    let different: Vec<_> = wanted
+        .iter()
+        .filter(|(at, places)| found.get(*at) != Some(places))
+        .map(|(at, places)| format!("{at}: {:?} instead of {places:?}", found.get(at)))
+        .collect();
+    assert!(different.is_empty(), "lines of {}:\n{}", image.display(), different.join("\n"));
 }

@@ -1,12 +1,10 @@
 //! One program being linked through the library, and what it does when it runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use relink::{
-    BuildId, Counters, IncrementalOptions, Input, InputId, LinkError, LinkOptions, LinkSession, Outcome,
-};
+use relink::{BuildId, Counters, IncrementalOptions, Input, InputId, LinkOptions, LinkSession, Outcome};
 
-use crate::tools::{self, Said};
+use crate::tools::{self, Said, Tool};
 
 /// Names and bytes, in the order of the command line.
 pub type Inputs = Vec<(String, Vec<u8>)>;
@@ -55,10 +53,10 @@ impl Program {
 
     /// Another process: a new session that starts from the state that an older one left.
     #[track_caller]
-    pub fn resumed(options: LinkOptions, inputs: &Inputs, state: &[u8]) -> Result<Program, LinkError> {
+    pub fn resumed(options: LinkOptions, inputs: &Inputs, state: &[u8]) -> Program {
         let mut program = Program::new(options, inputs);
-        program.session.set_prior_state(state.to_vec().into())?;
-        Ok(program)
+        program.session.set_prior_state(state.to_vec().into());
+        program
     }
 
     /// Links; panics with the errors.
@@ -112,7 +110,7 @@ impl Program {
 
     /// A copy of the image.
     pub fn image(&self) -> Vec<u8> {
-        self.session.image().to_vec()
+        self.session.image().into_owned()
     }
 
     /// State and image as bytes.
@@ -145,7 +143,7 @@ impl Program {
     /// Runs the image.
     #[track_caller]
     pub fn run(&self) -> Said {
-        run(self.session.image())
+        run(&self.session.image())
     }
 
     /// Panics unless the oracle finds nothing.
@@ -173,7 +171,7 @@ impl Program {
         assert!(reasons.iter().any(|kind| kind == reason), "expected {reason}, not {reasons:?}");
         assert!(self.counters().whole_program_resolutions > 0, "a fallback is a full link");
         assert!(self.session.patch().is_none(), "a full link is no patch");
-        assert_same_bytes(self.session.image(), &self.from_scratch(), "fallback and link from scratch");
+        assert_same_bytes(&self.session.image(), &self.from_scratch(), "fallback and link from scratch");
     }
 }
 
@@ -206,20 +204,30 @@ pub fn run(image: &[u8]) -> Said {
 /// What the same inputs do when another linker linked them: exit status and output of the program.
 #[track_caller]
 pub fn reference(inputs: &Inputs) -> (i32, String) {
+    reference_of(&tools::LD_BFD, inputs)
+}
+
+/// The same by a linker of one's choice.
+#[track_caller]
+pub fn reference_of(linker: &Tool, inputs: &Inputs) -> (i32, String) {
     let dir = crate::scratch();
-    let image = reference_image(inputs, dir.path());
-    let said = tools::run_image(&image, &[]);
+    let said = tools::run_image(&image_of(linker, inputs, dir.path()), &[]);
     (said.status, said.stdout)
 }
 
 /// The same inputs linked by another linker.
 #[track_caller]
-pub fn reference_image(inputs: &Inputs, dir: &Path) -> std::path::PathBuf {
+pub fn reference_image(inputs: &Inputs, dir: &Path) -> PathBuf {
+    image_of(&tools::LD_BFD, inputs, dir)
+}
+
+#[track_caller]
+fn image_of(linker: &Tool, inputs: &Inputs, dir: &Path) -> PathBuf {
     let image = dir.join("reference");
     for (name, bytes) in inputs {
         crate::write(dir.join(name), bytes);
     }
-    let mut command = tools::LD_BFD.command();
+    let mut command = linker.command();
     command.current_dir(dir).args(["-static", "--build-id", "--eh-frame-hdr", "-z", "noexecstack", "-o"]);
     tools::say(command.arg(&image).args(inputs.iter().map(|(name, _)| name))).ok();
     image

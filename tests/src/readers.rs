@@ -1,6 +1,8 @@
 //! The reader matrix: every reader is at least as content with an image as with one that it is compared with.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 
 use crate::tools::{self, Said, Tool};
@@ -13,7 +15,7 @@ const READERS: &[(Tool, &[&str])] = &[
     (tools::EU_READELF, &["-a", "-N"]),
     (tools::LLVM_DWARFDUMP, &["--verify"]),
     (tools::EU_ELFLINT, &["--gnu-ld"]),
-    (tools::GDB, &["-nx", "-batch", "-iex", "set debuginfod enabled off", "-ex", "info line main"]),
+    (tools::GDB, &["-nx", "-batch", "-iex", "set debuginfod enabled off", "-ex", "info line _start", "-ex", "maintenance expand-symtabs"]),
 ];
 
 /// Complaints by reader and wording (numbers and paths taken out), with how often they came.
@@ -36,6 +38,20 @@ pub fn complaints(image: &Path) -> Complaints {
         said.stdout.lines().filter(|line| complains(tool, line)).for_each(|line| count(&reader, line));
     }
     complaints
+}
+
+/// The same for an image of another linker, kept on disk: such a link gives the same bytes each time.
+#[track_caller]
+pub fn complaints_of_another(image: &Path) -> Complaints {
+    let mut hasher = DefaultHasher::new();
+    (format!("{READERS:?}"), crate::read(image)).hash(&mut hasher);
+    let kept = crate::cache_dir("complaints").join(format!("{:016x}.json", hasher.finish()));
+    if let Some(known) = std::fs::read(&kept).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        return known;
+    }
+    let found = complaints(image);
+    crate::write(kept, serde_json::to_vec(&found).expect("names and numbers"));
+    found
 }
 
 /// Whether a line of standard output is a complaint. Dumps quote the program's own strings, so words are not enough.

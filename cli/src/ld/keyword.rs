@@ -16,7 +16,6 @@ const ACCEPTED: &[&str] = &[
     "initfirst",
     "interpose",
     "keep-text-section-prefix",
-    "lazy",
     "loadfltr",
     "nocombreloc",
     "nocommon",
@@ -74,7 +73,9 @@ pub(super) fn apply(command: &mut LdCommand, text: &str) -> Result<(), String> {
         ("execstack", None) => options.exec_stack = Some(true),
         ("noexecstack", None) => options.exec_stack = Some(false),
         ("separate-code", None) => options.separate_code = true,
-        ("noseparate-code" | "separate-loadable-segments", None) => options.separate_code = name.starts_with("separate"),
+        ("noseparate-code" | "separate-loadable-segments", None) => {
+            options.separate_code = name.starts_with("separate")
+        }
         ("muldefs", None) => options.allow_multiple_definition = true,
         ("start-stop-gc", None) => options.start_stop_gc = true,
         ("nostart-stop-gc", None) => options.start_stop_gc = false,

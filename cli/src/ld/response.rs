@@ -31,7 +31,10 @@ fn expand_into(
         };
         let path = Path::new(std::ffi::OsStr::from_bytes(path));
         if depth == DEPTH_MAX {
-            errors.push(format!("response file {}: it names itself, or more than {DEPTH_MAX} others", path.display()));
+            errors.push(format!(
+                "response file {}: it names itself, or more than {DEPTH_MAX} others",
+                path.display()
+            ));
             return;
         }
         match read_file(io, path) {
@@ -80,9 +83,10 @@ mod tests {
     fn quoting_is_that_of_gnu() {
         assert_eq!(words("a.o  b.o\n\tc.o\r\n"), ["a.o", "b.o", "c.o"]);
         assert_eq!(words(r#""two words" 'and "more"' x\ y"#), ["two words", "and \"more\"", "x y"]);
-        assert_eq!(words(r#"-o"o ut" '' "\"q\"" 'it\'s' # no comment"#), [
-            "-oo ut", "", "\"q\"", "it's", "#", "no", "comment"
-        ]);
+        assert_eq!(
+            words(r#"-o"o ut" '' "\"q\"" 'it\'s' # no comment"#),
+            ["-oo ut", "", "\"q\"", "it's", "#", "no", "comment"]
+        );
         assert_eq!(words(""), [""; 0]);
         assert_eq!(words("\\"), [""]);
     }
@@ -97,7 +101,10 @@ mod tests {
         let at = |name: &str| OsString::from(format!("@{}", path(name)));
         let (expanded, errors) = expand(&SystemIo, vec![at("outer"), "-o".into(), "@".into(), at("none")]);
         assert_eq!(expanded, ["a.o", "b.o", "c d.o", "e.o", "-o", "@"]);
-        assert_eq!(errors, [format!("response file: cannot open {}: No such file or directory", path("none"))]);
+        assert_eq!(
+            errors,
+            [format!("response file: cannot open {}: No such file or directory", path("none"))]
+        );
         let (expanded, errors) = expand(&SystemIo, vec![at("self")]);
         assert_eq!(expanded.len(), DEPTH_MAX);
         assert!(errors[0].contains("names itself"));

@@ -31,7 +31,10 @@ pub(super) fn address(text: &str) -> Result<u64, String> {
 /// A number of percent.
 pub(super) fn percent(text: &str) -> Result<u32, String> {
     let value = number(text.strip_suffix('%').unwrap_or(text))?;
-    u32::try_from(value).ok().filter(|&percent| percent <= 1000).ok_or_else(|| format!("{text} percent is too much"))
+    u32::try_from(value)
+        .ok()
+        .filter(|&percent| percent <= 1000)
+        .ok_or_else(|| format!("{text} percent is too much"))
 }
 
 /// `NAME=NUMBER`, `NAME=SYMBOL`, `NAME=SYMBOL+NUMBER`, `NAME=SYMBOL-NUMBER`.
@@ -118,7 +121,9 @@ mod tests {
 
     #[test]
     fn numbers() {
-        for (text, value) in [("0", 0), ("10", 10), ("0x1F", 31), ("010", 8), ("64K", 65536), ("0x2M", 2 << 20)] {
+        for (text, value) in
+            [("0", 0), ("10", 10), ("0x1F", 31), ("010", 8), ("64K", 65536), ("0x2M", 2 << 20)]
+        {
             assert_eq!(number(text), Ok(value), "{text}");
         }
         for text in ["", "x", "0x", "-1", "+1", "9z", "99999999999999999999", "0xffffffffffffffffK", "K"] {

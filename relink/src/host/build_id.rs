@@ -53,7 +53,8 @@ fn find_note(file: &[u8]) -> Option<Range<usize>> {
         return None;
     }
     // Position of the table, size and number of its entries; then type, offset, size and alignment in an entry.
-    let tables = [(32, 54, 56, PROGRAM_HEADER_NOTE, [0, 8, 32, 48]), (40, 58, 60, SECTION_NOTE, [4, 24, 32, 48])];
+    let tables =
+        [(32, 54, 56, PROGRAM_HEADER_NOTE, [0, 8, 32, 48]), (40, 58, 60, SECTION_NOTE, [4, 24, 32, 48])];
     tables.into_iter().find_map(|(table, size, count, kind, fields)| {
         let (table, size) = (offset_at(file, table)?, usize::from(u16_at(file, size)?));
         (0..usize::from(u16_at(file, count)?)).find_map(|index| {
@@ -78,7 +79,10 @@ fn build_id_in(file: &[u8], notes: Range<usize>, align: usize) -> Option<Range<u
         let name = at.checked_add(12)?;
         let descriptor = name.checked_add(name_size)?.checked_next_multiple_of(align)?;
         let end = descriptor.checked_add(size)?;
-        if u32_at(file, at.checked_add(8)?)? == NOTE_TYPE && file.get(name..)?.starts_with(NOTE_OWNER) && name_size == 4 {
+        if u32_at(file, at.checked_add(8)?)? == NOTE_TYPE
+            && file.get(name..)?.starts_with(NOTE_OWNER)
+            && name_size == 4
+        {
             return (end <= notes.end).then_some(descriptor..end);
         }
         at = end.checked_next_multiple_of(align)?;

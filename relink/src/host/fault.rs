@@ -124,7 +124,11 @@ impl Io for FaultyIo {
     }
 
     fn open_at(&self, dir: &Dir, name: &OsStr, how: Open) -> io::Result<File> {
-        if how.mutates() { self.mutate()? } else { self.alive()? }
+        if how.mutates() {
+            self.mutate()?
+        } else {
+            self.alive()?
+        }
         self.inner.open_at(dir, name, how)
     }
     fn open_stream(&self, path: &Path) -> io::Result<File> {

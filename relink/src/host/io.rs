@@ -63,7 +63,9 @@ pub enum Open {
         /// `0o600` instead.
         private: bool,
     },
-    /// Its end, to write; made with mode 0600 if it does not exist.
+    /// A file that is there, to write at offsets.
+    Extend,
+    /// Its end, to write, and all of it to read; made with mode 0600 if it does not exist.
     Append,
     /// To lock; made with mode 0600 if it does not exist.
     Lock,
@@ -167,7 +169,7 @@ fn stat_of(stat: &fs::Stat) -> Stat {
         mode: stat.st_mode & 0o7777,
         owner: stat.st_uid,
         group: stat.st_gid,
-        links: u64::from(stat.st_nlink),
+        links: stat.st_nlink,
         identity: FileIdentity {
             device: stat.st_dev,
             inode: stat.st_ino,
@@ -296,7 +298,8 @@ impl Io for SystemIo {
             Open::CreateNew { private: false } => {
                 (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, Mode::RWXU | Mode::RWXG | Mode::RWXO)
             }
-            Open::Append => (OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND, private),
+            Open::Extend => (OFlags::WRONLY, Mode::empty()),
+            Open::Append => (OFlags::RDWR | OFlags::CREATE | OFlags::APPEND, private),
             Open::Lock => (OFlags::RDWR | OFlags::CREATE, private),
         };
         Ok(fs::openat(&dir.fd, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)?.into())

@@ -13,10 +13,10 @@ use relink_formats::Bytes;
 
 use super::error::HostError;
 use super::io::Io;
-use super::log::{Command, LogEntry};
+use super::log::{Command, LogEntry, never_linked, slot_of};
 use super::publish::{self, Slot, Target, Temporary};
 use super::search::ResolvedInputs;
-use super::state::{Prior, StateFolder};
+use super::state::{Marker, Part, Prior, StateFolder};
 use crate::{LinkSession, PatchBytes, Violation};
 
 /// What publication needs of a session; a trait so that its tests need no linker.
@@ -24,7 +24,7 @@ pub trait Session {
     /// See [`LinkSession::add_input`].
     fn add_input(&mut self, input: Input);
     /// See [`LinkSession::set_prior_parts`].
-    fn set_prior_parts(&mut self, state: Bytes, image: Bytes) -> Result<(), LinkError>;
+    fn set_prior_parts(&mut self, state: Bytes, image: Bytes);
     /// See [`LinkSession::resolve`].
     fn resolve(&mut self) -> Result<Outcome, LinkError>;
     /// See [`LinkSession::image`].
@@ -33,6 +33,8 @@ pub trait Session {
     fn patch(&self) -> Option<&[PatchBytes]>;
     /// See [`LinkSession::serialize_columns`].
     fn serialize_columns(&self, writer: &mut dyn Write) -> io::Result<()>;
+    /// See [`LinkSession::take_state_log`].
+    fn take_state_log(&mut self) -> Option<Vec<u8>>;
     /// See [`LinkSession::report`].
     fn report(&self) -> Option<&FrameReport>;
     /// See [`LinkSession::verify`].
@@ -43,9 +45,8 @@ impl Session for LinkSession {
     fn add_input(&mut self, input: Input) {
         LinkSession::add_input(self, input);
     }
-    fn set_prior_parts(&mut self, state: Bytes, image: Bytes) -> Result<(), LinkError> {
+    fn set_prior_parts(&mut self, state: Bytes, image: Bytes) {
         LinkSession::set_prior_parts(self, state, image);
-        Ok(())
     }
     fn resolve(&mut self) -> Result<Outcome, LinkError> {
         LinkSession::resolve(self)
@@ -58,6 +59,9 @@ impl Session for LinkSession {
     }
     fn serialize_columns(&self, writer: &mut dyn Write) -> io::Result<()> {
         LinkSession::serialize_columns(self, writer)
+    }
+    fn take_state_log(&mut self) -> Option<Vec<u8>> {
+        LinkSession::take_state_log(self)
     }
     fn report(&self) -> Option<&FrameReport> {
         LinkSession::report(self)
@@ -135,7 +139,8 @@ fn nanoseconds_since(instant: Instant) -> u64 {
 impl Job<'_> {
     fn open_folder(&mut self, target: &Target, output: &Path) -> Option<StateFolder> {
         let Target::File(slot) = target else {
-            self.notes.push(format!("{} is no plain file: nothing is kept for the next link", output.display()));
+            self.notes
+                .push(format!("{} is no plain file: nothing is kept for the next link", output.display()));
             return None;
         };
         match StateFolder::open(self.io, &slot.dir, &slot.name, true) {
@@ -161,9 +166,7 @@ impl Job<'_> {
             session.add_input(input);
         }
         if let Some(prior) = &prior {
-            if let Err(error) = session.set_prior_parts(prior.state.clone(), prior.image.clone()) {
-                self.notes.push(format!("the earlier state can't be used: {error}"));
-            }
+            session.set_prior_parts(prior.state.clone(), prior.image.clone());
         }
         let open_ns = nanoseconds_since(self.started);
         let outcome = session.resolve()?;
@@ -200,7 +203,7 @@ impl Job<'_> {
 
     fn publish<S: Session + ?Sized>(
         &mut self,
-        session: &S,
+        session: &mut S,
         target: &Target,
         folder: Option<&StateFolder>,
         prior: Option<&Prior>,
@@ -219,45 +222,37 @@ impl Job<'_> {
     /// The order of `state.rs`. An error means that the output is the old one.
     fn publish_with_state<S: Session + ?Sized>(
         &mut self,
-        session: &S,
+        session: &mut S,
         slot: &Slot,
         folder: &StateFolder,
         prior: Option<&Prior>,
     ) -> Result<(), HostError> {
         let io = self.io;
-        let image_bytes = session.image().len() as u64;
         let failed = |error| HostError::io("write", folder.dir.path())(error);
-        let untouched = prior.filter(|_| session.patch().is_some_and(<[_]>::is_empty));
-        if let Some(prior) = untouched.filter(|prior| same_columns(session, &prior.state)) {
-            let output = copy_for_output(io, folder, &prior.image_file, image_bytes).map_err(failed)?;
-            return publish::replace(io, output, slot, true);
-        }
-        let next = prior.map_or(1, |p| p.marker.state_generation.max(p.marker.image_generation) + 1);
-        let state = folder.next_part(io, "state", next)?;
-        let state_bytes = write_columns(io, session, &state).map_err(failed)?;
-        let (image, image_generation, output) = match untouched {
-            Some(prior) => {
-                let output = copy_for_output(io, folder, &prior.image_file, image_bytes).map_err(failed)?;
-                (None, prior.marker.image_generation, output)
-            }
-            None => {
-                let image = folder.next_part(io, "image", next)?;
-                let filled = image.file().and_then(|file| {
-                    fill_image(io, session, file, prior)?;
-                    copy_for_output(io, folder, file, image_bytes)
-                });
-                let output = filled.map_err(failed)?;
-                (Some(image), next, output)
-            }
+        let earlier = prior.map(|prior| &prior.marker);
+        let next = earlier.map_or(1, |marker| marker.next_generation());
+        let (state, state_part) = keep_state(io, session, folder, earlier, next)?;
+        let (image, image_part) = keep_image(io, session, folder, prior, next)?;
+        let image_file = match (&image, prior) {
+            (Some(image), _) => image.file().map_err(failed)?,
+            (None, Some(prior)) => &prior.image_file,
+            (None, None) => return Err(failed(io::Error::other("no image"))),
         };
+        // The output's copy is made in the folder too: what a kill leaves of it, the next link sweeps.
+        let output = Temporary::named(io, &folder.dir, "output", false).map_err(failed)?;
+        let copied = output.file().and_then(|output| io.copy(image_file, output, image_part.bytes));
+        copied.map_err(failed)?;
         publish::replace(io, output, slot, true)?;
 
-        match folder.commit(io, (next, state_bytes), (image_generation, image_bytes)) {
+        if earlier.is_some_and(|marker| (&marker.state, &marker.image) == (&state_part, &image_part)) {
+            return Ok(());
+        }
+        match folder.commit(io, earlier, &state_part, &image_part) {
             Ok(()) => {
-                drop(state.keep());
+                drop(state.and_then(Temporary::keep));
                 drop(image.and_then(Temporary::keep));
-                if let Some(prior) = prior {
-                    folder.retire(io, &prior.marker, next, image_generation);
+                if let Some(earlier) = earlier {
+                    folder.retire(io, earlier, &state_part, &image_part);
                 }
             }
             // The output is published; the earlier pair is what the next link starts from.
@@ -267,11 +262,16 @@ impl Job<'_> {
     }
 
     /// Log line and command line. A link does not fail for the sake of its history.
-    fn record(&mut self, folder: &StateFolder, made: Result<&FrameReport, &HostError>, command: Option<&Command>) {
-        if let (Ok(_), Some(command)) = (made, command) {
-            if let Err(error) = folder.keep_command(self.io, command) {
-                self.notes.push(error.to_string());
-            }
+    fn record(
+        &mut self,
+        folder: &StateFolder,
+        made: Result<&FrameReport, &HostError>,
+        command: Option<&Command>,
+    ) {
+        if let (Ok(_), Some(command)) = (made, command)
+            && let Err(error) = folder.keep_command(self.io, command)
+        {
+            self.notes.push(error.to_string());
         }
         let notes: Vec<String> = self.warnings.iter().chain(&self.notes).cloned().collect();
         let report = made.ok();
@@ -323,61 +323,73 @@ impl Write for IoWriter<'_> {
     }
 }
 
-fn write_columns<S: Session + ?Sized>(io: &dyn Io, session: &S, to: &Temporary<'_>) -> io::Result<u64> {
-    let mut writer = BufWriter::with_capacity(1 << 20, IoWriter { io, file: to.file()?, written: 0 });
-    session.serialize_columns(&mut writer)?;
-    Ok(writer.into_inner().map_err(io::IntoInnerError::into_error)?.written)
-}
-
-/// Whether the session's columns are the bytes that it started from, so that nothing needs to be kept anew.
-fn same_columns<S: Session + ?Sized>(session: &S, state: &[u8]) -> bool {
-    struct Compare<'a>(&'a [u8]);
-    impl Write for Compare<'_> {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+/// Puts the session's state where the next link finds it: behind the earlier one what changed, or all of it anew.
+///
+/// Bytes behind those that the marker counts belong to nobody, so appending needs no copy: a kill in the middle
+/// leaves the earlier state as it was.
+fn keep_state<'a, S: Session + ?Sized>(
+    io: &'a dyn Io,
+    session: &mut S,
+    folder: &'a StateFolder,
+    earlier: Option<&Marker>,
+    next: u64,
+) -> Result<(Option<Temporary<'a>>, Part), HostError> {
+    let failed = |error| HostError::io("write", folder.dir.path())(error);
+    let log = session.patch().is_some().then(|| session.take_state_log()).flatten();
+    if let (Some(log), Some(marker)) = (log, earlier) {
+        let bytes = marker.state.bytes.saturating_add(log.len() as u64);
+        if bytes - marker.state_base <= log_bytes_max(marker.state_base) {
+            if !log.is_empty() {
+                folder.append_state(io, marker, &log).map_err(failed)?;
+            }
+            return Ok((None, Part { bytes, ..marker.state }));
         }
     }
-    let mut compare = Compare(state);
-    session.serialize_columns(&mut compare).is_ok() && compare.0.is_empty()
+    let state = folder.next_part(io, "state", next)?;
+    let write = || {
+        let mut writer = BufWriter::with_capacity(1 << 20, IoWriter { io, file: state.file()?, written: 0 });
+        session.serialize_columns(&mut writer)?;
+        Ok(writer.into_inner().map_err(io::IntoInnerError::into_error)?.written)
+    };
+    let bytes = write().map_err(failed)?;
+    Ok((Some(state), Part { generation: next, bytes }))
 }
 
-/// A copy of the image that can take the output's place; it stands in the folder, where a kill leaves it to the
-/// next link's sweep.
-fn copy_for_output<'a>(
-    io: &'a dyn Io,
-    folder: &'a StateFolder,
-    image: &std::fs::File,
-    bytes: u64,
-) -> io::Result<Temporary<'a>> {
-    let output = Temporary::named(io, &folder.dir, "output", false)?;
-    io.copy(image, output.file()?, bytes)?;
-    Ok(output)
+/// How long the log of a state may be: replaying it costs time in each link, writing the state anew costs it once.
+fn log_bytes_max(base: u64) -> u64 {
+    (base / 4).clamp(64 << 10, 64 << 20)
 }
 
-/// Makes the image file of this link: the earlier one plus the patch, or the whole image.
+/// Makes the image file of this link: the earlier one plus the patch, or the whole image; none if nothing changed.
 ///
 /// The copy costs O(image), at several GB/s. Two images that take turns (`design.md` 7) would make it O(change);
 /// this function and the copy to the output are all that would change.
-fn fill_image<S: Session + ?Sized>(
-    io: &dyn Io,
+fn keep_image<'a, S: Session + ?Sized>(
+    io: &'a dyn Io,
     session: &S,
-    file: &std::fs::File,
+    folder: &'a StateFolder,
     prior: Option<&Prior>,
-) -> io::Result<()> {
-    let (Some(patch), Some(prior)) = (session.patch(), prior) else {
-        return io.write_all(file, &session.image());
-    };
-    let length = session.image().len() as u64;
-    let earlier = prior.image.len() as u64;
-    io.copy(&prior.image_file, file, earlier.min(length))?;
-    if earlier != length {
-        io.set_length(file, length)?;
+    next: u64,
+) -> Result<(Option<Temporary<'a>>, Part), HostError> {
+    let failed = |error| HostError::io("write", folder.dir.path())(error);
+    if let (Some(patch), Some(prior)) = (session.patch(), prior) {
+        if patch.is_empty() {
+            return Ok((None, prior.marker.image.clone()));
+        }
+        // A patch never changes the length of an image: what it may use was reserved.
+        let image = folder.next_part(io, "image", next)?;
+        let fill = || {
+            let file = image.file()?;
+            io.copy(&prior.image_file, file, prior.marker.image.bytes)?;
+            patch.iter().try_for_each(|range| io.write_at(file, range.offset, &range.bytes))
+        };
+        fill().map_err(failed)?;
+        return Ok((Some(image), Part { generation: next, bytes: prior.marker.image.bytes }));
     }
-    patch.iter().try_for_each(|range| io.write_at(file, range.offset, &range.bytes))
+    let image = folder.next_part(io, "image", next)?;
+    let bytes = session.image();
+    image.file().and_then(|file| io.write_all(file, &bytes)).map_err(failed)?;
+    Ok((Some(image), Part { generation: next, bytes: bytes.len() as u64 }))
 }
 
 /// The state of an output, held locked, to be checked.
@@ -397,10 +409,9 @@ pub struct StoredLink {
 /// Opens what the last incremental link of an output left.
 pub fn open_stored(io: &dyn Io, output: &Path) -> Result<StoredLink, HostError> {
     let none = |why| HostError::io("use the state of", output)(io::Error::other(why));
-    let Target::File(slot) = publish::locate(io, output)? else {
-        return Err(HostError::BadOutput { path: output.to_owned(), why: "it is no plain file" });
-    };
-    let folder = StateFolder::open(io, &slot.dir, &slot.name, false)?;
+    let slot = slot_of(io, output)?;
+    let folder =
+        StateFolder::open(io, &slot.dir, &slot.name, false).map_err(|error| never_linked(output, error))?;
     let prior = folder.prior(io).map_err(none)?;
     let prior = prior.ok_or_else(|| none("there is none; link with --incremental".to_owned()))?;
     let output_differs = difference(io, output, &prior.image);
@@ -414,7 +425,12 @@ fn difference(io: &dyn Io, output: &Path, image: &Bytes) -> Option<String> {
         Err(error) => return Some(error.to_string()),
     };
     if bytes.len() != image.len() {
-        return Some(format!("{} has {} bytes, the kept image {}", output.display(), bytes.len(), image.len()));
+        return Some(format!(
+            "{} has {} bytes, the kept image {}",
+            output.display(),
+            bytes.len(),
+            image.len()
+        ));
     }
     if bytes == image {
         return None;

@@ -7,8 +7,8 @@ use relink_engine::report::{Counters, GateReason, SetTime};
 use serde::{Deserialize, Serialize};
 
 use super::error::HostError;
-use super::io::{Dir, Io, Open};
-use super::publish::{Target, locate};
+use super::io::{Io, Open};
+use super::publish::{Slot, Target, locate};
 use super::state::{COMMAND, LOG, StateFolder};
 
 /// Above this size the older half of the log goes: at 1 KiB per link, a thousand links.
@@ -47,13 +47,18 @@ pub struct Command {
 }
 
 impl StateFolder {
-    /// Appends a line. A line of less than a page is written whole or not at all, even by a process that is killed.
+    /// Appends a line, in one write: a kill may tear it, and then its reader leaves it out.
     pub(super) fn append_log(&self, io: &dyn Io, entry: &LogEntry<'_>) -> std::io::Result<()> {
-        let mut line = serde_json::to_vec(entry)?;
-        line.push(b'\n');
         let file = io.open_at(&self.dir, OsStr::new(LOG), Open::Append)?;
+        let size = io.stat_file(&file)?.identity.size;
+        let mut line = Vec::new();
+        if size > 0 && io.read_at(&file, size - 1, 1)? != b"\n" {
+            line.push(b'\n'); // Behind a torn line this one starts anew.
+        }
+        serde_json::to_writer(&mut line, entry)?;
+        line.push(b'\n');
         io.write_all(&file, &line)?;
-        if io.stat_file(&file)?.identity.size > LOG_BYTES_MAX as u64 {
+        if size > LOG_BYTES_MAX as u64 {
             let text = StateFolder::read(io, &self.dir, LOG)?.unwrap_or_default();
             let half = &text[text.len() / 2..];
             let from = half.iter().position(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
@@ -78,16 +83,29 @@ impl StateFolder {
     }
 }
 
-fn folder_of(io: &dyn Io, output: &Path) -> Result<Dir, HostError> {
+/// Where an output keeps its state.
+pub(super) fn slot_of(io: &dyn Io, output: &Path) -> Result<Slot, HostError> {
     match locate(io, output)? {
-        Target::File(slot) => StateFolder::look(io, &slot.dir, &slot.name),
-        _ => Err(HostError::BadOutput { path: output.to_owned(), why: "it is no plain file" }),
+        Target::File(slot) => Ok(slot),
+        _ => Err(HostError::io("use the state of", output)(std::io::Error::other("it is no plain file"))),
+    }
+}
+
+/// Says what a missing state folder means.
+pub(super) fn never_linked(output: &Path, error: HostError) -> HostError {
+    match error {
+        HostError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            let why = std::io::Error::other("it was never linked with --incremental");
+            HostError::io("use the state of", output)(why)
+        }
+        other => other,
     }
 }
 
 /// The history of an output, oldest first. A line that was torn by a crash is left out.
 pub fn read_log(io: &dyn Io, output: &Path) -> Result<Vec<serde_json::Value>, HostError> {
-    let dir = folder_of(io, output)?;
+    let slot = slot_of(io, output)?;
+    let dir = StateFolder::look(io, &slot.dir, &slot.name).map_err(|error| never_linked(output, error))?;
     let text = StateFolder::read(io, &dir, LOG).map_err(HostError::io("read", dir.path().join(LOG)))?;
     let text = text.unwrap_or_default();
     Ok(text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())

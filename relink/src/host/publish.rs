@@ -190,13 +190,12 @@ pub(super) fn replace(
     let failed = |error| HostError::io("write output", &slot.shown)(error);
     let file = temporary.file().map_err(failed)?;
     let created = io.stat_file(file).map_err(failed)?;
-    if let Some(old) = &slot.existing {
-        if rustix::process::geteuid().is_root()
-            && (old.owner, old.group) != (created.owner, created.group)
-        {
-            // Root that builds in somebody's tree leaves them the file; a file system may have no owners.
-            let _ = io.set_owner(file, old.owner, old.group);
-        }
+    if let Some(old) = &slot.existing
+        && rustix::process::geteuid().is_root()
+        && (old.owner, old.group) != (created.owner, created.group)
+    {
+        // Root that builds in somebody's tree leaves them the file; a file system may have no owners.
+        let _ = io.set_owner(file, old.owner, old.group);
     }
     let mode = match executable {
         true => mode_for(slot.existing.as_ref(), created.mode),

@@ -135,7 +135,8 @@ pub fn resolve_inputs(io: &Arc<dyn Io>, search: &SearchPath, args: &[InputArg]) 
         depth: 0,
         found: ResolvedInputs::default(),
     };
-    resolver.directories = search.directories.iter().map(|dir| resolver.in_sysroot(dir.as_os_str())).collect();
+    resolver.directories =
+        search.directories.iter().map(|dir| resolver.in_sysroot(dir.as_os_str())).collect();
     for arg in args {
         match &arg.name {
             InputName::File(path) => resolver.file(path, arg, false),
@@ -176,9 +177,9 @@ impl Content {
             },
             _ if head.starts_with(b"!<arch>\n") => Content::Archive { thin: false },
             _ if head.starts_with(b"!<thin>\n") => Content::Archive { thin: true },
-            [b'B', b'C', 0xc0, 0xde, ..] => {
-                Content::Other("is LLVM bitcode; link-time optimization is not supported yet, compile without -flto")
-            }
+            [b'B', b'C', 0xc0, 0xde, ..] => Content::Other(
+                "is LLVM bitcode; link-time optimization is not supported yet, compile without -flto",
+            ),
             [] => Content::Other("is empty"),
             _ if script::looks_like_script(head) => Content::Script,
             _ => Content::Other("is no ELF object, archive or linker script"),
@@ -226,7 +227,10 @@ impl Resolver {
             Ok(Content::Script) => self.script(path, arg),
             Ok(Content::Shared) if optional => {}
             Ok(Content::Shared) => {
-                self.error(ResolveError::SharedLibrary { path: path.to_owned(), static_only: arg.static_only });
+                self.error(ResolveError::SharedLibrary {
+                    path: path.to_owned(),
+                    static_only: arg.static_only,
+                });
             }
             Ok(Content::Other(why)) => {
                 self.error(ResolveError::NotAnInput { path: path.to_owned(), why: why.to_owned() });
@@ -318,14 +322,21 @@ impl Resolver {
         let mut known = Vec::new();
         for dir in &self.directories {
             let names = self.io.list(dir).unwrap_or_default();
-            known.extend(names.iter().filter_map(|file| {
-                Some(file.to_str()?.strip_prefix("lib")?.strip_suffix(".a")?.to_owned())
-            }));
+            known.extend(
+                names.iter().filter_map(|file| {
+                    Some(file.to_str()?.strip_prefix("lib")?.strip_suffix(".a")?.to_owned())
+                }),
+            );
         }
         known.sort();
         known.dedup();
         let name = name.to_string_lossy().into_owned();
-        self.error(ResolveError::LibraryNotFound { name, known, shared, directories: self.directories.len() });
+        self.error(ResolveError::LibraryNotFound {
+            name,
+            known,
+            shared,
+            directories: self.directories.len(),
+        });
     }
 
     /// Adds what a linker script names.
@@ -371,7 +382,9 @@ impl Resolver {
     fn script_file(&self, script: &Path, name: &str) -> Option<PathBuf> {
         let path = self.in_sysroot(OsStr::new(name));
         if path.is_absolute() {
-            if !self.sysroot.as_os_str().is_empty() && script.starts_with(&self.sysroot) && !path.starts_with(&self.sysroot)
+            if !self.sysroot.as_os_str().is_empty()
+                && script.starts_with(&self.sysroot)
+                && !path.starts_with(&self.sysroot)
             {
                 let inside = self.sysroot.join(path.strip_prefix("/").unwrap_or(&path));
                 return Some(inside);
@@ -379,7 +392,10 @@ impl Resolver {
             return Some(path);
         }
         let beside = script.parent().unwrap_or(Path::new("")).join(&path);
-        [path.clone(), beside].into_iter().find(|path| self.is_file(path)).or_else(|| self.in_directories(path.as_os_str()))
+        [path.clone(), beside]
+            .into_iter()
+            .find(|path| self.is_file(path))
+            .or_else(|| self.in_directories(path.as_os_str()))
     }
 }
 
@@ -420,7 +436,11 @@ mod tests {
             let mut args = Vec::new();
             for word in words {
                 let name = if let Some(dir) = word.strip_prefix("-L") {
-                    search.directories.push(if dir.starts_with(['=', '$']) { dir.into() } else { self.path(dir) });
+                    search.directories.push(if dir.starts_with(['=', '$']) {
+                        dir.into()
+                    } else {
+                        self.path(dir)
+                    });
                     continue;
                 } else if let Some(library) = word.strip_prefix("-l") {
                     InputName::Library(library.into())
@@ -504,8 +524,17 @@ mod tests {
             ("empty.a", b""),
             ("noise.bin", b"\x00\x01\x02"),
         ]);
-        let words =
-            ["-L", "none.o", "-lalpah", "-lalpah", "-lshared", "libshared.so", "lto.bc", "empty.a", "noise.bin"];
+        let words = [
+            "-L",
+            "none.o",
+            "-lalpah",
+            "-lalpah",
+            "-lshared",
+            "libshared.so",
+            "lto.bc",
+            "empty.a",
+            "noise.bin",
+        ];
         let found = tree.link(&words);
         let texts: Vec<String> = found.errors.iter().map(ResolveError::to_string).collect();
         let expected = [

@@ -2,7 +2,7 @@
 //!
 //! | File | Holds |
 //! |---|---|
-//! | `state-N` | the session's columns after link N |
+//! | `state-N` | the session's columns after link N, and behind them what later links changed |
 //! | `image-N` | our own copy of the image; shares no inode with the output, which build tools remove and hard-link |
 //! | `current` | the marker: which state and which image belong together; everything else may be torn |
 //! | `command` | the command line of the last link, for `relink verify` |
@@ -11,14 +11,15 @@
 //!
 //! # Order of a publication
 //!
-//! 1 `state-N+1` and `image-N+1` are written under names that nothing refers to. 2 A copy of the image is renamed
-//! over the output. 3 A new marker is renamed over `current`. 4 `state-N` and `image-N` are removed.
+//! 1 What changed of the state is appended behind the bytes that the marker counts (or a whole `state-N+1` is
+//! written), and `image-N+1` is written under a name that nothing refers to. 2 A copy of the image is renamed over
+//! the output. 3 A new marker is renamed over `current`. 4 Parts that it does not name are removed.
 //!
 //! A kill before 2 leaves the old output and the old pair; between 2 and 3 the new output and the old pair; after 3
 //! the new ones. All of them are right for the next link: it compares its inputs with those of the pair that the
 //! marker names, and publishes a whole image, so it never matters which output stood there. Leftovers of a kill are
-//! files that the marker does not name; the next link removes them first. Files are never changed once written, so
-//! a mapped state stays what it was.
+//! files that the marker does not name, which the next link removes first, and bytes behind those that it counts,
+//! which the next link overwrites. Bytes that a marker counts never change, so a mapped state stays what it was.
 //!
 //! Nothing is forced to the disk (no linker does that), so a crash of the machine may lose what the marker names:
 //! a marker from before the last start of the system is not trusted.
@@ -53,10 +54,24 @@ pub(super) struct Marker {
     linker: String,
     /// Which start of the system it was written in.
     boot: Option<String>,
-    pub(super) state_generation: u64,
-    state_bytes: u64,
-    pub(super) image_generation: u64,
-    image_bytes: u64,
+    pub(super) state: Part,
+    /// Bytes of the state that are columns; the rest is what later links appended.
+    pub(super) state_base: u64,
+    pub(super) image: Part,
+}
+
+impl Marker {
+    /// A number that neither of its parts has.
+    pub(super) fn next_generation(&self) -> u64 {
+        self.state.generation.max(self.image.generation).saturating_add(1)
+    }
+}
+
+/// Which file holds a part, and how much of it counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Part {
+    pub(super) generation: u64,
+    pub(super) bytes: u64,
 }
 
 /// What the earlier link left.
@@ -93,12 +108,10 @@ fn boot_id(io: &dyn Io) -> Option<String> {
 fn private_dir(io: &dyn Io, parent: &Dir, name: &OsStr, create: bool) -> Result<Dir, HostError> {
     let path = parent.path().join(name);
     let opened = match io.open_dir_at(parent, name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
-            match io.make_dir(parent, name) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-                _ => io.open_dir_at(parent, name),
-            }
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && create => match io.make_dir(parent, name) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => io.open_dir_at(parent, name),
+        },
         other => other,
     };
     let dir = opened.map_err(HostError::io("open state folder", &path))?;
@@ -136,7 +149,9 @@ impl StateFolder {
             }
             // The folder was removed while we waited: what we hold locks nothing any more.
         }
-        Err(HostError::io("lock", output_dir.path().join(FOLDER))(io::Error::other("it is removed again and again")))
+        Err(HostError::io("lock", output_dir.path().join(FOLDER))(io::Error::other(
+            "it is removed again and again",
+        )))
     }
 
     /// Opens the folder to read its log only: no lock, nothing is made.
@@ -166,20 +181,23 @@ impl StateFolder {
         if marker.boot != boot_id(io) {
             return Err("written before the system was started".to_owned());
         }
-        let (_, state) = self.open_part(io, "state", marker.state_generation, marker.state_bytes)?;
-        let (image_file, image) = self.open_part(io, "image", marker.image_generation, marker.image_bytes)?;
+        let (_, state) = self.open_part(io, "state", &marker.state)?;
+        let (image_file, image) = self.open_part(io, "image", &marker.image)?;
         Ok(Some(Prior { marker, state, image, image_file }))
     }
 
-    fn open_part(&self, io: &dyn Io, stem: &str, generation: u64, bytes: u64) -> Result<(File, Bytes), String> {
-        let name = generation_name(stem, generation);
+    fn open_part(&self, io: &dyn Io, stem: &str, part: &Part) -> Result<(File, Bytes), String> {
+        let name = generation_name(stem, part.generation);
         let opened = || -> io::Result<(File, Bytes)> {
             let file = io.open_at(&self.dir, &name, Open::Read)?;
             let stat = io.stat_file(&file)?;
-            if stat.kind != FileKind::Regular || stat.identity.size != bytes {
-                return Err(io::Error::other(format!("{} bytes instead of {bytes}", stat.identity.size)));
+            if stat.kind != FileKind::Regular || stat.identity.size < part.bytes {
+                return Err(io::Error::other(format!(
+                    "{} bytes instead of {}",
+                    stat.identity.size, part.bytes
+                )));
             }
-            let length = usize::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
+            let length = usize::try_from(part.bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
             let map = io.map(&file, length)?;
             Ok((file, map))
         };
@@ -190,8 +208,8 @@ impl StateFolder {
     pub(super) fn sweep(&self, io: &dyn Io, prior: Option<&Prior>) {
         let mut keep: Vec<OsString> = [LOCK, LOG, COMMAND, MARKER].iter().map(OsString::from).collect();
         if let Some(prior) = prior {
-            keep.push(generation_name("state", prior.marker.state_generation));
-            keep.push(generation_name("image", prior.marker.image_generation));
+            keep.push(generation_name("state", prior.marker.state.generation));
+            keep.push(generation_name("image", prior.marker.image.generation));
         }
         for name in io.list_dir(&self.dir).unwrap_or_default() {
             if !keep.contains(&name) {
@@ -213,21 +231,28 @@ impl StateFolder {
         Temporary::named(io, &self.dir, name, true).map_err(HostError::io("write", path))
     }
 
+    /// Writes behind the bytes of the state that count; they become part of it when a marker counts them.
+    pub(super) fn append_state(&self, io: &dyn Io, marker: &Marker, log: &[u8]) -> io::Result<()> {
+        let file = io.open_at(&self.dir, &generation_name("state", marker.state.generation), Open::Extend)?;
+        io.write_at(&file, marker.state.bytes, log)
+    }
+
     /// Makes a pair the one that counts.
     pub(super) fn commit(
         &self,
         io: &dyn Io,
-        (state_generation, state_bytes): (u64, u64),
-        (image_generation, image_bytes): (u64, u64),
+        earlier: Option<&Marker>,
+        state: &Part,
+        image: &Part,
     ) -> Result<(), HostError> {
+        let extended = earlier.filter(|marker| marker.state.generation == state.generation);
         let marker = Marker {
             format: FORMAT,
             linker: env!("CARGO_PKG_VERSION").to_owned(),
             boot: boot_id(io),
-            state_generation,
-            state_bytes,
-            image_generation,
-            image_bytes,
+            state: state.clone(),
+            state_base: extended.map_or(state.bytes, |marker| marker.state_base),
+            image: image.clone(),
         };
         let text = serde_json::to_vec(&marker)
             .map_err(|error| HostError::io("write", self.dir.path().join(MARKER))(error.into()))?;
@@ -250,13 +275,13 @@ impl StateFolder {
     }
 
     /// Removes the parts of an earlier pair that the new one does not share.
-    pub(super) fn retire(&self, io: &dyn Io, old: &Marker, state_generation: u64, image_generation: u64) {
+    pub(super) fn retire(&self, io: &dyn Io, old: &Marker, state: &Part, image: &Part) {
         // Best effort: the next link sweeps.
-        if old.state_generation != state_generation {
-            let _ = io.remove(&self.dir, &generation_name("state", old.state_generation));
+        if old.state.generation != state.generation {
+            let _ = io.remove(&self.dir, &generation_name("state", old.state.generation));
         }
-        if old.image_generation != image_generation {
-            let _ = io.remove(&self.dir, &generation_name("image", old.image_generation));
+        if old.image.generation != image.generation {
+            let _ = io.remove(&self.dir, &generation_name("image", old.image.generation));
         }
     }
 }

@@ -1,16 +1,451 @@
 //! Commit of a cold frame: the program's rows are frozen into the store.
 
-use bevy_ecs::prelude::{Commands, ResMut};
-use relink_engine::frame::Frame;
+use bevy_ecs::prelude::{Commands, Res, ResMut};
+use formats::archive::Archive;
+use formats::object_file::{ObjectFile, StackNote, SymbolPlace};
+use formats::reloc::Op;
+use hashbrown::HashMap;
+use object::LittleEndian;
+use rayon::prelude::*;
+use relink_engine::frame::{Frame, Request};
 use relink_engine::image::Image;
-use relink_engine::program::Program;
+use relink_engine::input::Input;
+use relink_engine::program::{Object, OutputSection, Pool, Program, SectionUse};
+use relink_engine::records::{
+    CieRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord, InputRecord, PoolRecord,
+    RelocRecord, SectionRecord, atom_flags, file_flags, global_state, reloc_flags, section_role,
+};
+use relink_engine::rows::{
+    AtomRow, CieRow, InputRow, NONE, PoolRow, RelocRow, SectionRow, Span, SymbolRow, Target, TargetKind,
+};
+use relink_engine::store::{Rows, Store, hash_name};
+use relink_formats as formats;
 
-/// Publishes the image and freezes the store.
-pub(crate) fn commit_program(mut commands: Commands<'_, '_>, mut program: ResMut<'_, Program>, mut frame: ResMut<'_, Frame>) {
+use crate::ingest::bulk::local_symbols;
+use crate::kernel::lower;
+use crate::place::arrange::debug_section;
+use crate::place::names::is_reversed;
+
+/// Publishes the image and, if patches are wanted later, freezes the store.
+pub(crate) fn commit_program(
+    mut commands: Commands<'_, '_>,
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    mut frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }
     frame.counters.bytes_written = program.image.len() as u64;
+    if request.options.incremental.is_some() {
+        commands.insert_resource(Freezer::default().freeze(&request, &program));
+    }
     commands.insert_resource(Image::owned(std::mem::take(&mut program.image)));
     frame.committed = true;
+}
+
+#[derive(Default)]
+struct Freezer {
+    rows: Rows,
+    known: HashMap<Vec<u8>, Span>,
+}
+
+impl Freezer {
+    fn text(&mut self, bytes: &[u8]) -> Span {
+        let start = self.rows.strings.len() as u32;
+        self.rows.strings.extend_from_slice(bytes);
+        Span::new(start, bytes.len() as u32)
+    }
+
+    /// A text that many rows share, as names of sections are.
+    fn shared(&mut self, bytes: &[u8]) -> Span {
+        if let Some(&span) = self.known.get(bytes) {
+            return span;
+        }
+        let span = self.text(bytes);
+        self.known.insert(bytes.to_vec(), span);
+        span
+    }
+
+    fn freeze(mut self, request: &Request, program: &Program) -> Store {
+        self.rows.atoms.clone_from(&program.atoms);
+        self.rows.symbols.clone_from(&program.symbols);
+        self.rows.digests.clone_from(&program.digests);
+        self.freeze_files(request, program);
+        self.freeze_names(program);
+        for row in 0..program.objects.len() {
+            self.freeze_object(program, row);
+        }
+        self.freeze_relocs(program);
+        self.freeze_unwind(program);
+        self.freeze_pools(program);
+        for section in &program.outputs {
+            let record = SectionRecord {
+                name: self.shared(&section.name),
+                address: section.address,
+                offset: section.offset,
+                size: section.size,
+                capacity: section.capacity,
+                flags: section.flags,
+                kind: section.kind,
+                align: u32::from(section.align),
+                index: section.index,
+                role: role(section),
+                dead_bytes: 0,
+            };
+            let row = SectionRow(self.rows.sections.len() as u32);
+            self.rows.sections.push(record);
+            for &(start, len) in &section.free {
+                self.rows.free.push(FreeRecord { section: row, start, len, ..Default::default() });
+            }
+        }
+        if let Some(row) = program.synthetic.eh_frame.some() {
+            let atom = &program.atoms[row.index()];
+            let len = atom.size - 4 - u64::from(program.eh_frame_len);
+            let start = u64::from(program.eh_frame_len);
+            self.rows.free.push(FreeRecord { section: atom.output, start, len, ..Default::default() });
+        }
+        self.freeze_image(request, program);
+        Store::freeze(self.rows)
+    }
+
+    fn freeze_files(&mut self, request: &Request, program: &Program) {
+        for (row, input) in request.inputs.iter().enumerate() {
+            let start = program.objects.partition_point(|object| (object.file.0 as usize) < row);
+            let end = program.objects.partition_point(|object| (object.file.0 as usize) <= row);
+            let mut record = FileRecord {
+                name: self.text(input.name.as_bytes()),
+                inputs: Span::new(start as u32, (end - start) as u32),
+                ..file_record(input)
+            };
+            if let Some(archive) = program.archives.get(row).and_then(Option::as_ref) {
+                record.flags |= file_flags::ARCHIVE;
+                (record.members, record.index_hash) = archive_shape(archive);
+            }
+            self.rows.files.push(record);
+        }
+    }
+
+    fn freeze_names(&mut self, program: &Program) {
+        let slots = (program.names.len() * 2).next_power_of_two().max(16);
+        self.rows.name_slots = vec![0; slots];
+        for row in 0..program.globals {
+            let name = program.names.of(SymbolRow(row));
+            self.rows.symbols[row as usize].name = self.text(name);
+            let mut slot = program.names.hash(SymbolRow(row)) as usize & (slots - 1);
+            while self.rows.name_slots[slot] != 0 {
+                slot = (slot + 1) & (slots - 1);
+            }
+            self.rows.name_slots[slot] = row + 1;
+        }
+    }
+
+    fn freeze_object(&mut self, program: &Program, row: usize) {
+        let object = &program.objects[row];
+        let parsed = &object.parsed;
+        for (atom, index) in object.atoms.range().zip(placed_sections(object)) {
+            self.rows.atoms[atom as usize].name = self.shared(parsed.section_name(index));
+        }
+        for (local, index) in object.locals.range().zip(local_symbols(parsed)) {
+            self.rows.symbols[local as usize].name = self.text(parsed.symbol_name(index));
+        }
+        let start = self.rows.globals.len() as u32;
+        let named = global_records(parsed).zip(&object.targets[parsed.first_global as usize..]);
+        self.rows.globals.extend(named.map(|(global, target)| match target.kind() {
+            TargetKind::Symbol(symbol) => GlobalRecord { symbol, ..global },
+            _ => global,
+        }));
+        let globals = Span::new(start, self.rows.globals.len() as u32 - start);
+        let groups = Span::new(self.rows.groups.len() as u32, parsed.groups.len() as u32);
+        for (index, group) in parsed.groups.iter().enumerate() {
+            let signature = self.shared(parsed.group_signature(group));
+            let owner = u32::from(object.owns[index]);
+            self.rows.groups.push(GroupRecord { signature, owner, sections: group.sections.len() as u32 });
+        }
+        let fdes = Span::new(self.rows.fdes.len() as u32, object.fdes.len() as u32);
+        self.rows.fdes.extend(object.fdes.iter().map(|fde| FdeRecord {
+            atom: fde.atom,
+            start: fde.atom_offset,
+            offset: fde.offset,
+            capacity: fde.capacity,
+            cie: CieRow(fde.cie),
+            input: InputRow(row as u32),
+        }));
+        let name = self.text(object.name.as_bytes());
+        self.rows.inputs.push(InputRecord {
+            name,
+            file: object.file,
+            member: member_ordinal(program, object),
+            atoms: object.atoms,
+            locals: object.locals,
+            globals,
+            fdes,
+            groups,
+            feature_1_and: property_of(parsed).0,
+            properties: property_of(parsed).1,
+            bytes_hash: xxhash_rust::xxh3::xxh3_64(&parsed.bytes),
+        });
+    }
+
+    fn freeze_relocs(&mut self, program: &Program) {
+        let per_object: Vec<Vec<(AtomRow, Vec<RelocRecord>)>> =
+            program.objects.par_iter().map(|object| object_relocs(program, object)).collect();
+        for (atom, relocs) in per_object.into_iter().flatten() {
+            let start = self.rows.relocs.len() as u32;
+            self.rows.atoms[atom.index()].relocs = Span::new(start, relocs.len() as u32);
+            self.rows.relocs.extend(relocs);
+        }
+        for row in 0..self.rows.relocs.len() {
+            let Rows { relocs, symbols, atoms, .. } = &mut self.rows;
+            let head = match relocs[row].target.kind() {
+                TargetKind::Symbol(symbol) => &mut symbols[symbol.index()].first_incoming,
+                TargetKind::Atom(atom) => &mut atoms[atom.index()].first_incoming,
+                TargetKind::None => continue,
+            };
+            let next = std::mem::replace(head, RelocRow(row as u32));
+            relocs[row].next = next;
+            if let Some(next) = next.some() {
+                relocs[next.index()].previous = RelocRow(row as u32);
+            }
+        }
+    }
+
+    fn freeze_unwind(&mut self, program: &Program) {
+        self.rows.cies.extend(program.cies.iter().map(|cie| CieRecord {
+            offset: cie.piece.offset,
+            len: cie.piece.capacity,
+            personality: cie.personality,
+            personality_offset: cie.personality_offset,
+        }));
+    }
+
+    fn freeze_pools(&mut self, program: &Program) {
+        for (row, pool) in program.pools.iter().enumerate() {
+            let slots = pool_slots(pool);
+            let start = self.rows.pool_slots.len() as u32;
+            self.rows.pools.push(PoolRecord {
+                atom: pool.atom,
+                entsize: pool.entsize as u32,
+                strings: u32::from(pool.strings),
+                align: u32::from(pool.align),
+                used: pool.data.len() as u64,
+                slots: Span::new(start, slots.len() as u32),
+                pieces: pool.table.len() as u32,
+                reserved: 0,
+                output: program.atoms[pool.atom.index()].output,
+                row: PoolRow(row as u32),
+            });
+            self.rows.pool_slots.extend(slots);
+        }
+    }
+
+    fn freeze_image(&mut self, request: &Request, program: &Program) {
+        let note = crate::build_id::note_range(program);
+        let output = |row: AtomRow| row.some().map_or(SectionRow(NONE), |row| program.atoms[row.index()].output);
+        let address = |row: AtomRow| row.some().map_or(0, |row| program.atoms[row.index()].address);
+        let named = |name: &[u8]| program.outputs.iter().position(|section| section.name == name);
+        let fillers = crate::relocate::bulk::filler_context(program);
+        let hdr = program.synthetic.eh_frame_hdr.some().map_or(0, |row| program.atoms[row.index()].size);
+        let entry = request.options.entry.as_deref().unwrap_or("_start");
+        self.rows.image.push(ImageRecord {
+            len: program.image.len() as u64,
+            build_id_offset: note.as_ref().map_or(0, |note| note.start),
+            build_id_len: note.as_ref().map_or(0, |note| note.end - note.start),
+            tp: program.tp,
+            tls_start: program.tls_start,
+            got_base: program.got_base,
+            got_address: program.got_address,
+            plt_address: address(program.synthetic.plt),
+            section_headers: program.section_headers,
+            generation: 0,
+            patches: 0,
+            eh_frame: output(program.synthetic.eh_frame),
+            eh_frame_hdr: output(program.synthetic.eh_frame_hdr),
+            symtab: program.synthetic.symtab,
+            strtab: program.synthetic.strtab,
+            rela_dyn: output(program.synthetic.rela),
+            debug_abbrev: named(b".debug_abbrev").map_or(SectionRow(NONE), |row| SectionRow(row as u32)),
+            next_local: program.symtab_hole,
+            locals_end: program.symtab_locals,
+            hdr_entries: program.objects.iter().map(|object| object.fdes.len() as u32).sum(),
+            hdr_capacity: hdr as u32,
+            filler_abbrev: fillers.abbrev_offset,
+            filler_unit: fillers.unit_offset,
+            filler_version: u32::from(fillers.version),
+            position_independent: u32::from(program.position_independent),
+            globals: program.globals,
+            entry: program.names.find(entry.as_bytes()).unwrap_or(SymbolRow(NONE)),
+        });
+    }
+}
+
+/// A file's record without its name and inputs.
+pub(crate) fn file_record(input: &Input) -> FileRecord {
+    let identity = input.identity.unwrap_or_default();
+    let flags = if input.identity.is_some() { file_flags::IDENTITY } else { 0 }
+        | if input.whole_archive { file_flags::WHOLE } else { 0 };
+    FileRecord {
+        device: identity.device,
+        inode: identity.inode,
+        size: identity.size,
+        mtime_ns: identity.mtime_ns,
+        flags,
+        ..Default::default()
+    }
+}
+
+/// Number of members, and a hash of which names they offer: what resolution takes from an archive.
+pub(crate) fn archive_shape(archive: &Archive) -> (u32, u64) {
+    let offsets: Vec<u64> =
+        archive.members().unwrap_or_default().iter().map(|member| member.offset).collect();
+    let mut shape = Vec::new();
+    for (name, offset) in archive.symbols().ok().flatten().unwrap_or_default() {
+        shape.extend_from_slice(archive.bytes.get(name).unwrap_or_default());
+        shape.push(0);
+        let ordinal = offsets.partition_point(|&known| known < offset) as u32;
+        shape.extend_from_slice(&ordinal.to_le_bytes());
+    }
+    (offsets.len() as u32, xxhash_rust::xxh3::xxh3_64(&shape))
+}
+
+fn member_ordinal(program: &Program, object: &Object) -> u32 {
+    let archive = program.archives.get(object.file.0 as usize).and_then(Option::as_ref);
+    let members = archive.and_then(|archive| archive.members().ok()).unwrap_or_default();
+    members.iter().position(|member| member.offset == object.member_offset).unwrap_or(0) as u32
+}
+
+/// The sections that have rows, in order.
+pub(crate) fn placed_sections(object: &Object) -> impl Iterator<Item = usize> + '_ {
+    object.uses.iter().enumerate().filter(|(_, used)| used.atom().is_some()).map(|(index, _)| index)
+}
+
+/// Properties that the image's own depend on.
+pub(crate) fn property_of(parsed: &ObjectFile) -> (u32, u32) {
+    let feature = if parsed.property.present { parsed.property.feature_1_and } else { NONE };
+    let rest = hash_name(&parsed.property.encode()) as u32 & !3;
+    let stack = match parsed.stack {
+        StackNote::Absent => 0,
+        StackNote::NonExecutable => 1,
+        StackNote::Executable => 2,
+    };
+    (feature, rest | stack)
+}
+
+/// An object's global symbols as its own table has them; their rows are left out.
+pub(crate) fn global_records(parsed: &ObjectFile) -> impl Iterator<Item = GlobalRecord> + '_ {
+    (parsed.first_global as usize..parsed.symbols().len()).map(|index| {
+        let symbol = &parsed.symbols()[index];
+        let state = match parsed.symbol_place(index) {
+            SymbolPlace::Undefined => global_state::UNDEFINED,
+            SymbolPlace::Absolute => global_state::ABSOLUTE,
+            SymbolPlace::Common => global_state::COMMON,
+            SymbolPlace::Section(_) => global_state::DEFINED,
+        };
+        GlobalRecord { symbol: SymbolRow(NONE), info: symbol.st_info.0, other: symbol.st_other.0, state }
+    })
+}
+
+/// The relocations of an object that later frames must know: those of loaded atoms, and those of debug
+/// contributions that speak of other objects.
+fn object_relocs(program: &Program, object: &Object) -> Vec<(AtomRow, Vec<RelocRecord>)> {
+    let mut all = Vec::new();
+    for (index, used) in object.uses.iter().enumerate() {
+        let SectionUse::Atom(row) = *used else { continue };
+        let atom = &program.atoms[row.index()];
+        if atom.flags & atom_flags::LIVE == 0 || object.parsed.relocations(index).is_empty() {
+            continue;
+        }
+        all.push((row, section_relocs(program, object, index, row, atom.flags)));
+    }
+    all
+}
+
+/// The records of one section's relocations, in their order.
+pub(crate) fn section_relocs<P: crate::kernel::Places>(
+    places: &P,
+    object: &Object,
+    index: usize,
+    row: AtomRow,
+    flags: u32,
+) -> Vec<RelocRecord> {
+    let relocs = object.parsed.relocations(index);
+    let bytes = object.parsed.section_bytes(index);
+    let debug = flags & atom_flags::DEBUG != 0;
+    let reversed = is_reversed(object.parsed.section_name(index));
+    let mut records = Vec::with_capacity(if debug { 0 } else { relocs.len() });
+    let mut next = 0;
+    while next < relocs.len() {
+        let at = next;
+        next += 1;
+        if debug && !is_foreign(object, relocs[at].r_sym(LittleEndian, false) as usize) {
+            continue;
+        }
+        let Ok(site) = lower(places, object, flags, bytes, relocs, at) else { continue };
+        next += usize::from(site.plan.skip_next);
+        if site.plan.op == Op::None || site.target == Target::NONE {
+            continue;
+        }
+        records.push(record_of(places, &site, row, flags, if reversed { Some(bytes.len() as u64) } else { None }));
+    }
+    records
+}
+
+/// The row of a lowered relocation; `reversed` is the size of a section whose words stand in reverse.
+pub(crate) fn record_of<P: crate::kernel::Places>(
+    places: &P,
+    site: &crate::kernel::Site,
+    atom: AtomRow,
+    flags: u32,
+    reversed: Option<u64>,
+) -> RelocRecord {
+    let debug = flags & atom_flags::DEBUG != 0;
+    let dynamic = places.bases().position_independent && site.relative && site.plan.op == Op::Abs64 && !debug;
+    let offset = reversed.map_or(site.plan.offset, |size| size.wrapping_sub(8 + site.plan.offset));
+    RelocRecord {
+        atom,
+        offset: offset as u32,
+        target: site.target,
+        op: site.plan.op as u16,
+        flags: if debug { reloc_flags::DEBUG } else { 0 } | if dynamic { reloc_flags::DYNAMIC } else { 0 },
+        addend: site.addend,
+        previous: RelocRow(NONE),
+        next: RelocRow(NONE),
+    }
+}
+
+/// Whether a debug relocation speaks of code or data of another object.
+fn is_foreign(object: &Object, symbol: usize) -> bool {
+    symbol >= object.parsed.first_global as usize && object.parsed.symbol_place(symbol) == SymbolPlace::Undefined
+}
+
+/// The index of a pool: at most half full, and room for as many pieces again.
+fn pool_slots(pool: &Pool) -> Vec<u32> {
+    let len = (pool.table.len() * 4).next_power_of_two().max(64);
+    let mut slots = vec![0; len];
+    let mut pieces: Vec<(u32, u32)> = pool.table.iter().copied().collect();
+    pieces.sort_unstable();
+    for (offset, size) in pieces {
+        let piece = &pool.data[offset as usize..(offset + size) as usize];
+        let mut slot = hash_name(piece) as usize & (len - 1);
+        while slots[slot] != 0 {
+            slot = (slot + 1) & (len - 1);
+        }
+        slots[slot] = offset + 1;
+    }
+    slots
+}
+
+fn role(section: &OutputSection) -> u32 {
+    if let Some(debug) = debug_section(section) {
+        return debug as u32;
+    }
+    if section.kind == formats::elf::SHT_NOBITS {
+        section_role::NOBITS
+    } else if section.name == b".eh_frame" {
+        section_role::EH_FRAME
+    } else if section.flags & u64::from(formats::elf::SHF_EXECINSTR) != 0 {
+        section_role::CODE
+    } else {
+        section_role::PLAIN
+    }
 }

@@ -1,4 +1,5 @@
 //! Debug: what follows code and data about: unwind tables, symbol table, fillers of debug sections.
 
+pub(crate) mod changed;
 pub(crate) mod symtab;
 pub(crate) mod unwind;

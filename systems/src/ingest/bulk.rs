@@ -73,7 +73,7 @@ pub(crate) fn load_program(
         match file {
             Some(Opened::Object(object)) => {
                 let name = request.inputs[row].name.clone();
-                extraction.add_object(*object, name, row as u32, 0, 0);
+                extraction.add_object(*object, name, row as u32, 0);
             }
             Some(Opened::Archive(archive)) => extraction.add_archive(archive, row as u32),
             None => {}
@@ -81,6 +81,8 @@ pub(crate) fn load_program(
         extraction.drain();
     }
     let wanted = extraction.wanted;
+    let archives = extraction.archives.into_iter().map(|archive| archive.map(|(archive, _)| archive)).collect();
+    program.archives = archives;
     program.objects.sort_by_key(|object| (object.file, object.member_offset));
     program.property = Property::merge_all(program.objects.iter().map(|object| &object.parsed.property));
     if frame.errors.is_empty() {
@@ -143,7 +145,7 @@ impl Extraction<'_> {
         }
     }
 
-    fn add_object(&mut self, parsed: ObjectFile, name: String, file: u32, member: u32, member_offset: u64) {
+    fn add_object(&mut self, parsed: ObjectFile, name: String, file: u32, member_offset: u64) {
         let source = self.program.names.add_source(parsed.bytes.clone());
         let first = parsed.first_global as usize;
         let mut targets = vec![Target::NONE; parsed.symbols().len()];
@@ -168,7 +170,6 @@ impl Extraction<'_> {
             parsed,
             name,
             file: FileRow(file),
-            member,
             member_offset,
             source,
             uses: Vec::new(),
@@ -194,8 +195,8 @@ impl Extraction<'_> {
     }
 
     fn load_all(&mut self, archive: &Archive, file: u32) -> Result<(), FormatError> {
-        for (ordinal, member) in archive.members()?.into_iter().enumerate() {
-            self.load_member(archive, member, file, ordinal as u32);
+        for member in archive.members()? {
+            self.load_member(archive, member, file);
         }
         Ok(())
     }
@@ -255,7 +256,7 @@ impl Extraction<'_> {
             if !loaded.contains(&offset) {
                 loaded.push(offset);
                 match archive.member_at(offset) {
-                    Ok(member) => self.load_member(&archive, member, file, loaded.len() as u32 - 1),
+                    Ok(member) => self.load_member(&archive, member, file),
                     Err(error) => {
                         let input = self.request.inputs[file as usize].name.clone();
                         self.errors.push(Diagnostic::BadInput { input, why: error.to_string() });
@@ -285,7 +286,7 @@ impl Extraction<'_> {
         }
     }
 
-    fn load_member(&mut self, archive: &Archive, member: formats::archive::Member, file: u32, ordinal: u32) {
+    fn load_member(&mut self, archive: &Archive, member: formats::archive::Member, file: u32) {
         let input = &self.request.inputs[file as usize].name;
         let short = input.rsplit('/').next().unwrap_or(input);
         let name = format!("{short}({})", member.name);
@@ -293,7 +294,7 @@ impl Extraction<'_> {
             .member_bytes(archive, &member, file)
             .and_then(|bytes| ObjectFile::parse(bytes).map_err(|error| error.to_string()));
         match parsed {
-            Ok(parsed) => self.add_object(parsed, name, file, ordinal, member.offset),
+            Ok(parsed) => self.add_object(parsed, name, file, member.offset),
             Err(why) => self.errors.push(Diagnostic::BadInput { input: name, why }),
         }
     }
@@ -370,10 +371,15 @@ fn allocate_rows(program: &mut Program, options: &LinkOptions) {
     }
 }
 
-/// Indexes of the local symbols that have rows: not the null symbol, not section symbols.
+/// Indexes of the local symbols that have rows: not the null symbol, not section symbols, and no `.L` labels,
+/// whose names are made up anew by each compile. Both of the latter are offsets in their sections.
 pub(crate) fn local_symbols(parsed: &ObjectFile) -> impl Iterator<Item = usize> + '_ {
     let end = (parsed.first_global as usize).min(parsed.symbols().len());
-    (1..end).filter(|&index| parsed.symbols()[index].st_type().0 != elf::STT_SECTION)
+    (1..end).filter(|&index| has_row(parsed, index))
+}
+
+fn has_row(parsed: &ObjectFile, index: usize) -> bool {
+    parsed.symbols()[index].st_type().0 != elf::STT_SECTION && !parsed.symbol_name(index).starts_with(b".L")
 }
 
 fn fill_rows(
@@ -409,12 +415,11 @@ fn fill_rows(
     let end = (object.parsed.first_global as usize).min(symbols.len());
     let mut locals = Vec::with_capacity(object.locals.len as usize);
     for index in 1..end {
-        let symbol = &symbols[index];
         let section = match object.parsed.symbol_place(index) {
             SymbolPlace::Section(section) => object.uses.get(section as usize).copied().unwrap_or_default().atom(),
             _ => None,
         };
-        if symbol.st_type().0 == elf::STT_SECTION {
+        if !has_row(&object.parsed, index) {
             object.targets[index] = section.map_or(Target::NONE, Target::atom);
             continue;
         }

@@ -1,4 +1,5 @@
 //! Ingest: bytes to rows (cold) or to entities (warm).
 
 pub(crate) mod bulk;
+pub(crate) mod changed;
 pub(crate) mod classify;

@@ -87,7 +87,7 @@ impl Layout {
     fn place(&mut self, section: &mut OutputSection, program: &mut Program, options: &LinkOptions) {
         let next = segment(&section.name, section.kind, section.flags, options.relro);
         if section.atoms.iter().all(|row| program.atoms[row.index()].size == 0)
-            && section.name != b".relro_padding"
+            && section.name != b".pad.relro"
             && next != Segment::None
         {
             // Nothing in it: no segment of its own, but its labels must be somewhere.
@@ -104,7 +104,7 @@ impl Layout {
             self.place_unloaded(section, program, options, align);
             return;
         }
-        if section.name == b".relro_padding" {
+        if section.name == b".pad.relro" {
             section.address = self.address;
             section.offset = self.offset;
             section.size = self.page.up(self.address) - self.address;
@@ -210,8 +210,7 @@ fn plan_headers(outputs: &[OutputSection], options: &LinkOptions) -> Vec<u32> {
     if named(b".note.gnu.property") {
         plan.push(elf::PT_GNU_PROPERTY);
     }
-    let mut aligns: Vec<u8> =
-        outputs.iter().filter(|section| section.kind == elf::SHT_NOTE).map(|section| section.align).collect();
+    let mut aligns: Vec<u8> = outputs.iter().filter(|section| is_loaded_note(section)).map(|section| section.align).collect();
     aligns.dedup();
     plan.extend(aligns.iter().map(|_| elf::PT_NOTE));
     plan
@@ -345,10 +344,14 @@ fn relro_header(program: &Program, options: &LinkOptions) -> ProgramHeader {
     header
 }
 
+fn is_loaded_note(section: &OutputSection) -> bool {
+    section.kind == elf::SHT_NOTE && section.flags & u64::from(elf::SHF_ALLOC) != 0
+}
+
 /// Notes of one alignment form one segment: readers step through it by that alignment.
 fn note_groups(program: &Program) -> Vec<ProgramHeader> {
     let mut groups: Vec<(u8, ProgramHeader)> = Vec::new();
-    for section in program.outputs.iter().filter(|section| section.kind == elf::SHT_NOTE && section.size > 0) {
+    for section in program.outputs.iter().filter(|section| is_loaded_note(section) && section.size > 0) {
         let align = section.align;
         if groups.last().is_none_or(|(known, _)| *known != align) {
             groups.push((

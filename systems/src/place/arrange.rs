@@ -240,7 +240,7 @@ fn add_tables(program: &mut Program, options: &LinkOptions, outputs: &mut Output
         }
     }
     if options.relro {
-        add(program, b".relro_padding", elf::SHT_NOBITS, write, 0, 0, 0);
+        add(program, b".pad.relro", elf::SHT_NOBITS, write, 0, 0, 0);
     }
 }
 

@@ -85,7 +85,7 @@ pub(crate) fn segment(name: &[u8], kind: u32, flags: u64, relro: bool) -> Segmen
 fn is_relro(name: &[u8], kind: u32, flags: u64) -> bool {
     flags & u64::from(elf::SHF_TLS) != 0
         || matches!(kind, elf::SHT_INIT_ARRAY | elf::SHT_FINI_ARRAY | elf::SHT_PREINIT_ARRAY | elf::SHT_DYNAMIC)
-        || matches!(name, b".data.rel.ro" | b".got" | b".jcr" | b".relro_padding")
+        || matches!(name, b".data.rel.ro" | b".got" | b".jcr" | b".pad.relro")
 }
 
 /// Order of output sections within their segment.
@@ -111,7 +111,7 @@ pub(crate) fn rank(name: &[u8], kind: u32, flags: u64) -> u32 {
         b".data.rel.ro" => 66,
         b".dynamic" => 67,
         b".got" => 68,
-        b".relro_padding" => 69,
+        b".pad.relro" => 69,
         b".data" => 70,
         b".got.plt" => 71,
         b".bss" => 81,

@@ -89,7 +89,9 @@ fn section_link(program: &Program, section: &OutputSection) -> (u32, u32) {
         b".dynsym" => (index(b".dynstr"), 1),
         b".dynamic" => (index(b".dynstr"), 0),
         b".gnu.hash" => (index(b".dynsym"), 0),
-        b".rela.dyn" => (index(b".dynsym"), 0),
+        b".rela.dyn" if program.position_independent => (index(b".dynsym"), 0),
+        // elfutils wants a symbol table even where no entry has a symbol.
+        b".rela.dyn" => (index(b".symtab"), 0),
         _ => (section.link, section.info),
     }
 }

@@ -8,8 +8,8 @@ use object::LittleEndian;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::program::{Cie, EhPiece, Object, Program, SectionUse};
-use relink_engine::records::{atom_flags, place};
-use relink_engine::rows::{AtomRow, NONE, Span, SymbolRow, Target, TargetKind};
+use relink_engine::records::atom_flags;
+use relink_engine::rows::{AtomRow, NONE, Span, Target};
 use relink_formats as formats;
 
 /// Chooses the CIEs and FDEs of the image and gives each its offset.
@@ -23,11 +23,9 @@ pub(crate) fn collect_unwind_tables(
     }
     let program = &mut *program;
     let mut table = Table { incremental: request.options.incremental.is_some(), ..Table::default() };
-    let mut any = false;
     for row in 0..program.objects.len() {
         for index in 0..program.objects[row].uses.len() {
             let SectionUse::EhFrame(atom) = program.objects[row].uses[index] else { continue };
-            any = true;
             if program.atoms[atom.index()].flags & atom_flags::LIVE == 0 {
                 continue;
             }
@@ -41,10 +39,7 @@ pub(crate) fn collect_unwind_tables(
         }
     }
     program.cies = table.cies;
-    program.eh_frame_len = if any { table.len.max(1) } else { 0 };
-    if any {
-        program.eh_frame_len = table.len;
-    }
+    program.eh_frame_len = table.len;
 }
 
 #[derive(Default)]
@@ -69,7 +64,7 @@ impl Table {
                 }
                 Record::Fde { offset, len, cie } => {
                     let span = relocs_within(relocs, offset, len);
-                    let Some((atom, atom_offset)) = code_of(program, object, relocs, offset, span) else { continue };
+                    let Some((atom, atom_offset)) = code_of(object, relocs, offset, span) else { continue };
                     if program.atoms[atom.index()].flags & atom_flags::LIVE == 0 {
                         continue;
                     }
@@ -83,7 +78,6 @@ impl Table {
                             added
                         }
                     };
-                    let lsda = lsda_field(&self.cies[cie_row as usize], object, bytes, offset, span, relocs);
                     // A FDE that may be rewritten by a later frame gets room for one more instruction or two.
                     let slack = if self.incremental { 8 } else { 0 };
                     let capacity = (len + slack).next_multiple_of(if self.incremental { 8 } else { 4 });
@@ -97,7 +91,6 @@ impl Table {
                         atom,
                         atom_offset,
                         relocs: span,
-                        lsda,
                     });
                     self.len += capacity;
                 }
@@ -159,41 +152,17 @@ pub(crate) fn relocs_within(relocs: &[Rela], offset: u32, len: u32) -> Span {
     Span::new(start as u32, end.saturating_sub(start) as u32)
 }
 
-/// The code that a FDE describes: the target of its `pc_begin`, at offset 8.
-fn code_of(program: &Program, object: &Object, relocs: &[Rela], offset: u32, span: Span) -> Option<(AtomRow, u32)> {
+/// The code that a FDE describes: the target of its `pc_begin`, at offset 8. It is code of the same object,
+/// whoever owns the name.
+pub(crate) fn code_of(object: &Object, relocs: &[Rela], offset: u32, span: Span) -> Option<(AtomRow, u32)> {
     let rela = relocs.get(span.indexes())?.first()?;
     if rela.r_offset.get(LittleEndian) != u64::from(offset) + 8 {
         return None;
     }
     let index = rela.r_sym(LittleEndian, false) as usize;
-    let addend = rela.r_addend.get(LittleEndian);
-    let symbol = &object.parsed.symbols().get(index)?;
-    let (atom, value) = match object.targets.get(index)?.kind() {
-        TargetKind::Atom(row) => (row, symbol.st_value.get(LittleEndian)),
-        TargetKind::Symbol(row) => symbol_place(program, object, index, row)?,
-        TargetKind::None => return None,
-    };
-    u32::try_from(value.wrapping_add_signed(addend)).ok().map(|start| (atom, start))
-}
-
-/// A symbol as this object defines it: a FDE speaks of its own object's code, whoever owns the name.
-fn symbol_place(program: &Program, object: &Object, index: usize, row: SymbolRow) -> Option<(AtomRow, u64)> {
-    match object.parsed.symbol_place(index) {
-        formats::object_file::SymbolPlace::Section(section) => {
-            let atom = object.uses.get(section as usize)?.atom()?;
-            Some((atom, object.parsed.symbols()[index].st_value.get(LittleEndian)))
-        }
-        _ => {
-            let symbol = &program.symbols[row.index()];
-            place::is_atom(symbol.atom).then_some((symbol.atom, symbol.value))
-        }
-    }
-}
-
-/// Offset of a FDE's LSDA pointer: the relocation behind `pc_begin`, if its CIE announces one.
-fn lsda_field(cie: &Cie, _object: &Object, _bytes: &[u8], offset: u32, span: Span, relocs: &[Rela]) -> u32 {
-    let _ = cie;
-    relocs[span.indexes()]
-        .get(1)
-        .map_or(0, |rela| (rela.r_offset.get(LittleEndian) - u64::from(offset)) as u32)
+    let formats::object_file::SymbolPlace::Section(section) = object.parsed.symbol_place(index) else { return None };
+    let atom = object.uses.get(section as usize)?.atom()?;
+    let value = object.parsed.symbols().get(index)?.st_value.get(LittleEndian);
+    let start = value.wrapping_add_signed(rela.r_addend.get(LittleEndian));
+    u32::try_from(start).ok().map(|start| (atom, start))
 }

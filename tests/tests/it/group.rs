@@ -72,7 +72,7 @@ fn d_both_images_fall_back_even_if_one_could_patch() {
             pair.assert_behaves(&core);
             for (image, app) in pair.images().iter().zip(App::BOTH) {
                 let fresh = Program::linked(program::incremental(), &core.inputs(app));
-                assert_same_bytes(image, fresh.session.image(), "fallback and link from scratch");
+                assert_same_bytes(image, &fresh.image(), "fallback and link from scratch");
             }
         }
     }

@@ -2,6 +2,15 @@
 
 mod acceptance;
 mod acceptance_ld;
+mod determinism;
+mod errors;
+mod gates;
 #[cfg(feature = "group")]
 mod group;
+mod hostile;
+mod lua_incremental;
+mod output_kinds;
 mod plumbing;
+mod real_programs;
+mod simulator;
+mod tidy;

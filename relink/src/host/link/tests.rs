@@ -20,27 +20,42 @@ const SLOT: usize = 16;
 struct Stub {
     inputs: Vec<Input>,
     prior: Option<Vec<u8>>,
+    prior_record: Vec<u8>,
+    unusable: bool,
     image: Vec<u8>,
     patch: Option<Vec<PatchBytes>>,
     report: Option<FrameReport>,
     violation: Option<&'static str>,
     /// Part of the state that the image does not depend on.
-    remark: &'static str,
+    remark: String,
+}
+
+impl Stub {
+    fn record(&self) -> Vec<u8> {
+        [&self.image, self.remark.as_bytes()].concat()
+    }
 }
 
 impl Session for Stub {
     fn add_input(&mut self, input: Input) {
         self.inputs.push(input);
     }
-    fn set_prior_parts(&mut self, state: Bytes, image: Bytes) -> Result<(), LinkError> {
-        if state.starts_with(b"bad") {
-            return Err(LinkError::other("not a state"));
+    fn set_prior_parts(&mut self, state: Bytes, image: Bytes) {
+        // The last record counts, as in a state with a log.
+        let (mut rest, mut last) = (&state[..], None);
+        while let Some((length, behind)) = rest.split_first_chunk() {
+            let record;
+            (record, rest) = behind.split_at(u32::from_le_bytes(*length) as usize);
+            last = Some(record);
         }
-        let end = state.windows(5).position(|window| window == b" rem:").unwrap();
-        let image_of_state: Vec<u8> = state[..end].strip_prefix(b"state of ").unwrap().to_vec();
+        if last.is_some_and(|record| record.starts_with(b"bad")) {
+            self.unusable = true;
+            return;
+        }
+        let image_of_state: Vec<u8> = last.unwrap()[..image.len()].to_vec();
         assert_eq!(image_of_state, image, "a torn pair got as far as the session");
         self.prior = Some(image_of_state);
-        Ok(())
+        self.prior_record = last.unwrap().to_vec();
     }
     fn resolve(&mut self) -> Result<Outcome, LinkError> {
         for input in &self.inputs {
@@ -53,7 +68,7 @@ impl Session for Stub {
             self.image.extend(slot);
         }
         let outcome = match &self.prior {
-            Some(prior) if prior.len() <= self.image.len() => {
+            Some(prior) if prior.len() == self.image.len() => {
                 let slots = self.image.chunks(SLOT).enumerate();
                 let changed = slots.filter(|(index, slot)| prior.chunks(SLOT).nth(*index) != Some(slot));
                 let range = |(index, bytes): (usize, &[u8])| PatchBytes {
@@ -64,22 +79,29 @@ impl Session for Stub {
                 Outcome::Patched
             }
             Some(_) => Outcome::FellBackFull,
+            None if self.unusable => Outcome::FellBackFull,
             None => Outcome::Full,
         };
         self.report = Some(empty_report(outcome));
         Ok(outcome)
     }
-    fn image(&self) -> &[u8] {
-        &self.image
+    fn image(&self) -> Cow<'_, [u8]> {
+        (&self.image).into()
     }
     fn patch(&self) -> Option<&[PatchBytes]> {
         self.patch.as_deref()
     }
     fn serialize_columns(&self, writer: &mut dyn Write) -> io::Result<()> {
-        writer.write_all(b"state of ")?;
-        writer.write_all(&self.image)?;
-        writer.write_all(b" rem:")?;
-        writer.write_all(self.remark.as_bytes())
+        let record = self.record();
+        writer.write_all(&(record.len() as u32).to_le_bytes())?;
+        writer.write_all(&record)
+    }
+    fn take_state_log(&mut self) -> Option<Vec<u8>> {
+        let mut log = Vec::new();
+        if self.record() != self.prior_record {
+            self.serialize_columns(&mut log).unwrap();
+        }
+        Some(log)
     }
     fn report(&self) -> Option<&FrameReport> {
         self.report.as_ref()
@@ -174,7 +196,7 @@ fn edit_is_patched_into_our_own_copy() {
     work.edit("b.o", "edited");
     assert_eq!(work.link().report.outcome, Outcome::Patched);
     assert_eq!(work.output(), "one edited");
-    assert_eq!(work.folder_names(), ["command", "current", "image-2", "lock", "log", "state-2"]);
+    assert_eq!(work.folder_names(), ["command", "current", "image-2", "lock", "log", "state-1"]);
     assert_eq!(work.path("out").metadata().unwrap().mode() & 0o111, 0o111);
     let log = last_log(&work);
     assert_eq!(log["outcome"], "patched");
@@ -196,20 +218,24 @@ fn nothing_changed_keeps_the_image_and_publishes_again() {
     work.link();
     assert_eq!(work.output(), "three two");
     assert_eq!(text(&fs::read(work.path("uplifted")).unwrap()), "one two");
-    assert_eq!(work.folder_names(), ["command", "current", "image-2", "lock", "log", "state-2"]);
+    assert_eq!(work.folder_names(), ["command", "current", "image-2", "lock", "log", "state-1"]);
 }
 
 #[test]
-fn other_state_of_the_same_image_shares_the_image() {
+fn other_state_of_the_same_image_is_appended_and_long_ones_are_written_anew() {
     let work = Work::new();
     work.link();
-    let mut stub = Stub { remark: "identities changed", ..Stub::default() };
-    link_with(&mut stub, work.request(), &SystemIo).unwrap();
-    assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", "state-2"]);
+    let remarks = ["identities changed".to_owned(), "x".repeat(40 << 10), "y".repeat(40 << 10)];
+    let expected = ["state-1", "state-1", "state-2"];
+    for (remark, state) in remarks.into_iter().zip(expected) {
+        let mut stub = Stub { remark, ..Stub::default() };
+        link_with(&mut stub, work.request(), &SystemIo).unwrap();
+        assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", state]);
+    }
     work.edit("a.o", "three");
     assert_eq!(work.link().report.outcome, Outcome::Patched);
     assert_eq!(work.output(), "three two");
-    assert_eq!(work.folder_names(), ["command", "current", "image-3", "lock", "log", "state-3"]);
+    assert_eq!(work.folder_names(), ["command", "current", "image-3", "lock", "log", "state-2"]);
 }
 
 #[test]
@@ -270,7 +296,7 @@ fn full_disk_for_the_state_only_still_gives_the_program() {
     let work = Work::new();
     work.link();
     work.edit("b.o", "edited");
-    // Call 0 opens the lock, 1 takes it, 2 makes the state, 3 writes it.
+    // Call 0 opens the lock, 1 takes it, 2 opens the state, 3 writes it.
     let result = work.link_by(&FaultyIo::at(3, Fault::Fail(28))).unwrap();
     assert_eq!(work.output(), "one edited");
     let warning = &result.warnings[0];
@@ -281,19 +307,15 @@ fn full_disk_for_the_state_only_still_gives_the_program() {
 #[test]
 fn state_that_cannot_be_trusted_means_a_full_link_and_a_note() {
     type Damage = fn(&Work);
-    let damages: [(Damage, &str); 6] = [
+    let damages: [(Damage, &str); 5] = [
         (|work| fs::write(work.folder().join("current"), b"{").unwrap(), "marker is not readable"),
         (|work| fs::write(work.folder().join("state-1"), b"state").unwrap(), "state-1: 5 bytes instead of"),
         (|work| fs::remove_file(work.folder().join("image-1")).unwrap(), "image-1: No such file"),
-        (|work| replace_in_marker(work, "\"boot\":\"", "\"boot\":\"another "), "before the system was started"),
-        (|work| replace_in_marker(work, "\"linker\":\"", "\"linker\":\"9."), "written by relink 9."),
         (
-            |work| {
-                let length = fs::read(work.folder().join("state-1")).unwrap().len();
-                fs::write(work.folder().join("state-1"), "bad".repeat(length)[..length].as_bytes()).unwrap();
-            },
-            "not a state",
+            |work| replace_in_marker(work, "\"boot\":\"", "\"boot\":\"another "),
+            "before the system was started",
         ),
+        (|work| replace_in_marker(work, "\"linker\":\"", "\"linker\":\"9."), "written by relink 9."),
     ];
     for (damage, why) in damages {
         let work = Work::new();
@@ -308,6 +330,17 @@ fn state_that_cannot_be_trusted_means_a_full_link_and_a_note() {
         work.edit("a.o", "last");
         assert_eq!(work.link().report.outcome, Outcome::Patched);
     }
+}
+
+#[test]
+fn state_that_the_session_refuses_is_replaced() {
+    let work = Work::new();
+    work.link();
+    let length = fs::metadata(work.folder().join("state-1")).unwrap().len() as usize;
+    let bad = [&(length as u32 - 4).to_le_bytes()[..], &b"bad".repeat(length)[..length - 4]].concat();
+    fs::write(work.folder().join("state-1"), bad).unwrap();
+    assert_eq!(work.link().report.outcome, Outcome::FellBackFull);
+    assert_eq!(work.link().report.outcome, Outcome::Patched);
 }
 
 fn replace_in_marker(work: &Work, from: &str, to: &str) {
@@ -373,7 +406,10 @@ fn failed_link_changes_nothing_but_the_log() {
     assert_eq!(error.to_string(), "undefined symbol: f");
     assert_eq!(work.output(), "one two");
     let log = last_log(&work);
-    assert_eq!((log["outcome"].as_str(), log["error"].as_str()), (Some("failed"), Some("undefined symbol: f")));
+    assert_eq!(
+        (log["outcome"].as_str(), log["error"].as_str()),
+        (Some("failed"), Some("undefined symbol: f"))
+    );
     work.edit("a.o", "good");
     assert_eq!(work.link().report.outcome, Outcome::Patched);
     assert_eq!(work.output(), "good two");
@@ -392,15 +428,14 @@ fn violation_is_not_published_and_the_next_link_is_full() {
 }
 
 #[test]
-fn shorter_image_is_shorter_on_disk() {
+fn image_of_another_length_replaces_all_that_is_kept() {
     let work = Work::new();
     work.link();
     let mut request = work.request();
     request.inputs.inputs.truncate(1);
     link_with(&mut Stub::default(), request, &SystemIo).unwrap();
     assert_eq!(work.output(), "one");
-    // And longer again, as a patch.
-    assert_eq!(work.link().report.outcome, Outcome::Patched);
+    assert_eq!(work.link().report.outcome, Outcome::FellBackFull);
     assert_eq!(work.output(), "one two");
     let stored = open_stored(&SystemIo, &work.path("out")).unwrap();
     assert_eq!((text(&stored.image).as_str(), stored.output_differs), ("one two", None));
@@ -431,7 +466,20 @@ fn long_log_loses_its_older_half() {
     assert!((500..600).contains(&lines.len()), "{}", lines.len());
     assert_eq!(lines.last().unwrap()["outcome"], "patched");
     let name = Path::new("none");
-    assert!(read_log(&SystemIo, name).unwrap_err().to_string().contains(".relink"));
+    assert!(read_log(&SystemIo, name).unwrap_err().to_string().contains("never linked with --incremental"));
+}
+
+#[test]
+fn torn_line_of_the_log_costs_that_line_only() {
+    let work = Work::new();
+    work.link();
+    let log = work.folder().join("log");
+    let text = fs::read(&log).unwrap();
+    fs::write(&log, &text[..text.len() / 2]).unwrap();
+    work.link();
+    let lines = read_log(&SystemIo, &work.path("out")).unwrap();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["outcome"], "patched");
 }
 
 #[test]

@@ -1,0 +1,285 @@
+//! The linker's personality: a command line of ld, a link, and messages.
+
+mod command;
+mod help;
+mod keyword;
+mod parse;
+mod response;
+mod table;
+mod value;
+
+use std::ffi::OsString;
+use std::mem::ManuallyDrop;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use relink::host::{self, Command, HostError, HostRequest, Io, ResolveError, ResolvedInputs, SystemIo};
+use relink::{BuildId, LinkError, LinkOptions, LinkSession};
+
+use self::command::{Environment, LdCommand, Show};
+use crate::console;
+
+/// Runs a command line (without the program's name); the exit code.
+pub(crate) fn run(args: Vec<OsString>) -> i32 {
+    let io: Arc<dyn Io> = Arc::new(SystemIo);
+    let (args, errors) = response::expand(&*io, args);
+    let mut command = parse::parse(&args, &Environment::of_process());
+    command.errors.splice(0..0, errors);
+    console::use_colors(command.color);
+    if let Some(show) = command.show {
+        match show {
+            Show::Version => console::line(help::VERSION),
+            Show::Help => console::print(help::help()),
+        }
+        return 0;
+    }
+    if command.announce {
+        console::line(help::VERSION);
+        if command.emulations {
+            console::line("  Supported emulations:\n   elf_x86_64");
+        }
+        if command.inputs.is_empty() && command.errors.is_empty() {
+            return 0;
+        }
+    }
+    let inputs = resolve(&io, &mut command);
+    if !command.suppress_warnings && command.fatal_warnings {
+        let warnings = std::mem::take(&mut command.warnings);
+        command.errors.extend(warnings);
+    }
+    show_warnings(&command, &command.warnings);
+    if !command.errors.is_empty() {
+        return show_errors(&command);
+    }
+    match link(&io, &command, inputs, &args) {
+        Ok(code) => code,
+        Err(error) => {
+            show_failure(&command, &error);
+            1
+        }
+    }
+}
+
+/// Finds the inputs; what is missing joins the errors of the command line.
+fn resolve(io: &Arc<dyn Io>, command: &mut LdCommand) -> ResolvedInputs {
+    if command.hopeless {
+        return ResolvedInputs::default();
+    }
+    let mut found = host::resolve_inputs(io, &command.search, &command.inputs);
+    command.errors.extend(found.errors.drain(..).map(|error| explain(&error)));
+    if command.options.entry.is_none() {
+        command.options.entry = found.entry.take();
+    }
+    if let BuildId::Uuid(bytes) = &mut command.options.build_id {
+        let random =
+            io.open_read(Path::new("/dev/urandom")).and_then(|file| io.read_at(&file, 0, bytes.len()));
+        match random {
+            Ok(random) if random.len() == bytes.len() => bytes.copy_from_slice(&random),
+            _ => command.errors.push("--build-id=uuid: the system gives no random bytes".to_owned()),
+        }
+    }
+    found
+}
+
+/// A missing input in words, with what may have been meant.
+fn explain(error: &ResolveError) -> String {
+    let mut text = error.to_string();
+    if let ResolveError::LibraryNotFound { name, known, shared, directories } = error {
+        if let Some(near) = value::nearest(name, known.iter().map(String::as_str)) {
+            text += &format!("\n>>> did you mean: -l{near}");
+        }
+        if shared.is_none() && !name.starts_with(':') {
+            text += &match directories {
+                0 => "\n>>> no directory was searched: none is given by -L".to_owned(),
+                1 => format!("\n>>> lib{name}.a is not in the one directory given by -L"),
+                count => format!("\n>>> lib{name}.a is in none of the {count} directories given by -L"),
+            };
+        }
+    }
+    text
+}
+
+/// The command line once its inputs are read as those that a linked session has.
+pub(crate) struct Recorded {
+    /// With the options, without inputs.
+    pub(crate) options: LinkOptions,
+    /// Found again.
+    pub(crate) inputs: ResolvedInputs,
+}
+
+/// Understands a command line that was kept; the messages if it does not work any more.
+pub(crate) fn reread(io: &Arc<dyn Io>, args: &[String]) -> Result<Recorded, Vec<String>> {
+    let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+    let mut command = parse::parse(&args, &Environment::default());
+    // What made the link incremental may have been the environment.
+    command.options.incremental = Some(command.incremental_options.clone());
+    let inputs = resolve(io, &mut command);
+    match command.errors.is_empty() {
+        true => Ok(Recorded { options: command.options, inputs }),
+        false => Err(command.errors),
+    }
+}
+
+fn link(
+    io: &Arc<dyn Io>,
+    command: &LdCommand,
+    inputs: ResolvedInputs,
+    args: &[OsString],
+) -> Result<i32, HostError> {
+    let dependencies = inputs.dependencies.clone();
+    let request = HostRequest {
+        output: command.output.clone(),
+        inputs,
+        incremental: command.incremental,
+        verify: command.verify,
+        command: command.incremental.then(|| recorded(args)),
+    };
+    // The process ends right after: giving back the memory of a large program piece by piece would only take time.
+    let mut session = ManuallyDrop::new(LinkSession::new(command.options.clone())?);
+    let result = host::link_with(&mut *session, request, &**io)?;
+    if let Some(path) = &command.report {
+        let text = serde_json::to_vec_pretty(&result.report).map_err(std::io::Error::from);
+        let text = text.map_err(|source| HostError::Io { action: "write", path: path.clone(), source })?;
+        host::write_file(&**io, path, &text)?;
+    }
+    write_listings(&**io, command, &session, &dependencies)?;
+    show_warnings(command, &result.warnings);
+    Ok(i32::from(command.fatal_warnings && !command.suppress_warnings && !result.warnings.is_empty()))
+}
+
+fn recorded(args: &[OsString]) -> Command {
+    Command {
+        args: args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+        cwd: std::env::current_dir().unwrap_or_default(),
+    }
+}
+
+/// `--trace`, `--print-gc-sections`, `-Map`, `--dependency-file`.
+fn write_listings(
+    io: &dyn Io,
+    command: &LdCommand,
+    session: &LinkSession,
+    dependencies: &[PathBuf],
+) -> Result<(), HostError> {
+    if command.trace {
+        session.loaded_inputs().iter().for_each(console::line);
+    }
+    if command.print_gc_sections {
+        session.dropped_sections().iter().for_each(|section| {
+            console::line(format_args!("removing unused section {section}"));
+        });
+    }
+    if command.map_to_output || command.map.is_some() {
+        let mut map = Vec::new();
+        let path = command.map.clone().unwrap_or_else(|| PathBuf::from("-"));
+        session.write_map(&mut map).map_err(|source| HostError::Io { action: "write", path, source })?;
+        if command.map_to_output {
+            console::bytes(&map);
+        }
+        if let Some(path) = &command.map {
+            host::write_file(io, path, &map)?;
+        }
+    }
+    if let Some(path) = &command.dependency_file {
+        host::write_file(io, path, &dependency_rules(&command.output, dependencies))?;
+    }
+    Ok(())
+}
+
+/// Rules for make: the output needs all files, and none of them need be there for ever.
+fn dependency_rules(output: &Path, files: &[PathBuf]) -> Vec<u8> {
+    let mut rules = escaped(output);
+    rules.push(b':');
+    for file in files {
+        rules.extend(b" \\\n  ");
+        rules.extend(escaped(file));
+    }
+    rules.push(b'\n');
+    for file in files {
+        rules.push(b'\n');
+        rules.extend(escaped(file));
+        rules.extend(b":\n");
+    }
+    rules
+}
+
+/// A path as make reads it.
+fn escaped(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b' ' | b'#' | b'\\' => bytes.extend([b'\\', byte]),
+            b'$' => bytes.extend(b"$$"),
+            _ => bytes.push(byte),
+        }
+    }
+    bytes
+}
+
+fn show_warnings(command: &LdCommand, warnings: &[String]) {
+    if !command.suppress_warnings {
+        warnings.iter().for_each(console::warning);
+    }
+}
+
+/// All errors of the command line.
+fn show_errors(command: &LdCommand) -> i32 {
+    command.errors.iter().for_each(console::error);
+    1
+}
+
+/// Why there is no output.
+fn show_failure(command: &LdCommand, error: &HostError) {
+    match error {
+        HostError::Link(error) => show_link_error(error, command.demangle),
+        other => console::error(other),
+    }
+}
+
+/// The errors of a link, one block each.
+pub(crate) fn show_link_error(error: &LinkError, demangled: bool) {
+    let names: &dyn Fn(&str) -> String = match demangled {
+        true => &crate::demangle::demangle,
+        false => &str::to_owned,
+    };
+    for (index, diagnostic) in error.diagnostics.iter().enumerate() {
+        let text = diagnostic.render(names);
+        console::error(&text);
+        if text.contains('\n') && index + 1 < error.diagnostics.len() {
+            console::gap();
+        }
+    }
+    if error.omitted > 0 {
+        let plural = if error.omitted == 1 { "error" } else { "errors" };
+        console::error(format_args!("{} more {plural} (--error-limit=0 shows all)", error.omitted));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dependencies_are_written_for_make() {
+        let files = [PathBuf::from("a b.o"), PathBuf::from("$x.o")];
+        let rules = dependency_rules(Path::new("out"), &files);
+        let rules = String::from_utf8(rules).unwrap();
+        assert_eq!(rules, "out: \\\n  a\\ b.o \\\n  $$x.o\n\na\\ b.o:\n\n$$x.o:\n");
+    }
+
+    #[test]
+    fn missing_library_is_explained() {
+        let error = ResolveError::LibraryNotFound {
+            name: "sqlit3".into(),
+            known: vec!["m".into(), "sqlite3".into()],
+            shared: None,
+            directories: 2,
+        };
+        assert_eq!(
+            explain(&error),
+            "unable to find library -lsqlit3\n>>> did you mean: -lsqlite3\n\
+             >>> libsqlit3.a is in none of the 2 directories given by -L"
+        );
+    }
+}

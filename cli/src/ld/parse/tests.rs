@@ -1,0 +1,339 @@
+//! One test per kind of option, and one row per option that changes something.
+
+use std::path::PathBuf;
+
+use anstream::ColorChoice;
+use relink::host::InputName;
+use relink::{
+    BuildId, DefsymValue, Discard, GateKind, IncrementalOptions, LinkOptions, MoveKind, OutputKind,
+    PlaceKind, ScheduleKind, Strip, VirtAddr,
+};
+
+use super::super::command::Show;
+use super::super::help;
+use super::*;
+
+/// A command line in one string, with an input so that it is complete.
+fn parsed(line: &str) -> LdCommand {
+    let words = line.split_whitespace().chain(["a.o"]).map(OsString::from).collect::<Vec<_>>();
+    parse(&words, &Environment::default())
+}
+
+fn sound(line: &str) -> LdCommand {
+    let command = parsed(line);
+    assert_eq!(command.errors, [""; 0], "{line}");
+    assert_eq!(command.warnings, [""; 0], "{line}");
+    command
+}
+
+/// The options of a command line are the default ones after `change`.
+fn changes(line: &str, change: impl FnOnce(&mut LinkOptions)) {
+    let mut expected = LinkOptions::default();
+    change(&mut expected);
+    assert_eq!(sound(line).options, expected, "{line}");
+}
+
+fn errors(line: &str) -> Vec<String> {
+    parsed(line).errors
+}
+
+#[test]
+fn options_that_shape_the_image() {
+    changes("", |_| {});
+    changes("-static", |_| {});
+    changes("-static -pie --no-dynamic-linker -z text", |o| o.output_kind = OutputKind::StaticPie);
+    changes("-pie -no-pie", |_| {});
+    changes("-static -pie --no-pie", |_| {});
+    changes("-m elf_x86_64 -melf_x86_64", |_| {});
+    for line in ["-e main", "-emain", "--entry=main", "--entry main", "-entry=main"] {
+        changes(line, |o| o.entry = Some("main".into()));
+    }
+    for line in ["-u f -u g", "-uf -ug", "--undefined=f -undefined g"] {
+        changes(line, |o| o.undefined = vec!["f".into(), "g".into()]);
+    }
+    for line in ["--defsym=a=0x10 -defsym b=c+2", "--defsym a=16 --defsym=b=c+0x2"] {
+        changes(line, |o| {
+            o.defsyms = vec![
+                ("a".into(), DefsymValue::Absolute(16)),
+                ("b".into(), DefsymValue::Symbol("c".into(), 2)),
+            ];
+        });
+    }
+    changes("--gc-sections", |o| o.gc_sections = true);
+    changes("--gc-sections --no-gc-sections", |_| {});
+    changes("--eh-frame-hdr", |o| o.eh_frame_hdr = true);
+    changes("--eh-frame-hdr --no-eh-frame-hdr", |_| {});
+    changes("-s", |o| o.strip = Strip::All);
+    changes("--strip-all -S", |o| o.strip = Strip::All);
+    changes("-S", |o| o.strip = Strip::Debug);
+    changes("--strip-debug", |o| o.strip = Strip::Debug);
+    changes("-x", |o| o.discard = Discard::All);
+    changes("-X", |o| o.discard = Discard::Locals);
+    changes("--allow-multiple-definition", |o| o.allow_multiple_definition = true);
+    changes("--image-base=0x200000", |o| o.image_base = Some(VirtAddr(0x20_0000)));
+    changes("-Ttext-segment=0x200000", |o| o.image_base = Some(VirtAddr(0x20_0000)));
+    changes("-Ttext-segment 200000", |o| o.image_base = Some(VirtAddr(0x20_0000)));
+    changes("--error-limit=0", |o| o.error_limit = 0);
+    changes("--error-limit 7", |o| o.error_limit = 7);
+    changes("--threads=3", |o| o.threads = 3);
+    changes("--thread-count 3", |o| o.threads = 3);
+    changes("--threads=3 --threads", |_| {});
+    changes("--no-threads", |o| o.threads = 1);
+    changes("--schedule=multi", |o| o.schedule_kind = ScheduleKind::MultiThreaded);
+}
+
+#[test]
+fn build_id_styles() {
+    for line in ["--build-id", "-build-id", "--build-id=sha1", "--build-id=tree"] {
+        changes(line, |o| o.build_id = BuildId::Tree { len: 20 });
+    }
+    changes("--build-id=md5", |o| o.build_id = BuildId::Tree { len: 16 });
+    changes("--build-id=fast", |o| o.build_id = BuildId::Tree { len: 8 });
+    changes("--build-id=0xabcd", |o| o.build_id = BuildId::Hex(vec![0xab, 0xcd]));
+    changes("--build-id --build-id=none", |_| {});
+}
+
+#[test]
+fn keywords() {
+    changes("-z norelro", |o| o.relro = false);
+    changes("-znorelro -z relro", |_| {});
+    changes("-z now", |o| o.now = true);
+    changes("-z now -z lazy", |_| {});
+    changes("-z execstack", |o| o.exec_stack = Some(true));
+    changes("-znoexecstack", |o| o.exec_stack = Some(false));
+    changes("-z separate-code", |o| o.separate_code = true);
+    changes("-z separate-code -z noseparate-code", |_| {});
+    changes("-z muldefs", |o| o.allow_multiple_definition = true);
+    changes("-z start-stop-gc", |o| o.start_stop_gc = true);
+    changes("-z start-stop-gc -z nostart-stop-gc", |_| {});
+    changes("-z max-page-size=0x10000", |o| o.max_page_size = 0x1_0000);
+    changes("-z stack-size=1M", |o| o.stack_size = 1 << 20);
+    changes("-z text -z notext -z defs -z nodefs -z common-page-size=4096 -z origin -z nodlopen", |_| {});
+    assert_eq!(
+        errors("-z max-page-size=3"),
+        ["-z: max-page-size=3: must be a power of two and at least 4096"]
+    );
+    assert_eq!(errors("-z stack-size=x"), ["-z: 'x' is not a number"]);
+    let command = parsed("-z frobnicate -z shstk");
+    assert_eq!(command.warnings, ["-z frobnicate ignored", "-z shstk has no effect yet"]);
+    assert!(command.errors.is_empty());
+}
+
+#[test]
+fn incremental_options() {
+    let incremental = |change: fn(&mut IncrementalOptions)| {
+        let mut options = IncrementalOptions::default();
+        change(&mut options);
+        options
+    };
+    for (line, expected) in [
+        ("--incremental", incremental(|_| {})),
+        ("--incremental --code-slack=50", incremental(|i| i.code_slack_percent = 50)),
+        ("--data-slack=1 --incremental", incremental(|i| i.data_slack_percent = 1)),
+        ("--incremental --text-reserve 9", incremental(|i| i.text_reserve_percent = 9)),
+        ("--incremental --debug-slack=0%", incremental(|i| i.debug_slack_percent = 0)),
+        ("--incremental --move=retarget", incremental(|i| i.move_kind = MoveKind::Retarget)),
+        ("--incremental --move=auto", incremental(|i| i.move_kind = MoveKind::Auto)),
+        ("--incremental --place=append", incremental(|i| i.place_kind = PlaceKind::Append)),
+        ("--incremental --gate=closed", incremental(|i| i.gate_kind = GateKind::Closed)),
+    ] {
+        changes(line, |o| o.incremental = Some(expected));
+    }
+    changes("--incremental --no-incremental", |_| {});
+    changes("--code-slack=50", |_| {});
+    assert_eq!(errors("--move=jump"), ["--move: 'jump' is not one of island, retarget, auto"]);
+    assert_eq!(errors("--gate=wide"), ["--gate: 'wide' is not one of strict, closed"]);
+}
+
+#[test]
+fn environment_is_the_default_and_the_command_line_decides() {
+    let with = |value: &str, line: &str| {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let environment = Environment { incremental: Some(value.into()), report: Some("r.json".into()) };
+        parse(&words, &environment)
+    };
+    assert!(with("1", "a.o").options.incremental.is_some());
+    assert!(with("1", "a.o").incremental);
+    assert!(!with("0", "a.o").incremental);
+    assert!(!with("", "a.o").incremental);
+    assert!(!with("1", "a.o --no-incremental").incremental);
+    assert_eq!(with("1", "a.o").report, Some("r.json".into()));
+    assert_eq!(with("1", "a.o --report=other").report, Some("other".into()));
+}
+
+#[test]
+fn options_of_the_host() {
+    for line in ["-o out", "-oout", "--output=out", "--output out"] {
+        assert_eq!(sound(line).output, PathBuf::from("out"), "{line}");
+    }
+    assert_eq!(sound("").output, PathBuf::from("a.out"));
+    // As in every ld, a single dash before an `o` is `-o`.
+    assert_eq!(sound("-output").output, PathBuf::from("utput"));
+    assert_eq!(sound("-Map=m").map, Some("m".into()));
+    assert_eq!(sound("-Map m").map, Some("m".into()));
+    assert!(sound("-Map=-").map_to_output && sound("-M").map_to_output && sound("--print-map").map_to_output);
+    assert!(sound("-t").trace && sound("--trace").trace);
+    assert!(sound("--print-gc-sections").print_gc_sections);
+    assert!(sound("--verify").verify);
+    assert_eq!(sound("--report=r").report, Some("r".into()));
+    assert_eq!(sound("--dependency-file=d").dependency_file, Some("d".into()));
+    assert!(sound("--fatal-warnings").fatal_warnings && !sound("").fatal_warnings);
+    assert!(!sound("--no-demangle").demangle && sound("--demangle=gnu-v3").demangle);
+    assert_eq!(sound("--color-diagnostics").color, ColorChoice::Always);
+    assert_eq!(sound("--color-diagnostics=never").color, ColorChoice::Never);
+    assert_eq!(sound("--color-diagnostics=auto").color, ColorChoice::Auto);
+    assert_eq!(sound("--no-color-diagnostics").color, ColorChoice::Never);
+    assert_eq!(sound("--version").show, Some(Show::Version));
+    assert_eq!(sound("--help --version").show, Some(Show::Help));
+    assert!(sound("-v").announce && sound("--verbose").announce);
+    assert!(sound("-V").emulations);
+}
+
+#[test]
+fn inputs_carry_the_options_in_force() {
+    let command = sound(
+        "-static -L d -Le --library-path=f -L=g one.o --whole-archive -lw --push-state --no-whole-archive -l n \
+         --pop-state --library=v --no-whole-archive -l:exact.a --sysroot=/root - --start-group x.a --end-group -( y.a -)",
+    );
+    assert_eq!(command.search.directories, ["d", "e", "f", "=g"].map(PathBuf::from));
+    assert_eq!(command.search.sysroot, Some("/root".into()));
+    let inputs: Vec<(String, bool)> = command
+        .inputs
+        .iter()
+        .map(|input| match &input.name {
+            InputName::File(path) => (path.display().to_string(), input.whole_archive),
+            InputName::Library(name) => (format!("-l{}", name.display()), input.whole_archive),
+        })
+        .collect();
+    let expected = [
+        ("one.o", false),
+        ("-lw", true),
+        ("-ln", false),
+        ("-lv", true),
+        ("-l:exact.a", false),
+        ("-", false),
+        ("x.a", false),
+        ("y.a", false),
+        ("a.o", false),
+    ];
+    assert_eq!(inputs, expected.map(|(name, whole)| (name.to_owned(), whole)));
+    assert!(command.inputs.iter().all(|input| input.static_only));
+
+    let command = sound("-la -Bstatic -lb -Bdynamic -lc");
+    let static_only: Vec<bool> = command.inputs.iter().map(|input| input.static_only).collect();
+    assert_eq!(static_only, [false, true, false, false]);
+    // In a static link -Bdynamic does not bring shared libraries back.
+    assert!(sound("-lz -static -Bdynamic -lc").inputs.iter().all(|input| input.static_only));
+}
+
+#[test]
+fn what_gcc_passes_is_understood() {
+    let plugin = "-plugin /usr/lib/liblto_plugin.so -plugin-opt=/usr/lib/lto-wrapper \
+                  -plugin-opt=-fresolution=/tmp/ccX.res -plugin-opt=-pass-through=-lgcc";
+    let command = sound(&format!(
+        "{plugin} --build-id -m elf_x86_64 --hash-style=gnu --as-needed -static -pie --no-dynamic-linker -z text \
+         -o out rcrt1.o crti.o -L/usr/lib main.o --start-group -lgcc -lgcc_eh -lc --end-group crtn.o"
+    ));
+    assert_eq!(command.options.output_kind, OutputKind::StaticPie);
+    assert_eq!(command.inputs.len(), 8);
+    changes(
+        "-static -z noexecstack --as-needed --eh-frame-hdr --gc-sections -z relro -z now -O1 --strip-debug \
+         -z nostart-stop-gc -rpath /x -rpath-link=/y --export-dynamic -E -soname=s -h s --sort-common \
+         --sort-section=name -Bsymbolic-functions --no-undefined --warn-common --no-map-whole-files -EL -O --relax",
+        |o| {
+            o.exec_stack = Some(false);
+            o.eh_frame_hdr = true;
+            o.gc_sections = true;
+            o.now = true;
+            o.strip = Strip::Debug;
+        },
+    );
+}
+
+#[test]
+fn what_is_not_supported_says_so_by_name() {
+    for (line, option) in [
+        ("-shared", "-shared"),
+        ("--shared", "--shared"),
+        ("-r", "-r"),
+        ("--relocatable", "--relocatable"),
+        ("-T x.ld", "-T"),
+        ("-Tx.ld", "-T"),
+        ("--script=x.ld", "--script"),
+        ("--version-script=v", "--version-script"),
+        ("--emit-relocs", "--emit-relocs"),
+        ("-q", "-q"),
+        ("--wrap=malloc", "--wrap"),
+        ("-Ttext=0x1000", "-Ttext"),
+        ("--icf=all", "--icf"),
+        ("--oformat=binary", "--oformat"),
+        ("-b binary", "-b"),
+    ] {
+        let errors = errors(line);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].starts_with(&format!("{option}: ")), "{}", errors[0]);
+        assert!(errors[0].contains("not supported yet"), "{}", errors[0]);
+    }
+    changes("--icf=none --oformat=elf64-x86-64 --unresolved-symbols=report-all", |_| {});
+    changes("--compress-debug-sections=none", |_| {});
+    assert_eq!(parsed("--compress-debug-sections=zlib --cref").warnings.len(), 2);
+    assert!(errors("-m elf_i386")[0].contains("'elf_i386' is not supported"));
+    for line in ["-pie", "-dynamic-linker /lib/ld.so", "--dynamic-linker=/lib/ld.so -pie", "-I/lib/ld.so"] {
+        assert!(errors(line)[0].contains("not supported yet"), "{line}");
+        assert!(parsed(line).hopeless);
+    }
+    // Static or without an interpreter, it is no dynamic program.
+    sound("-static -dynamic-linker /lib/ld.so");
+    changes("-pie --no-dynamic-linker", |o| o.output_kind = OutputKind::StaticPie);
+}
+
+#[test]
+fn all_errors_at_once_and_what_was_meant() {
+    let found = errors(
+        "--gc-section --threads=many --no-gc-sections=1 --end-group --pop-state -Bstatik --frobnicate",
+    );
+    assert_eq!(
+        found,
+        [
+            "unknown option '--gc-section', did you mean '--gc-sections'",
+            "--threads: 'many' is not a number",
+            "--no-gc-sections: takes no value",
+            "--end-group: there is no --start-group before it",
+            "--pop-state: there is no --push-state before it",
+            "unknown option '-Bstatik', did you mean '-Bstatic'",
+            "unknown option '--frobnicate'",
+        ]
+    );
+    let words = |words: &[&str]| {
+        parse(&words.iter().map(OsString::from).collect::<Vec<_>>(), &Environment::default())
+    };
+    assert_eq!(words(&["a.o", "-o"]).errors, ["-o: needs a value (FILE)"]);
+    assert_eq!(words(&["a.o", "--start-group"]).errors, ["--start-group without --end-group"]);
+    assert_eq!(words(&[]).errors, ["no input files"]);
+    assert_eq!(words(&["--version"]).errors, [""; 0]);
+    assert_eq!(words(&["-v"]).errors, [""; 0]);
+    assert_eq!(words(&["--static"]).errors, ["no input files"]);
+}
+
+#[test]
+fn table_is_sound() {
+    let mut seen = std::collections::HashSet::new();
+    for spec in OPTIONS {
+        assert!(!spec.names.is_empty());
+        for name in spec.names {
+            assert!(name.starts_with('-') && name.is_ascii(), "{name}");
+            let form = (name.trim_start_matches('-'), spec.value != Value::None);
+            assert!(seen.insert(form), "{name} is there twice");
+        }
+    }
+}
+
+#[test]
+fn help_has_what_configure_scripts_look_for() {
+    let help = help::help();
+    for text in ["--gc-sections", "--as-needed", "-shared", "supported targets: elf64-x86-64", "-z KEYWORD"] {
+        assert!(help.contains(text), "{text}");
+    }
+    assert!(help.lines().all(|line| line.len() < 160), "{help}");
+    assert!(help::VERSION.contains("GNU ld"));
+}

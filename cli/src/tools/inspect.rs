@@ -1,0 +1,54 @@
+//! `relink inspect OUT`: what is kept of an output, and the work that its last links took.
+
+use std::path::Path;
+
+use relink::host::{self, SystemIo};
+use serde_json::Value;
+
+use super::{ToolResult, duration, log, size};
+use crate::console;
+
+pub(super) fn run(output: &Path) -> ToolResult {
+    let io = SystemIo;
+    let stored = host::open_stored(&io, output).map_err(|error| error.to_string())?;
+    let entries = host::read_log(&io, output).map_err(|error| error.to_string())?;
+    console::line(console::bold(output.display()));
+    let (image, state) = (stored.image.len() as u64, stored.state.len() as u64);
+    console::line(format_args!("  image   {:>10}", size(image)));
+    console::line(format_args!("  state   {:>10}", size(state)));
+    match &stored.output_differs {
+        None => console::line("  output  as it was linked"),
+        Some(why) => console::line(format_args!("  output  {why}")),
+    }
+    let count = |outcome: &str| entries.iter().filter(|entry| entry["outcome"] == outcome).count();
+    console::line(format_args!(
+        "  links   {} patched, {} full, {} failed",
+        count("patched"),
+        count("full") + count("fell_back_full"),
+        count("failed")
+    ));
+    if let Some(last) = entries.iter().rev().find(|entry| entry["counters"].is_object()) {
+        show_work(last);
+    }
+    Ok(0)
+}
+
+/// Counters and times of one link; what is zero is left out.
+fn show_work(entry: &Value) {
+    let outcome = entry["outcome"].as_str().unwrap_or("?");
+    let total = duration(entry["total_ns"].as_u64().unwrap_or(0));
+    console::line(format_args!("{} {outcome}, {total}", console::bold("last link:")));
+    for reason in entry["reasons"].as_array().into_iter().flatten() {
+        console::line(format_args!("  {}", log::reason(reason)));
+    }
+    for (name, value) in entry["counters"].as_object().into_iter().flatten() {
+        let value = value.as_u64().unwrap_or(0);
+        if value > 0 {
+            console::line(format_args!("  {value:>10}  {}", name.replace('_', " ")));
+        }
+    }
+    for time in entry["timings_ns"].as_array().into_iter().flatten() {
+        let (set, ns) = (time["set"].as_str().unwrap_or("?"), time["ns"].as_u64().unwrap_or(0));
+        console::line(format_args!("  {:>10}  {set}", duration(ns)));
+    }
+}

@@ -1,0 +1,80 @@
+//! What a warm frame intends: rows that would change, and lists that travel from set to set.
+
+use bevy_ecs::prelude::{Entity, Resource};
+use hashbrown::HashMap;
+
+use crate::records::{
+    AtomRecord, FdeRecord, FileRecord, FreeRecord, ImageRecord, IslandRecord, PoolRecord, SectionRecord, SymbolRecord,
+};
+use crate::rows::{AtomRow, FdeRow, PoolRow, RelocRow, SymbolRow};
+
+/// A piece that is new in a pool.
+#[derive(Clone, Debug)]
+pub struct NewPiece {
+    /// The pool.
+    pub pool: PoolRow,
+    /// Where it goes.
+    pub offset: u32,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// An island to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct NewIsland {
+    /// Its row; none for a new one.
+    pub row: crate::rows::IslandRow,
+    /// Its contents.
+    pub record: IslandRecord,
+}
+
+/// The plan of a frame. Nothing of it is in store or image before Commit.
+#[derive(Debug, Default, Resource)]
+pub struct Plan {
+    /// Facts of the image after the frame.
+    pub image: ImageRecord,
+    /// Identities of files that were found unchanged under a new one, or changed.
+    pub files: Vec<(u32, FileRecord)>,
+    /// Hashes of the changed inputs' bytes.
+    pub input_hashes: Vec<(u32, u64)>,
+    /// Archives whose index differs, to be explained by a more exact reason or to be one.
+    pub changed_archives: Vec<String>,
+    /// The changed inputs.
+    pub inputs: Vec<Entity>,
+    /// Their atoms.
+    pub atom_entities: Vec<Entity>,
+    /// Their symbols that change.
+    pub symbol_entities: Vec<Entity>,
+    /// Atoms by row, as they will be.
+    pub atoms: HashMap<u32, AtomRecord>,
+    /// Symbols by row, as they will be.
+    pub symbols: HashMap<u32, SymbolRecord>,
+    /// Pools by row, as they will be.
+    pub pools: HashMap<u32, PoolRecord>,
+    /// New pieces.
+    pub pieces: Vec<NewPiece>,
+    /// Sections by row, as they will be.
+    pub sections: HashMap<u32, SectionRecord>,
+    /// All free ranges, once one of them is asked for.
+    pub free: Option<Vec<FreeRecord>>,
+    /// Atoms that left their slots: row, old record.
+    pub moved: Vec<(AtomRow, AtomRecord)>,
+    /// Slots that became free: address and length in a section.
+    pub freed: Vec<(crate::rows::SectionRow, u64, u64)>,
+    /// Islands to write.
+    pub islands: Vec<NewIsland>,
+    /// Relocation rows of unchanged atoms whose flags change.
+    pub reloc_flags: Vec<(RelocRow, u16)>,
+    /// The changed atoms' relocations: their entities in the pool, by atom.
+    pub relocs: Vec<(AtomRow, std::ops::Range<usize>)>,
+    /// FDEs that change or are new (none as row).
+    pub fdes: Vec<(FdeRow, FdeRecord)>,
+    /// Entries of `.eh_frame_hdr` that go: address of the code.
+    pub hdr_removed: Vec<u64>,
+    /// Entries that come: address of the code, offset of the FDE.
+    pub hdr_added: Vec<(u64, u32)>,
+    /// Nodes of the digest tree that change.
+    pub digests: Vec<(u64, [u8; 32])>,
+    /// Symbols whose entry in `.symtab` is to be written.
+    pub written_symbols: Vec<SymbolRow>,
+}

@@ -1,0 +1,243 @@
+//! Commit of a warm frame: the draft becomes the image, the plan's rows go to the store. Nothing can fail any more
+//! but damage of the state, which is met before the first write where it can be.
+
+use bevy_ecs::prelude::{Query, Res, ResMut, World};
+use relink_engine::column::StoreError;
+use relink_engine::components::{Relocation, RelocationPool};
+use relink_engine::frame::{Frame, FrameKind, Patch, Request};
+use relink_engine::image::{Draft, Image};
+use relink_engine::plan::Plan;
+use relink_engine::records::{FreeRecord, RelocRecord, reloc_flags};
+use relink_engine::rows::{AtomRow, IslandRow, RelocRow, Span, TargetKind};
+use relink_engine::store::{Store, hash_name};
+
+/// Publishes a patch.
+#[expect(clippy::too_many_arguments, reason = "each is a resource or a query of the frame")]
+pub(crate) fn commit_patch(
+    request: Res<'_, Request>,
+    store: Option<ResMut<'_, Store>>,
+    image: Option<ResMut<'_, Image>>,
+    plan: Res<'_, Plan>,
+    draft: Res<'_, Draft>,
+    mut patch: ResMut<'_, Patch>,
+    mut frame: ResMut<'_, Frame>,
+    pool: Res<'_, RelocationPool>,
+    relocations: Query<'_, '_, &Relocation>,
+) {
+    let (Some(mut store), Some(mut image)) = (store, image) else { return };
+    if !frame.warm() {
+        return;
+    }
+    let _ = request;
+    let writes = draft.patch(&image);
+    let relocations: Vec<Relocation> = pool.entities[..pool.used]
+        .iter()
+        .filter_map(|&entity| relocations.get(entity).ok())
+        .copied()
+        .collect();
+    let result = commit_rows(&mut store, &plan, &relocations, !writes.is_empty());
+    if frame.check(result).is_none() {
+        return;
+    }
+    for (offset, bytes) in &writes {
+        image.write(*offset, bytes);
+        frame.counters.bytes_written += bytes.len() as u64;
+    }
+    patch.writes = writes;
+    frame.committed = true;
+}
+
+fn commit_rows(
+    store: &mut Store,
+    plan: &Plan,
+    relocations: &[Relocation],
+    written: bool,
+) -> Result<(), StoreError> {
+    for &(row, record) in &plan.files {
+        store.files.set(row, record)?;
+    }
+    for &(row, hash) in &plan.input_hashes {
+        store.inputs.update(row, |input| input.bytes_hash = hash)?;
+    }
+    for (&row, record) in &plan.atoms {
+        let known = store.atoms.get(row)?;
+        if known != *record {
+            store.atoms.set(row, *record)?;
+        }
+    }
+    for (&row, record) in &plan.symbols {
+        // The list of references belongs to the relocations, which are committed below.
+        store.symbols.update(row, |symbol| {
+            let first_incoming = symbol.first_incoming;
+            *symbol = *record;
+            symbol.first_incoming = first_incoming;
+        })?;
+    }
+    for (&row, record) in &plan.sections {
+        store.sections.set(row, *record)?;
+    }
+    commit_pieces(store, plan)?;
+    for &(row, flags) in &plan.reloc_flags {
+        store.relocs.update(row.0, |reloc| reloc.flags = flags)?;
+    }
+    for site in relocations.iter().filter(|site| site.row.some().is_some()) {
+        let flags = site.record.flags;
+        if store.relocs.get(site.row.0)?.flags != flags {
+            store.relocs.update(site.row.0, |reloc| reloc.flags = flags)?;
+        }
+    }
+    for (atom, range) in &plan.relocs {
+        let records: Vec<RelocRecord> =
+            relocations.get(range.clone()).unwrap_or_default().iter().map(|relocation| relocation.record).collect();
+        commit_relocs(store, *atom, &records)?;
+    }
+    if let Some(free) = &plan.free {
+        commit_free(store, free)?;
+    }
+    for &(row, record) in &plan.fdes {
+        match row.some() {
+            Some(row) => store.fdes.set(row.0, record)?,
+            None => {
+                store.fdes.push(record);
+            }
+        }
+    }
+    for island in plan.islands.iter().filter(|island| island.row.some().is_none()) {
+        let row = IslandRow(store.islands.push(island.record));
+        store.atoms.update(island.record.atom.0, |atom| atom.island = row)?;
+    }
+    for &(node, digest) in &plan.digests {
+        store.digests.set(node as u32, digest)?;
+    }
+    if written {
+        let mut record = plan.image;
+        record.generation += 1;
+        record.patches += 1;
+        store.image.set(0, record)?;
+    }
+    Ok(())
+}
+
+fn commit_pieces(store: &mut Store, plan: &Plan) -> Result<(), StoreError> {
+    for (&row, pool) in &plan.pools {
+        store.pools.set(row, *pool)?;
+    }
+    for piece in &plan.pieces {
+        let pool = store.pools.get(piece.pool.0)?;
+        let mask = pool.slots.len.saturating_sub(1);
+        let mut slot = hash_name(&piece.bytes) as u32 & mask;
+        for _ in 0..pool.slots.len {
+            if store.pool_slots.get(pool.slots.start + slot)? == 0 {
+                store.pool_slots.set(pool.slots.start + slot, piece.offset + 1)?;
+                break;
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+    Ok(())
+}
+
+/// Replaces an atom's relocations. Rows that stay as they are are not touched; the others leave their target's list
+/// and join the new one's.
+fn commit_relocs(store: &mut Store, atom: AtomRow, records: &[RelocRecord]) -> Result<(), StoreError> {
+    let span = store.atoms.get(atom.0)?.relocs;
+    let same = |old: &RelocRecord, new: &RelocRecord| {
+        (old.offset, old.target, old.op, old.flags, old.addend) == (new.offset, new.target, new.op, new.flags, new.addend)
+    };
+    let fits = records.len() as u32 <= span.len;
+    for row in span.range() {
+        let old = store.relocs.get(row)?;
+        let new = records.get((row - span.start) as usize).filter(|_| fits);
+        if new.is_some_and(|new| same(&old, new)) {
+            continue;
+        }
+        unlink(store, RelocRow(row))?;
+        match new {
+            Some(new) => link(store, RelocRow(row), *new)?,
+            None => store.relocs.update(row, |reloc| {
+                *reloc = RelocRecord { atom, flags: reloc_flags::DEAD, ..RelocRecord::default() };
+            })?,
+        }
+    }
+    if fits {
+        return Ok(());
+    }
+    let start = store.relocs.len();
+    for record in records {
+        let row = RelocRow(store.relocs.push(*record));
+        link(store, row, *record)?;
+    }
+    store.atoms.update(atom.0, |atom| atom.relocs = Span::new(start, records.len() as u32))
+}
+
+fn unlink(store: &mut Store, row: RelocRow) -> Result<(), StoreError> {
+    let reloc = store.relocs.get(row.0)?;
+    if reloc.flags & reloc_flags::DEAD != 0 {
+        return Ok(());
+    }
+    match reloc.previous.some() {
+        Some(previous) => store.relocs.update(previous.0, |other| other.next = reloc.next)?,
+        None => set_head(store, &reloc, row, reloc.next)?,
+    }
+    if let Some(next) = reloc.next.some() {
+        store.relocs.update(next.0, |other| other.previous = reloc.previous)?;
+    }
+    Ok(())
+}
+
+fn link(store: &mut Store, row: RelocRow, record: RelocRecord) -> Result<(), StoreError> {
+    let head = match record.target.kind() {
+        TargetKind::Symbol(symbol) => store.symbols.get(symbol.0)?.first_incoming,
+        TargetKind::Atom(atom) => store.atoms.get(atom.0)?.first_incoming,
+        TargetKind::None => RelocRow::default(),
+    };
+    if let Some(next) = head.some() {
+        store.relocs.update(next.0, |other| other.previous = row)?;
+    }
+    store.relocs.set(row.0, RelocRecord { previous: RelocRow::default(), next: head, ..record })?;
+    match record.target.kind() {
+        TargetKind::Symbol(symbol) => store.symbols.update(symbol.0, |symbol| symbol.first_incoming = row),
+        TargetKind::Atom(atom) => store.atoms.update(atom.0, |atom| atom.first_incoming = row),
+        TargetKind::None => Ok(()),
+    }
+}
+
+/// Makes `next` the head of the list that `row` is the head of.
+fn set_head(store: &mut Store, reloc: &RelocRecord, row: RelocRow, next: RelocRow) -> Result<(), StoreError> {
+    match reloc.target.kind() {
+        TargetKind::Symbol(symbol) if store.symbols.get(symbol.0)?.first_incoming == row => {
+            store.symbols.update(symbol.0, |symbol| symbol.first_incoming = next)
+        }
+        TargetKind::Atom(atom) if store.atoms.get(atom.0)?.first_incoming == row => {
+            store.atoms.update(atom.0, |atom| atom.first_incoming = next)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn commit_free(store: &mut Store, free: &[FreeRecord]) -> Result<(), StoreError> {
+    for (row, record) in free.iter().enumerate() {
+        if row as u32 >= store.free.len() {
+            store.free.push(*record);
+        } else if store.free.get(row as u32)? != *record {
+            store.free.set(row as u32, *record)?;
+        }
+    }
+    Ok(())
+}
+
+/// Empties the world of what the frame had hydrated; the pool stays for the next one.
+pub(crate) fn clear_frame(world: &mut World) {
+    let plan = world.resource_mut::<Plan>();
+    let entities: Vec<_> =
+        plan.inputs.iter().chain(&plan.atom_entities).chain(&plan.symbol_entities).copied().collect();
+    for entity in entities {
+        world.despawn(entity);
+    }
+    *world.resource_mut::<Plan>() = Plan::default();
+    world.resource_mut::<Draft>().clear();
+    let cold = world.resource::<Frame>().kind == FrameKind::Cold;
+    if cold {
+        world.resource_mut::<RelocationPool>().used = 0;
+    }
+}

@@ -1,0 +1,426 @@
+//! Debug of a warm frame: the changed units' debug contributions, their unwind entries, the symbol table.
+
+use bevy_ecs::prelude::{Query, Res, ResMut};
+use formats::dwarf::{self, DebugSection, FillerContext};
+use formats::eh_frame;
+use relink_engine::column::StoreError;
+use relink_engine::components::{Atom, Input, Slot};
+use relink_engine::frame::Frame;
+use relink_engine::image::{Draft, Image};
+use relink_engine::plan::Plan;
+use relink_engine::records::{FdeRecord, FreeRecord, IslandRecord, SectionRecord, atom_flags, place, symbol_flags};
+use relink_engine::report::GateReason;
+use relink_engine::rows::{AtomRow, CieRow, FdeRow, SectionRow};
+use relink_engine::store::Store;
+use relink_formats as formats;
+
+use super::unwind::piece_bytes;
+use crate::place::changed::{free_list, give_back, split};
+use crate::relocate::bulk::relocate_contribution;
+use crate::view::View;
+
+/// What the verbs of this set share.
+struct Writer<'a> {
+    store: &'a Store,
+    image: &'a Image,
+    plan: &'a mut Plan,
+    draft: &'a mut Draft,
+    frame: &'a mut Frame,
+}
+
+/// Why the frame can't go on: damage, or a reason.
+enum Stop {
+    Damage(StoreError),
+    Reason(GateReason),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Stop {
+        Stop::Damage(error)
+    }
+}
+
+/// Writes everything that follows code and data about.
+pub(crate) fn write_changed_satellites(
+    store: Option<Res<'_, Store>>,
+    image: Option<Res<'_, Image>>,
+    mut plan: ResMut<'_, Plan>,
+    mut draft: ResMut<'_, Draft>,
+    mut frame: ResMut<'_, Frame>,
+    inputs: Query<'_, '_, &Input>,
+    atoms: Query<'_, '_, (&Atom, &Slot)>,
+) {
+    let (Some(store), Some(image)) = (store, image) else { return };
+    if !frame.warm() {
+        return;
+    }
+    let entities = (plan.atom_entities.clone(), plan.inputs.clone());
+    let mut writer =
+        Writer { store: &store, image: &image, plan: &mut plan, draft: &mut draft, frame: &mut frame };
+    let result = (|| {
+        writer.write_pieces()?;
+        for (atom, slot) in entities.0.iter().filter_map(|&entity| atoms.get(entity).ok()) {
+            if atom.old.flags & atom_flags::DEBUG != 0
+                && let Ok(input) = inputs.get(atom.input)
+            {
+                writer.write_contribution(input, atom, slot)?;
+            }
+        }
+        writer.fill_freed_contributions()?;
+        for input in entities.1.iter().filter_map(|&entity| inputs.get(entity).ok()) {
+            writer.write_fdes(input)?;
+        }
+        writer.write_islands()?;
+        writer.write_unwind_header()?;
+        writer.write_symbols()?;
+        writer.write_section_sizes()
+    })();
+    match result {
+        Ok(()) => {}
+        Err(Stop::Reason(reason)) => frame.refuse(reason),
+        Err(Stop::Damage(error)) => {
+            frame.check::<()>(Err(error));
+        }
+    }
+}
+
+impl Writer<'_> {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Stop> {
+        if self.draft.write(self.image, offset, bytes) {
+            Ok(())
+        } else {
+            Err(StoreError::Malformed(format!("a write at {offset:#x} is outside the image")).into())
+        }
+    }
+
+    /// New strings and constants of the pools.
+    fn write_pieces(&mut self) -> Result<(), Stop> {
+        for piece in std::mem::take(&mut self.plan.pieces) {
+            let pool = self.store.pools.get(piece.pool.0)?;
+            let atom = self.store.atoms.get(pool.atom.0)?;
+            let offset = View::new(self.store, self.plan).file_offset(&atom);
+            self.write(offset + u64::from(piece.offset), &piece.bytes)?;
+            self.plan.pieces.push(piece);
+        }
+        Ok(())
+    }
+
+    fn fillers(&self) -> FillerContext {
+        FillerContext {
+            abbrev_offset: self.plan.image.filler_abbrev,
+            unit_offset: self.plan.image.filler_unit,
+            version: self.plan.image.filler_version as u16,
+        }
+    }
+
+    fn debug_section(&self, section: SectionRow) -> Result<DebugSection, StoreError> {
+        let record = self.store.sections.get(section.0)?;
+        let name = self.store.strings.bytes(record.name)?;
+        Ok(DebugSection::from_name(name).unwrap_or(DebugSection::Other))
+    }
+
+    fn write_contribution(&mut self, input: &Input, atom: &Atom, slot: &Slot) -> Result<(), Stop> {
+        let section = atom.section as usize;
+        let pristine = input.object.parsed.section_bytes(section);
+        let mut bytes = pristine.to_vec();
+        let view = View::new(self.store, self.plan);
+        let errors = relocate_contribution(&view, &input.object, section, slot.address, &mut bytes);
+        let offset = view.file_offset(&view.atom_record(atom.row));
+        view.damage()?;
+        if !errors.is_empty() {
+            let why = format!("{} relocations of its debug information do not fit", errors.len());
+            let input = input.object.name.clone();
+            return Err(Stop::Reason(GateReason::RelocationUnpatchable { input, why }));
+        }
+        bytes.resize(slot.capacity.max(slot.size) as usize, 0);
+        let hole = &mut bytes[pristine.len()..];
+        let debug = self.debug_section(atom.old.output)?;
+        if dwarf::filler::fill(debug, hole, self.fillers()).is_err() {
+            let (section, input) = (self.store.text(atom.old.name), input.object.name.clone());
+            return Err(Stop::Reason(GateReason::DebugSpaceExhausted { section, input }));
+        }
+        if self.image.read(offset, bytes.len()).as_deref() != Some(&bytes[..]) {
+            if atom.old.flags & atom_flags::COMDAT != 0 {
+                let (section, input) = (self.store.text(atom.old.name), input.object.name.clone());
+                return Err(Stop::Reason(GateReason::DebugShared { section, input }));
+            }
+            self.frame.counters.debug_contributions_written += 1;
+        }
+        self.write(offset, &bytes)
+    }
+
+    /// Contributions that went elsewhere leave fillers; what was vacated goes to the free list.
+    fn fill_freed_contributions(&mut self) -> Result<(), Stop> {
+        for (section, start, len) in std::mem::take(&mut self.plan.freed) {
+            let record = self.store.sections.get(section.0)?;
+            if record.address == 0 {
+                let debug = self.debug_section(section)?;
+                let mut hole = vec![0; len as usize];
+                if dwarf::filler::fill(debug, &mut hole, self.fillers()).is_err() {
+                    let section = self.store.text(record.name);
+                    return Err(Stop::Reason(GateReason::DebugSpaceExhausted { section, input: String::new() }));
+                }
+                self.write(record.offset + start, &hole)?;
+            }
+            let range = FreeRecord { section, start, len, ..Default::default() };
+            give_back(free_list(self.store, self.plan)?, range);
+        }
+        Ok(())
+    }
+
+    fn eh_frame(&self) -> Result<SectionRecord, Stop> {
+        let Some(row) = self.plan.image.eh_frame.some() else {
+            return Err(StoreError::Malformed("an unwind table is missing".to_owned()).into());
+        };
+        Ok(self.store.sections.get(row.0)?)
+    }
+
+    /// Room for an entry: a multiple of 8; a rest too small for a filler is taken as well.
+    fn take_unwind_room(&mut self, len: u32) -> Result<(u32, u32), Stop> {
+        let section = self.plan.image.eh_frame;
+        let free = free_list(self.store, self.plan)?;
+        let wanted = u64::from(len.next_multiple_of(8));
+        for index in 0..free.len() {
+            let range = free[index];
+            if range.section != section || range.len < wanted {
+                continue;
+            }
+            let rest = range.len - wanted;
+            let taken = if rest < eh_frame::MIN_FILLER as u64 { range.len } else { wanted };
+            split(free, index, range.start, taken);
+            let left = range.len - taken;
+            if left > 0 {
+                self.fill_unwind(range.start + taken, left)?;
+            }
+            return Ok((range.start as u32, taken as u32));
+        }
+        Err(Stop::Reason(GateReason::UnwindChanged { input: String::new(), why: "its table is full".to_owned() }))
+    }
+
+    fn fill_unwind(&mut self, start: u64, len: u64) -> Result<(), Stop> {
+        let mut hole = vec![0; len as usize];
+        if eh_frame::fill(&mut hole).is_err() {
+            return Err(StoreError::Malformed(format!("no filler for {len} bytes of .eh_frame")).into());
+        }
+        let table = self.eh_frame()?;
+        self.write(table.offset + start, &hole)
+    }
+
+    fn free_unwind(&mut self, start: u32, len: u32) -> Result<(), Stop> {
+        self.fill_unwind(u64::from(start), u64::from(len))?;
+        let section = self.plan.image.eh_frame;
+        let range = FreeRecord { section, start: u64::from(start), len: u64::from(len), ..Default::default() };
+        // Fillers are not joined: each free range is one record of the table.
+        let free = free_list(self.store, self.plan)?;
+        match free.iter_mut().find(|known| known.len == 0) {
+            Some(unused) => *unused = range,
+            None => free.push(range),
+        }
+        Ok(())
+    }
+
+    fn write_fdes(&mut self, input: &Input) -> Result<(), Stop> {
+        let mut known = Vec::new();
+        for entry in self.store.fdes.span(input.record.fdes) {
+            known.push(entry?);
+        }
+        let refuse = |why: &str| {
+            Stop::Reason(GateReason::UnwindChanged { input: input.object.name.clone(), why: why.to_owned() })
+        };
+        for piece in &input.object.fdes {
+            let position = known.iter().position(|(_, fde)| (fde.atom, fde.start) == (piece.atom, piece.atom_offset));
+            let Some(position) = position else {
+                // An entry more than the unit had: its rows are a span that can't grow in place.
+                return Err(refuse("it describes code that had no entry"));
+            };
+            let (row, old) = known.swap_remove(position);
+            let mut new = FdeRecord { cie: CieRow(piece.cie), ..old };
+            if piece.len > old.capacity {
+                (new.offset, new.capacity) = self.take_unwind_room(piece.len)?;
+                self.free_unwind(old.offset, old.capacity)?;
+            }
+            let table = self.eh_frame()?;
+            let cie = self.store.cies.get(piece.cie)?;
+            let placed = relink_engine::program::EhPiece { offset: new.offset, capacity: new.capacity, ..*piece };
+            let view = View::new(self.store, self.plan);
+            let bytes = piece_bytes(&view, &input.object, &placed, table.address, Some(cie.offset));
+            let old_code = self.store.atoms.get(old.atom.0)?.address + u64::from(old.start);
+            let new_code = view.atom_record(old.atom).address + u64::from(old.start);
+            view.damage()?;
+            let bytes = bytes.map_err(|_| refuse("a relocation of it can't be applied"))?;
+            let at = table.offset + u64::from(new.offset);
+            if self.image.read(at, bytes.len()).as_deref() != Some(&bytes[..]) {
+                self.frame.counters.fdes_written += 1;
+            }
+            self.write(at, &bytes)?;
+            if new != old {
+                self.plan.fdes.push((FdeRow(row), new));
+            }
+            if (old_code, old.offset) != (new_code, new.offset) {
+                self.plan.hdr_removed.push(old_code);
+                self.plan.hdr_added.push((new_code, new.offset));
+            }
+        }
+        if !known.is_empty() {
+            return Err(refuse("code that had an entry has none any more"));
+        }
+        Ok(())
+    }
+
+    /// A new island gets a symbol and a frame description of its own: profilers and debuggers may stop on it.
+    fn write_islands(&mut self) -> Result<(), Stop> {
+        for index in 0..self.plan.islands.len() {
+            let island = self.plan.islands[index];
+            if island.row.some().is_some() {
+                continue;
+            }
+            let fde = self.write_island_fde(&island.record)?;
+            let symtab = self.write_island_symbol(&island.record)?;
+            let record = &mut self.plan.islands[index].record;
+            record.symtab = symtab;
+            record.fde = fde;
+        }
+        Ok(())
+    }
+
+    fn write_island_fde(&mut self, island: &IslandRecord) -> Result<FdeRow, Stop> {
+        let input = self.store.atoms.get(island.atom.0)?.input;
+        let fdes = self.store.inputs.get(input.0)?.fdes;
+        let mut own = None;
+        for entry in self.store.fdes.span(fdes) {
+            let (_, fde) = entry?;
+            if (fde.atom, fde.start) == (island.atom, 0) {
+                own = Some(fde);
+            }
+        }
+        let Some(own) = own else { return Ok(FdeRow::default()) }; // Code without unwind information.
+        let table = self.eh_frame()?;
+        let cie_record = self.store.cies.get(own.cie.0)?;
+        let cie = self.image.read(table.offset + u64::from(cie_record.offset), cie_record.len as usize);
+        let cie = cie.as_deref().map(eh_frame::parse_cie);
+        let Some(Ok(cie)) = cie else {
+            return Err(StoreError::Malformed("a CIE of the image can't be read".to_owned()).into());
+        };
+        let len = eh_frame::island_fde(&cie, 0, island.size).len() as u32;
+        let (offset, capacity) = self.take_unwind_room(len)?;
+        let mut bytes = eh_frame::island_fde(&cie, (offset + 4).wrapping_sub(cie_record.offset), island.size);
+        eh_frame::pad_record(&mut bytes, capacity as usize);
+        let begin = island.address.wrapping_sub(table.address + u64::from(offset) + 8) as u32;
+        bytes[8..12].copy_from_slice(&begin.to_le_bytes());
+        self.write(table.offset + u64::from(offset), &bytes)?;
+        self.frame.counters.fdes_written += 1;
+        self.plan.hdr_added.push((island.address, offset));
+        let record = FdeRecord {
+            atom: AtomRow(relink_engine::rows::NONE),
+            start: 0,
+            offset,
+            capacity,
+            cie: own.cie,
+            input: relink_engine::rows::InputRow::default(),
+        };
+        let added = self.plan.fdes.iter().filter(|(row, _)| row.some().is_none()).count() as u32;
+        let row = FdeRow(self.store.fdes.len() + added);
+        self.plan.fdes.push((FdeRow::default(), record));
+        Ok(row)
+    }
+
+    fn write_island_symbol(&mut self, island: &IslandRecord) -> Result<u32, Stop> {
+        let (Some(symtab), Some(strtab)) = (self.plan.image.symtab.some(), self.plan.image.strtab.some()) else {
+            return Ok(0);
+        };
+        let symbol = self.store.symbols.get(island.symbol.0)?;
+        let mut name = self.store.strings.bytes(symbol.name)?.to_vec();
+        name.extend_from_slice(b".island\0");
+        let known = self.store.sections.get(strtab.0)?;
+        let strings = self.plan.sections.entry(strtab.0).or_insert(known);
+        let at = strings.size;
+        let index = self.plan.image.next_local;
+        if at + name.len() as u64 > strings.capacity || index >= self.plan.image.locals_end {
+            return Err(Stop::Reason(GateReason::SymbolTableExhausted));
+        }
+        strings.size += name.len() as u64;
+        self.plan.image.next_local += 1;
+        let offset = known.offset + at;
+        self.write(offset, &name)?;
+        let code = self.store.sections.get(self.store.atoms.get(island.atom.0)?.output.0)?;
+        let table = self.store.sections.get(symtab.0)?;
+        let record = relink_engine::records::SymbolRecord {
+            size: u64::from(island.size),
+            info: formats::elf::STT_FUNC,
+            ..Default::default()
+        };
+        let value = formats::units::VirtAddr(island.address);
+        let bytes = super::symtab::symbol_bytes(&record, at as u32, code.index as u16, value, true);
+        self.write(table.offset + 24 * u64::from(index), &bytes)?;
+        self.frame.counters.symbols_written += 1;
+        Ok(index)
+    }
+
+    /// Keeps the sorted table exact: a missing or unsorted entry makes the next throw abort.
+    fn write_unwind_header(&mut self) -> Result<(), Stop> {
+        let Some(row) = self.plan.image.eh_frame_hdr.some() else { return Ok(()) };
+        if self.plan.hdr_added.is_empty() && self.plan.hdr_removed.is_empty() {
+            return Ok(());
+        }
+        let header = self.store.sections.get(row.0)?;
+        let table = self.eh_frame()?;
+        let bytes = self.image.read(header.offset, header.size as usize).unwrap_or_default();
+        let damaged = |error: formats::error::FormatError| Stop::from(StoreError::Malformed(error.to_string()));
+        let mut entries: Vec<(u64, u64)> = eh_frame::parse_hdr(&bytes)
+            .map_err(damaged)?
+            .iter()
+            .map(|entry| {
+                let absolute = |value: i32| header.address.wrapping_add_signed(i64::from(value));
+                (absolute(entry.pc), absolute(entry.fde))
+            })
+            .collect();
+        entries.retain(|(pc, _)| !self.plan.hdr_removed.contains(pc));
+        entries.extend(self.plan.hdr_added.iter().map(|&(pc, fde)| (pc, table.address + u64::from(fde))));
+        let bytes = eh_frame::encode_hdr(header.address, table.address, &entries, header.size as usize);
+        let Ok(bytes) = bytes else {
+            let what = ".eh_frame_hdr".to_owned();
+            return Err(Stop::Reason(GateReason::LayoutExhausted { what }));
+        };
+        self.plan.image.hdr_entries = entries.len() as u32;
+        self.write(header.offset, &bytes)
+    }
+
+    /// Values and sizes of the changed units' symbols.
+    fn write_symbols(&mut self) -> Result<(), Stop> {
+        let Some(row) = self.plan.image.symtab.some() else { return Ok(()) };
+        let table = self.store.sections.get(row.0)?;
+        for row in std::mem::take(&mut self.plan.written_symbols) {
+            let view = View::new(self.store, self.plan);
+            let symbol = view.symbol_record(row);
+            let mut value = if place::is_atom(symbol.atom) {
+                view.atom_record(symbol.atom).address.wrapping_add(symbol.value)
+            } else {
+                symbol.value
+            };
+            view.damage()?;
+            if symbol.symtab == 0 {
+                continue;
+            }
+            if symbol.flags & symbol_flags::TLS != 0 {
+                value = value.wrapping_sub(self.plan.image.tls_start);
+            }
+            let mut bytes = value.to_le_bytes().to_vec();
+            bytes.extend_from_slice(&symbol.size.to_le_bytes());
+            self.write(table.offset + 24 * u64::from(symbol.symtab) + 8, &bytes)?;
+            self.frame.counters.symbols_written += 1;
+        }
+        Ok(())
+    }
+
+    /// Sections that grew at their tail.
+    fn write_section_sizes(&mut self) -> Result<(), Stop> {
+        let changed: Vec<(u32, SectionRecord)> = self.plan.sections.iter().map(|(row, record)| (*row, *record)).collect();
+        for (row, record) in changed {
+            if self.store.sections.get(row)?.size != record.size {
+                let offset = self.plan.image.section_headers + 64 * u64::from(record.index) + 32;
+                self.write(offset, &record.size.to_le_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}

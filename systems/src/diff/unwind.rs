@@ -1,0 +1,99 @@
+//! Frame descriptions of a changed object against those in the image, by the code that they describe.
+
+use formats::eh_frame::{Record, records};
+use hashbrown::HashMap;
+use object::LittleEndian;
+use relink_engine::column::StoreError;
+use relink_engine::components::Input;
+use relink_engine::program::{EhPiece, SectionUse};
+use relink_engine::records::atom_flags;
+use relink_engine::report::GateReason;
+use relink_engine::rows::{CieRow, Span, Target};
+use relink_formats as formats;
+
+use super::Context;
+use crate::resolve::unwind::{code_of, relocs_within};
+
+/// Fills the object's `fdes`; their places in the image come later.
+pub(super) fn match_fdes(context: &mut Context<'_>, input: &mut Input) -> Result<(), StoreError> {
+    let mut found = Vec::new();
+    let object = &input.object;
+    let refuse = |why: &str| GateReason::UnwindChanged { input: object.name.clone(), why: why.to_owned() };
+    for (index, used) in object.uses.iter().enumerate() {
+        let SectionUse::EhFrame(_) = used else { continue };
+        let bytes = object.parsed.section_bytes(index);
+        let relocs = object.parsed.relocations(index);
+        let Ok(records) = records(bytes) else {
+            context.frame.refuse(refuse("its .eh_frame can't be read"));
+            return Ok(());
+        };
+        let mut cies: HashMap<u32, Option<CieRow>> = HashMap::new();
+        for record in records {
+            match record {
+                Record::Cie { offset, len } => {
+                    let raw = bytes.get(offset as usize..(offset + len) as usize).unwrap_or_default();
+                    let span = relocs_within(relocs, offset, len);
+                    let personality = relocs[span.indexes()].first().map_or(Target::NONE, |rela| {
+                        object.targets[rela.r_sym(LittleEndian, false) as usize]
+                    });
+                    cies.insert(offset, find_cie(context, raw, personality)?);
+                }
+                Record::Fde { offset, len, cie } => {
+                    let span = relocs_within(relocs, offset, len);
+                    let Some((atom, start)) = code_of(object, relocs, offset, span) else { continue };
+                    if context.store.atoms.get(atom.0)?.flags & atom_flags::LIVE == 0 {
+                        continue;
+                    }
+                    let Some(Some(cie)) = cies.get(&cie) else {
+                        context.frame.refuse(refuse("it needs a CIE that the image does not have"));
+                        return Ok(());
+                    };
+                    found.push(EhPiece {
+                        section: index as u32,
+                        start: offset,
+                        len,
+                        cie: cie.0,
+                        atom,
+                        atom_offset: start,
+                        relocs: span,
+                        ..Default::default()
+                    });
+                }
+                Record::Terminator { .. } => {}
+            }
+        }
+    }
+    let _ = Span::default();
+    input.object.fdes = found;
+    Ok(())
+}
+
+/// The image's CIE with these bytes and this personality.
+fn find_cie(context: &Context<'_>, raw: &[u8], personality: Target) -> Result<Option<CieRow>, StoreError> {
+    let Some(section) = context.plan.image.eh_frame.some() else { return Ok(None) };
+    let table = context.store.sections.get(section.0)?;
+    for row in 0..context.store.cies.len() {
+        let cie = context.store.cies.get(row)?;
+        if cie.personality != personality || (cie.len as usize) < raw.len() {
+            continue;
+        }
+        let Some(mut bytes) = context.image.read(table.offset + u64::from(cie.offset), cie.len as usize) else {
+            continue;
+        };
+        // The personality pointer is relocated; the length may count padding.
+        let mut new = raw.to_vec();
+        formats::eh_frame::pad_record(&mut new, cie.len as usize);
+        if personality != Target::NONE {
+            let at = cie.personality_offset as usize;
+            for bytes in [&mut bytes, &mut new] {
+                if let Some(field) = bytes.get_mut(at..at + 4) {
+                    field.fill(0);
+                }
+            }
+        }
+        if bytes == new {
+            return Ok(Some(CieRow(row)));
+        }
+    }
+    Ok(None)
+}

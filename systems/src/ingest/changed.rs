@@ -1,0 +1,176 @@
+//! Ingest of a warm frame: which inputs changed, parsed.
+
+use bevy_ecs::prelude::{Commands, Res, ResMut};
+use formats::Bytes;
+use formats::archive::Archive;
+use formats::object_file::ObjectFile;
+use relink_engine::column::StoreError;
+use relink_engine::components;
+use relink_engine::frame::{Frame, Request};
+use relink_engine::input::Input;
+use relink_engine::plan::Plan;
+use relink_engine::program::Object;
+use relink_engine::records::{FileRecord, file_flags};
+use relink_engine::report::GateReason;
+use relink_engine::rows::{FileRow, InputRow, NONE, Span};
+use relink_engine::store::Store;
+use relink_formats as formats;
+
+use crate::commit::bulk::{archive_shape, file_record};
+
+/// Compares the inputs with the store's and spawns an entity for each that differs.
+pub(crate) fn load_changed_inputs(
+    request: Res<'_, Request>,
+    store: Option<Res<'_, Store>>,
+    mut plan: ResMut<'_, Plan>,
+    mut frame: ResMut<'_, Frame>,
+    mut commands: Commands<'_, '_>,
+) {
+    let Some(store) = store.filter(|_| frame.warm()) else { return };
+    *plan = Plan::default();
+    let image = store.image_record();
+    let Some(image) = frame.check(image) else { return };
+    plan.image = image;
+    if request.inputs.len() as u32 != store.files.len() {
+        let input = request.inputs.last().map(|input| input.name.clone()).unwrap_or_default();
+        frame.refuse(GateReason::InputSetChanged { input });
+        return;
+    }
+    let mut changed = Vec::new();
+    for &row in &request.changed {
+        let Some(input) = request.inputs.get(row as usize) else { continue };
+        let mut loader = Loader { store: &store, plan: &mut plan, frame: &mut frame, changed: &mut changed };
+        let result = loader.compare_file(row, input);
+        frame.check(result);
+    }
+    for (row, name, bytes) in changed {
+        let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
+        let record = store.inputs.get(row.0);
+        let Some(record) = frame.check(record) else { return };
+        frame.counters.inputs_parsed += 1;
+        frame.changed_inputs.push(name.clone());
+        let Ok(parsed) = ObjectFile::parse(bytes) else {
+            // The full link that follows says what is wrong with it.
+            frame.refuse(GateReason::InputSetChanged { input: name });
+            return;
+        };
+        plan.input_hashes.push((row.0, hash));
+        let object = Object {
+            targets: Vec::new(),
+            uses: Vec::new(),
+            name,
+            file: record.file,
+            member_offset: 0,
+            source: NONE,
+            atoms: record.atoms,
+            locals: record.locals,
+            merges: Vec::new(),
+            fdes: Vec::new(),
+            owns: vec![true; parsed.groups.len()],
+            dynamic_relocs: 0,
+            strtab: 0,
+            symtab: 0,
+            parsed,
+        };
+        let entity = commands.spawn(components::Input { row, record, object }).id();
+        plan.inputs.push(entity);
+    }
+}
+
+struct Loader<'a> {
+    store: &'a Store,
+    plan: &'a mut Plan,
+    frame: &'a mut Frame,
+    changed: &'a mut Vec<(InputRow, String, Bytes)>,
+}
+
+impl Loader<'_> {
+    fn compare_file(&mut self, row: u32, input: &Input) -> Result<(), StoreError> {
+        let known = self.store.files.get(row)?;
+        let new = file_record(input);
+        let differs = |flag: u32| known.flags & flag != new.flags & flag;
+        if differs(file_flags::WHOLE) {
+            self.frame.refuse(GateReason::InputSetChanged { input: input.name.clone() });
+            return Ok(());
+        }
+        let identity = |record: &FileRecord| (record.device, record.inode, record.size, record.mtime_ns);
+        let vouched = known.flags & new.flags & file_flags::IDENTITY != 0;
+        if vouched && identity(&known) == identity(&new) {
+            return Ok(());
+        }
+        let Ok(bytes) = input.source.bytes() else {
+            self.frame.refuse(GateReason::InputSetChanged { input: input.name.clone() });
+            return Ok(());
+        };
+        let archive = Archive::is_archive(&bytes);
+        if archive != (known.flags & file_flags::ARCHIVE != 0) {
+            self.frame.refuse(GateReason::InputSetChanged { input: input.name.clone() });
+            return Ok(());
+        }
+        let mut record = FileRecord { name: known.name, inputs: known.inputs, ..new };
+        if archive {
+            record.flags |= file_flags::ARCHIVE;
+            (record.members, record.index_hash) = self.compare_archive(&known, input, bytes)?;
+        } else {
+            self.compare_object(InputRow(known.inputs.start), input.name.clone(), bytes)?;
+        }
+        if record != known {
+            self.plan.files.push((FileRow(row).0, record));
+        }
+        Ok(())
+    }
+
+    fn compare_object(&mut self, row: InputRow, name: String, bytes: Bytes) -> Result<(), StoreError> {
+        let known = self.store.inputs.get(row.0)?;
+        if known.bytes_hash != xxhash_rust::xxh3::xxh3_64(&bytes) {
+            self.changed.push((row, name, bytes));
+        }
+        Ok(())
+    }
+
+    fn compare_archive(&mut self, known: &FileRecord, input: &Input, bytes: Bytes) -> Result<(u32, u64), StoreError> {
+        let refused = GateReason::ArchiveChanged { archive: input.name.clone() };
+        let Ok(archive) = Archive::parse(bytes) else {
+            self.frame.refuse(refused);
+            return Ok((0, 0));
+        };
+        let shape = archive_shape(&archive);
+        let Ok(members) = archive.members() else {
+            self.frame.refuse(refused);
+            return Ok(shape);
+        };
+        if shape.0 != known.members {
+            self.frame.refuse(refused);
+            return Ok(shape);
+        }
+        let short = input.name.rsplit('/').next().unwrap_or(&input.name);
+        for row in Span::range(known.inputs) {
+            let loaded = self.store.inputs.get(row)?;
+            let Some(member) = members.get(loaded.member as usize) else {
+                self.frame.refuse(refused);
+                return Ok(shape);
+            };
+            let name = format!("{short}({})", member.name);
+            if name != self.store.text(loaded.name) {
+                self.frame.refuse(refused);
+                return Ok(shape);
+            }
+            let content = match &member.thin_path {
+                Some(path) => input.source.member(path).ok(),
+                None => {
+                    let (start, end) = (member.data.start as usize, member.data.end as usize);
+                    (start <= end && end <= archive.bytes.len()).then(|| archive.bytes.slice(start..end))
+                }
+            };
+            let Some(content) = content else {
+                self.frame.refuse(refused);
+                return Ok(shape);
+            };
+            self.compare_object(InputRow(row), name, content)?;
+        }
+        if shape.1 != known.index_hash {
+            self.plan.changed_archives.push(input.name.clone());
+        }
+        Ok(shape)
+    }
+}

@@ -1,0 +1,318 @@
+//! Move: every reference to what changed its address is retargeted, or goes through an island.
+//!
+//! Only branches to the entry of a moved atom may keep their bytes. Everything else (pointers, GOT slots, interior
+//! labels, debug information) is rewritten in the same frame, so that a function has one address.
+
+use bevy_ecs::prelude::{Query, Res, ResMut};
+use formats::island;
+use formats::reloc::Op;
+use hashbrown::HashSet;
+use relink_engine::column::StoreError;
+use relink_engine::components::{Input, Relocation, RelocationPool, Symbol};
+use relink_engine::frame::{Frame, Request};
+use relink_engine::image::{Draft, Image};
+use relink_engine::options::DefsymValue;
+use relink_engine::plan::{NewIsland, Plan};
+use relink_engine::policy::MovePolicy;
+use relink_engine::records::{
+    AtomRecord, IslandRecord, RelocRecord, SymbolRecord, atom_flags, place, reloc_flags, symbol_flags,
+};
+use relink_engine::report::GateReason;
+use relink_engine::rows::{FdeRow, IslandRow, NONE, RelocRow, SymbolRow};
+use relink_engine::store::Store;
+use relink_formats as formats;
+
+use crate::view::View;
+
+/// Finds all sites that refer to a changed address.
+#[expect(clippy::too_many_arguments, reason = "each is a resource or a query of the frame")]
+pub(crate) fn move_references(
+    request: Res<'_, Request>,
+    store: Option<Res<'_, Store>>,
+    image: Option<Res<'_, Image>>,
+    mut plan: ResMut<'_, Plan>,
+    mut draft: ResMut<'_, Draft>,
+    mut frame: ResMut<'_, Frame>,
+    inputs: Query<'_, '_, &Input>,
+    symbols: Query<'_, '_, &Symbol>,
+    mut pool: ResMut<'_, RelocationPool>,
+    mut relocations: Query<'_, '_, &mut Relocation>,
+    mut commands: bevy_ecs::prelude::Commands<'_, '_>,
+) {
+    let (Some(store), Some(image)) = (store, image) else { return };
+    let Some(options) = request.options.incremental.as_ref().filter(|_| frame.warm()) else { return };
+    draft.clear();
+    pool.used = 0;
+    let changed: HashSet<u32> = plan.inputs.iter().filter_map(|&e| inputs.get(e).ok()).map(|i| i.row.0).collect();
+    let symbols: Vec<Symbol> =
+        plan.symbol_entities.iter().filter_map(|&entity| symbols.get(entity).ok()).copied().collect();
+    let mut mover = Mover {
+        store: &store,
+        image: &image,
+        plan: &mut plan,
+        draft: &mut draft,
+        frame: &mut frame,
+        changed,
+        policy: crate::policies::moves(options.move_kind),
+        sites: Vec::new(),
+    };
+    let result = mover.run(&request, &symbols);
+    let sites = std::mem::take(&mut mover.sites);
+    frame.check(result);
+    for site in sites {
+        crate::pool::push(&mut pool, &mut relocations, &mut commands, site);
+    }
+}
+
+struct Mover<'a> {
+    store: &'a Store,
+    image: &'a Image,
+    plan: &'a mut Plan,
+    draft: &'a mut Draft,
+    frame: &'a mut Frame,
+    changed: HashSet<u32>,
+    policy: &'static dyn MovePolicy,
+    sites: Vec<Relocation>,
+}
+
+impl Mover<'_> {
+    fn run(&mut self, request: &Request, symbols: &[Symbol]) -> Result<(), StoreError> {
+        self.check_aliases(request)?;
+        for symbol in symbols {
+            let old = self.old_address(&symbol.old)?;
+            let new = View::new(self.store, self.plan).address_of(&symbol.new);
+            if old == new {
+                if symbol.old.size != symbol.new.size {
+                    self.plan.written_symbols.push(symbol.row);
+                }
+                continue;
+            }
+            self.plan.written_symbols.push(symbol.row);
+            if symbol.old.flags & symbol_flags::IFUNC != 0 {
+                let name = self.store.text(symbol.old.name);
+                let input = self.input_name(&symbol.old)?;
+                self.frame.refuse(GateReason::IfuncChanged { symbol: name, input });
+                return Ok(());
+            }
+            self.follow_table_slots(symbol, new)?;
+        }
+        for (row, old) in self.plan.moved.clone() {
+            if old.flags & atom_flags::CODE != 0 {
+                self.leave_slot(row, &old, symbols)?;
+            }
+        }
+        for symbol in symbols {
+            let moved = self.plan.moved.iter().any(|(row, _)| *row == symbol.old.atom);
+            let address = View::new(self.store, self.plan).address_of(&symbol.new);
+            if !moved && self.old_address(&symbol.old)? != address {
+                // Shifted within its atom: nothing of it can stand at the old place.
+                for (row, reloc) in self.incoming(&symbol.old)? {
+                    self.retarget(row, reloc);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A `--defsym` that names what moves is a second name that no input would bring up to date.
+    fn check_aliases(&mut self, request: &Request) -> Result<(), StoreError> {
+        for (name, value) in &request.options.defsyms {
+            let DefsymValue::Symbol(..) = value else { continue };
+            let Some(row) = self.store.global(name.as_bytes())? else { continue };
+            let symbol = self.store.symbols.get(row.0)?;
+            if place::is_atom(symbol.atom) && self.changed.contains(&symbol.input.0) {
+                let input = self.input_name(&symbol)?;
+                let why = format!("--defsym {name} names a symbol of it");
+                self.frame.refuse(GateReason::RelocationUnpatchable { input, why });
+            }
+        }
+        Ok(())
+    }
+
+    fn input_name(&self, symbol: &SymbolRecord) -> Result<String, StoreError> {
+        Ok(self.store.text(self.store.inputs.get(symbol.input.0)?.name))
+    }
+
+    fn old_address(&self, symbol: &SymbolRecord) -> Result<u64, StoreError> {
+        if symbol.plt != 0 {
+            return Ok(self.plan.image.plt_address + 16 * u64::from(symbol.plt - 1));
+        }
+        if place::is_atom(symbol.atom) {
+            return Ok(self.store.atoms.get(symbol.atom.0)?.address.wrapping_add(symbol.value));
+        }
+        Ok(symbol.value)
+    }
+
+    /// The GOT slot and the entry point.
+    fn follow_table_slots(&mut self, symbol: &Symbol, address: u64) -> Result<(), StoreError> {
+        if symbol.new.got != 0 {
+            let slot = self.plan.image.got_address + 8 * u64::from(symbol.new.got - 1);
+            let offset = self.offset_of_address(slot)?;
+            let tls = symbol.new.flags & symbol_flags::TLS != 0;
+            let value = if tls { address.wrapping_sub(self.plan.image.tp) } else { address };
+            self.write(offset, &value.to_le_bytes());
+            if self.plan.image.position_independent != 0 && !tls {
+                self.write_relative(slot, address)?;
+            }
+        }
+        if symbol.row == self.plan.image.entry {
+            self.write(E_ENTRY, &address.to_le_bytes());
+        }
+        Ok(())
+    }
+
+    fn offset_of_address(&self, address: u64) -> Result<u64, StoreError> {
+        for row in 0..self.store.sections.len() {
+            let section = self.store.sections.get(row)?;
+            if section.address != 0 && address >= section.address && address < section.address + section.size {
+                return Ok(section.offset + (address - section.address));
+            }
+        }
+        Err(StoreError::Malformed(format!("no section holds the address {address:#x}")))
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        if !self.draft.write(self.image, offset, bytes) {
+            let why = format!("a write of {} bytes at {offset:#x} is outside the image", bytes.len());
+            self.frame.refuse(GateReason::StateUnusable { why });
+        }
+    }
+
+    fn write_relative(&mut self, place: u64, value: u64) -> Result<(), StoreError> {
+        let result = crate::relocate::changed::write_relative(
+            self.store, self.plan, self.image, self.draft, place, value,
+        )?;
+        if !result {
+            let section = ".rela.dyn".to_owned();
+            self.frame.refuse(GateReason::DynamicRelocationChanged { section, input: String::new() });
+        }
+        Ok(())
+    }
+
+    /// References to a symbol from inputs that did not change.
+    fn incoming(&self, symbol: &SymbolRecord) -> Result<Vec<(RelocRow, RelocRecord)>, StoreError> {
+        let mut found = Vec::new();
+        let mut next = symbol.first_incoming;
+        let mut seen = 0;
+        while let Some(row) = next.some() {
+            let reloc = self.store.relocs.get(row.0)?;
+            next = reloc.next;
+            seen += 1;
+            if seen > self.store.relocs.len() {
+                return Err(StoreError::Malformed("a list of references runs in a circle".to_owned()));
+            }
+            let site = self.store.atoms.get(reloc.atom.0)?;
+            if reloc.flags & reloc_flags::DEAD == 0 && !self.changed.contains(&site.input.0) {
+                found.push((row, reloc));
+            }
+        }
+        Ok(found)
+    }
+
+    fn retarget(&mut self, row: RelocRow, reloc: RelocRecord) {
+        let record = RelocRecord { flags: reloc.flags & !reloc_flags::VIA_ISLAND, ..reloc };
+        self.sites.push(Relocation { row, record });
+        self.frame.counters.sites_retargeted += 1;
+    }
+
+    /// A code atom went away: its references, its island, its old slot.
+    fn leave_slot(
+        &mut self,
+        row: relink_engine::rows::AtomRow,
+        old: &AtomRecord,
+        symbols: &[Symbol],
+    ) -> Result<(), StoreError> {
+        let new = View::new(self.store, self.plan).atom_record(row);
+        let mut branches = Vec::new();
+        let mut waiting = 0;
+        let mut entry = SymbolRow(NONE);
+        for symbol in symbols.iter().filter(|symbol| symbol.old.atom == row) {
+            let at_entry = symbol.old.value == 0 && symbol.new.value == 0;
+            if at_entry && entry.some().is_none() && symbol.old.size > 0 {
+                entry = symbol.row;
+            }
+            for (site, reloc) in self.incoming(&symbol.old)? {
+                if reloc.flags & reloc_flags::VIA_ISLAND != 0 && at_entry {
+                    waiting += 1; // It goes through the island already, and may go on.
+                } else if at_entry && reloc.op == Op::Branch32 as u16 && reloc.addend == -4 {
+                    branches.push((site, reloc));
+                } else {
+                    self.retarget(site, reloc);
+                }
+            }
+        }
+        let island = match old.island.some() {
+            Some(known) => Some(self.store.islands.get(known.0)?),
+            None => None,
+        };
+        // A later move finds branches that encode the address in between; only the first slot has an island.
+        let keep = island.is_none() && entry.some().is_some() && self.policy.keeps_branches(branches.len());
+        for (site, reloc) in branches {
+            if keep {
+                self.plan.reloc_flags.push((site, reloc.flags | reloc_flags::VIA_ISLAND));
+            } else {
+                self.retarget(site, reloc);
+            }
+        }
+        self.frame.counters.atoms_moved += 1;
+        match island {
+            Some(island) => {
+                debug_assert!(waiting > 0 || island.size > 0);
+                let code = self.island_bytes(island.address, new.address)?;
+                let offset = self.offset_of_address(island.address)?;
+                self.write(offset, &code);
+                let vacated = (old.output, old.address, old.capacity);
+                self.vacate(vacated)?;
+                self.plan.islands.push(NewIsland { row: old.island, record: island });
+            }
+            None if keep => {
+                let code = self.island_bytes(old.address, new.address)?;
+                let kept = (code.len() as u64).next_multiple_of(island::MIN_SLOT);
+                if kept > old.capacity {
+                    let why = "a slot is too small for an island".to_owned();
+                    let input = self.store.text(old.name);
+                    self.frame.refuse(GateReason::RelocationUnpatchable { input, why });
+                    return Ok(());
+                }
+                self.vacate((old.output, old.address + kept, old.capacity - kept))?;
+                let offset = self.offset_of_address(old.address)?;
+                let mut slot = vec![0xcc; kept as usize];
+                slot[..code.len()].copy_from_slice(&code);
+                self.write(offset, &slot);
+                let record = IslandRecord {
+                    atom: row,
+                    symtab: 0,
+                    address: old.address,
+                    size: code.len() as u32,
+                    fde: FdeRow(NONE),
+                    capacity: kept,
+                    symbol: entry,
+                    reserved: 0,
+                };
+                self.plan.islands.push(NewIsland { row: IslandRow(NONE), record });
+                self.frame.counters.islands_written += 1;
+            }
+            None => self.vacate((old.output, old.address, old.capacity))?,
+        }
+        Ok(())
+    }
+
+    fn island_bytes(&mut self, address: u64, target: u64) -> Result<Vec<u8>, StoreError> {
+        let offset = self.offset_of_address(address)?;
+        let entry = self.image.read(offset, 4).unwrap_or_default();
+        island::island(&entry, address, target).map_err(|error| StoreError::Malformed(error.to_string()))
+    }
+
+    fn vacate(&mut self, (section, start, len): (relink_engine::rows::SectionRow, u64, u64)) -> Result<(), StoreError> {
+        if len == 0 {
+            return Ok(());
+        }
+        let offset = self.offset_of_address(start)?;
+        self.write(offset, &vec![0xcc; len as usize]);
+        self.plan.freed.push((section, start, len));
+        Ok(())
+    }
+}
+
+/// Offset of `e_entry` in the ELF header.
+const E_ENTRY: u64 = 24;

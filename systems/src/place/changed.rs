@@ -1,0 +1,210 @@
+//! Place of a warm frame: in place if it fits; else a free range of the same section, or the section's tail.
+
+use bevy_ecs::prelude::{Commands, Entity, Query, Res, ResMut};
+use formats::dwarf::DebugSection;
+use formats::units::Align;
+use relink_engine::column::StoreError;
+use relink_engine::components::{Atom, Moved, Slot};
+use relink_engine::frame::{Frame, Request};
+use relink_engine::options::IncrementalOptions;
+use relink_engine::plan::Plan;
+use relink_engine::policy::FreeRange;
+use relink_engine::records::{AtomRecord, FreeRecord, atom_flags};
+use relink_engine::report::GateReason;
+use relink_engine::rows::SectionRow;
+use relink_engine::store::Store;
+use relink_formats as formats;
+
+use super::reserve;
+
+/// Gives each atom of a changed input the slot that it will have.
+pub(crate) fn place_changed_atoms(
+    request: Res<'_, Request>,
+    store: Option<Res<'_, Store>>,
+    mut plan: ResMut<'_, Plan>,
+    mut frame: ResMut<'_, Frame>,
+    mut atoms: Query<'_, '_, (&Atom, &mut Slot)>,
+    mut commands: Commands<'_, '_>,
+) {
+    let Some(store) = store.filter(|_| frame.warm()) else { return };
+    let Some(options) = &request.options.incremental else { return };
+    for entity in plan.atom_entities.clone() {
+        let Ok((atom, mut slot)) = atoms.get_mut(entity) else { continue };
+        let mut placer = Placer { store: &store, plan: &mut plan, options };
+        match placer.place(atom, &mut slot) {
+            Ok(Placed::InPlace) => {}
+            Ok(Placed::Moved) => {
+                frame.counters.atoms_placed += 1;
+                mark_moved(&mut commands, entity);
+            }
+            Ok(Placed::NoRoom(reason)) => frame.refuse(reason),
+            Err(error) => {
+                frame.check::<()>(Err(error));
+                return;
+            }
+        }
+    }
+}
+
+fn mark_moved(commands: &mut Commands<'_, '_>, entity: Entity) {
+    commands.entity(entity).insert(Moved);
+}
+
+enum Placed {
+    InPlace,
+    Moved,
+    NoRoom(GateReason),
+}
+
+struct Placer<'a> {
+    store: &'a Store,
+    plan: &'a mut Plan,
+    options: &'a IncrementalOptions,
+}
+
+impl Placer<'_> {
+    fn place(&mut self, atom: &Atom, slot: &mut Slot) -> Result<Placed, StoreError> {
+        let old = &atom.old;
+        let mut record = AtomRecord { size: slot.size, section: atom.section, ..*old };
+        let debug = self.debug_section(old)?;
+        let hole_ok = |hole: u64| debug.is_none_or(|debug| debug.fillable(hole));
+        // What has no debug filler at all (a debug contribution of an unknown kind) can't change its size.
+        let fits = slot.size <= old.capacity && hole_ok(old.capacity - slot.size);
+        if fits {
+            self.plan.atoms.insert(atom.row.0, record);
+            return Ok(Placed::InPlace);
+        }
+        let names = || {
+            let input = self.store.inputs.get(old.input.0).map(|input| self.store.text(input.name));
+            (self.store.text(old.name), input.unwrap_or_default())
+        };
+        let (section, input) = names();
+        let wanted = reserve::capacity(self.options, &AtomRecord { ..record }, debug).max(slot.size);
+        let align = Align::from_exponent(old.align as u8);
+        let found = if debug.is_some() {
+            if !hole_ok(old.capacity) || old.flags & atom_flags::COMDAT != 0 {
+                return Ok(Placed::NoRoom(GateReason::DebugShared { section, input }));
+            }
+            self.take(old.output, wanted, align, &hole_ok)?.or(self.append(old.output, wanted, &hole_ok)?)
+        } else if old.flags & atom_flags::CODE != 0 {
+            self.take(old.output, wanted, align.max(Align::from_exponent(4)), &|_| true)?
+        } else {
+            None
+        };
+        let Some(address) = found else {
+            return Ok(Placed::NoRoom(if debug.is_some() {
+                GateReason::DebugSpaceExhausted { section, input }
+            } else if old.flags & atom_flags::CODE != 0 {
+                GateReason::CodeSpaceExhausted { section, input }
+            } else {
+                GateReason::DataGrew { section, input, by: slot.size.saturating_sub(old.size) }
+            }));
+        };
+        (slot.address, slot.capacity) = (address, wanted);
+        (record.address, record.capacity) = (address, wanted);
+        self.plan.atoms.insert(atom.row.0, record);
+        if old.capacity > 0 {
+            self.plan.moved.push((atom.row, *old));
+            if debug.is_some() {
+                self.plan.freed.push((old.output, old.address, old.capacity));
+            }
+        }
+        Ok(Placed::Moved)
+    }
+
+    fn debug_section(&self, atom: &AtomRecord) -> Result<Option<DebugSection>, StoreError> {
+        if atom.flags & atom_flags::DEBUG == 0 {
+            return Ok(None);
+        }
+        let section = self.store.sections.get(atom.output.0)?;
+        let name = self.store.strings.bytes(section.name)?;
+        Ok(Some(DebugSection::from_name(name).unwrap_or(DebugSection::Other)))
+    }
+
+    /// Takes a free range of the section.
+    fn take(
+        &mut self,
+        section: SectionRow,
+        wanted: u64,
+        align: Align,
+        hole_ok: &dyn Fn(u64) -> bool,
+    ) -> Result<Option<u64>, StoreError> {
+        let free = free_list(self.store, self.plan)?;
+        let own: Vec<usize> =
+            (0..free.len()).filter(|&index| free[index].section == section && free[index].len > 0).collect();
+        let ranges: Vec<FreeRange> =
+            own.iter().map(|&index| FreeRange { start: free[index].start, len: free[index].len }).collect();
+        let fits = |range: FreeRange| {
+            let start = align.up(range.start);
+            let end = start.checked_add(wanted)?;
+            let range_end = range.start + range.len;
+            (end <= range_end && hole_ok(start - range.start) && hole_ok(range_end - end)).then_some(start)
+        };
+        let policy = crate::policies::place(self.options.place_kind);
+        let Some((index, start)) = policy.choose(&ranges, &fits) else { return Ok(None) };
+        split(free, own[index], start, wanted);
+        Ok(Some(start))
+    }
+
+    /// Grows a section that has no addresses at its tail.
+    fn append(
+        &mut self,
+        section: SectionRow,
+        wanted: u64,
+        hole_ok: &dyn Fn(u64) -> bool,
+    ) -> Result<Option<u64>, StoreError> {
+        let known = self.store.sections.get(section.0)?;
+        let record = self.plan.sections.entry(section.0).or_insert(known);
+        let start = Align::from_exponent(record.align as u8).up(record.size);
+        let end = start.saturating_add(wanted);
+        if end > record.capacity || !hole_ok(start - record.size) {
+            return Ok(None);
+        }
+        record.size = end;
+        Ok(Some(start))
+    }
+}
+
+/// The free ranges, read when first asked for.
+pub(crate) fn free_list<'a>(store: &Store, plan: &'a mut Plan) -> Result<&'a mut Vec<FreeRecord>, StoreError> {
+    if plan.free.is_none() {
+        plan.free = Some(store.free.to_vec()?);
+    }
+    Ok(plan.free.get_or_insert_default())
+}
+
+/// Takes `[start, start + wanted)` out of a free range; what is in front and behind stays free.
+pub(crate) fn split(free: &mut Vec<FreeRecord>, index: usize, start: u64, wanted: u64) {
+    let record = free[index];
+    let end = record.start + record.len;
+    free[index].len = start - record.start;
+    let rest = FreeRecord { start: start + wanted, len: end - (start + wanted), ..record };
+    if rest.len == 0 {
+        return;
+    }
+    if free[index].len == 0 {
+        free[index] = rest;
+    } else {
+        give_back(free, rest);
+    }
+}
+
+/// Adds a free range in order of address, in front of the reserve, joining neighbours.
+pub(crate) fn give_back(free: &mut Vec<FreeRecord>, range: FreeRecord) {
+    if range.len == 0 {
+        return;
+    }
+    let joined = free.iter_mut().find(|known| {
+        known.section == range.section && known.len > 0
+            && (known.start + known.len == range.start || range.start + range.len == known.start)
+    });
+    if let Some(known) = joined {
+        known.start = known.start.min(range.start);
+        known.len += range.len;
+        return;
+    }
+    match free.iter_mut().find(|known| known.len == 0) {
+        Some(unused) => *unused = range,
+        None => free.push(range),
+    }
+}

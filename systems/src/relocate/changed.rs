@@ -1,0 +1,297 @@
+//! Relocate of a warm frame: the changed inputs' atoms are derived anew from pristine bytes; of unchanged ones only
+//! the fields whose target has moved.
+
+use bevy_ecs::prelude::{Commands, Query, Res, ResMut};
+use formats::elf;
+use formats::reloc::{self, Op, Values};
+use relink_engine::column::StoreError;
+use relink_engine::components::{Atom, Input, Relocation, RelocationPool, Slot};
+use relink_engine::frame::Frame;
+use relink_engine::image::{Draft, Image};
+use relink_engine::plan::Plan;
+use relink_engine::records::{RelocRecord, atom_flags, reloc_flags};
+use relink_engine::report::GateReason;
+use relink_engine::rows::{RelocRow, Target, TargetKind};
+use relink_engine::store::Store;
+use relink_formats as formats;
+
+use crate::commit::bulk::record_of;
+use crate::kernel::{Places, SiteError, lower, store as store_site};
+use crate::place::names::is_reversed;
+use crate::view::View;
+
+/// Derives the bytes of changed atoms and of retargeted sites.
+#[expect(clippy::too_many_arguments, reason = "each is a resource or a query of the frame")]
+pub(crate) fn relocate_changed_atoms(
+    store: Option<Res<'_, Store>>,
+    image: Option<Res<'_, Image>>,
+    mut plan: ResMut<'_, Plan>,
+    mut draft: ResMut<'_, Draft>,
+    mut frame: ResMut<'_, Frame>,
+    inputs: Query<'_, '_, &Input>,
+    atoms: Query<'_, '_, (&Atom, &Slot)>,
+    mut pool: ResMut<'_, RelocationPool>,
+    mut relocations: Query<'_, '_, &mut Relocation>,
+    mut commands: Commands<'_, '_>,
+) {
+    let (Some(store), Some(image)) = (store, image) else { return };
+    if !frame.warm() {
+        return;
+    }
+    let sites: Vec<Relocation> = pool.entities[..pool.used]
+        .iter()
+        .filter_map(|&entity| relocations.get(entity).ok())
+        .copied()
+        .collect();
+    for site in &sites {
+        let result = retarget_site(&store, &plan, &image, &mut draft, &site.record);
+        match frame.check(result) {
+            Some(Ok(())) => frame.counters.relocations_applied += 1,
+            Some(Err(reason)) => frame.refuse(reason),
+            None => return,
+        }
+    }
+    let mut placed: Vec<(&Atom, &Slot)> =
+        plan.atom_entities.iter().filter_map(|&entity| atoms.get(entity).ok()).collect();
+    placed.retain(|(atom, _)| atom.old.flags & atom_flags::DEBUG == 0);
+    let mut spans = Vec::with_capacity(placed.len());
+    let mut at = sites.len();
+    for (atom, slot) in placed {
+        let Ok(input) = inputs.get(atom.input) else { continue };
+        let view = View::new(&store, &plan);
+        let derived = derive_atom(&view, input, atom, slot);
+        let damage = view.damage();
+        if frame.check(damage).is_none() {
+            return;
+        }
+        let derived = match derived {
+            Ok(derived) => derived,
+            Err(reason) => {
+                frame.refuse(reason);
+                continue;
+            }
+        };
+        frame.counters.relocations_applied += derived.records.len() as u64;
+        let result = write_atom(&store, &plan, &image, &mut draft, atom, slot, &derived);
+        match frame.check(result) {
+            Some(Ok(changed)) => {
+                if changed {
+                    frame.counters.atoms_changed += 1;
+                    if frame.changed_atoms.len() < CHANGED_ATOMS_SHOWN {
+                        let name = format!("{}:({})", input.object.name, store.text(atom.old.name));
+                        frame.changed_atoms.push(name);
+                    }
+                }
+            }
+            Some(Err(reason)) => frame.refuse(reason),
+            None => return,
+        }
+        for record in &derived.records {
+            let relocation = Relocation { row: RelocRow::default(), record: *record };
+            crate::pool::push(&mut pool, &mut relocations, &mut commands, relocation);
+        }
+        spans.push((atom.row, at..at + derived.records.len()));
+        at += derived.records.len();
+    }
+    plan.relocs = spans;
+}
+
+/// Names of changed atoms that a report carries.
+const CHANGED_ATOMS_SHOWN: usize = 100;
+
+struct Derived {
+    /// The whole slot: body, then what fills its slack.
+    bytes: Vec<u8>,
+    records: Vec<RelocRecord>,
+    /// RELATIVE relocations: address and value.
+    relative: Vec<(u64, u64)>,
+}
+
+fn derive_atom(view: &View<'_>, input: &Input, atom: &Atom, slot: &Slot) -> Result<Derived, GateReason> {
+    let object = &input.object;
+    let section = atom.section as usize;
+    let flags = atom.old.flags;
+    let pristine = object.parsed.section_bytes(section);
+    let mut derived = Derived { bytes: Vec::new(), records: Vec::new(), relative: Vec::new() };
+    if flags & atom_flags::NOBITS != 0 {
+        return Ok(derived);
+    }
+    let filler = if flags & atom_flags::CODE != 0 { 0xcc } else { 0 };
+    derived.bytes = pristine.to_vec();
+    derived.bytes.resize(slot.capacity.max(pristine.len() as u64) as usize, filler);
+    let bases = view.bases();
+    let relocs = object.parsed.relocations(section);
+    let reversed = is_reversed(object.parsed.section_name(section)).then_some(pristine.len() as u64);
+    let unpatchable = |why: String| GateReason::RelocationUnpatchable { input: object.name.clone(), why };
+    let mut next = 0;
+    while next < relocs.len() {
+        let at = next;
+        next += 1;
+        let site = lower(view, object, flags, pristine, relocs, at).map_err(|error| match error {
+            SiteError::Reloc(error) => unpatchable(error.to_string()),
+            SiteError::Undefined(row) => GateReason::NewUndefined {
+                symbol: view.store.text(view.symbol_record(row).name),
+                input: object.name.clone(),
+            },
+            SiteError::Dropped => GateReason::DeadAtomReferenced {
+                section: String::from_utf8_lossy(object.parsed.section_name(section)).into_owned(),
+                input: object.name.clone(),
+            },
+        })?;
+        next += usize::from(site.plan.skip_next);
+        if site.plan.op.needs_got_slot() && site.got == 0 {
+            let symbol = match site.target.kind() {
+                TargetKind::Symbol(row) => view.store.text(view.symbol_record(row).name),
+                _ => String::new(),
+            };
+            return Err(GateReason::GotSlotAdded { symbol, input: object.name.clone() });
+        }
+        let body = &mut derived.bytes[..pristine.len()];
+        store_site(&bases, &site, body, slot.address).map_err(|error| unpatchable(error.to_string()))?;
+        if site.plan.op == Op::None || site.target == Target::NONE {
+            continue;
+        }
+        let record = record_of(view, &site, atom.row, flags, reversed);
+        if record.flags & reloc_flags::DYNAMIC != 0 {
+            let value = site.s.wrapping_add_signed(site.plan.addend);
+            derived.relative.push((slot.address + u64::from(record.offset), value));
+        }
+        derived.records.push(record);
+    }
+    if reversed.is_some() {
+        return Err(unpatchable("it has .ctors".to_owned()));
+    }
+    Ok(derived)
+}
+
+/// Writes an atom's slot; tells whether a byte differs from the image.
+fn write_atom(
+    store: &Store,
+    plan: &Plan,
+    image: &Image,
+    draft: &mut Draft,
+    atom: &Atom,
+    slot: &Slot,
+    derived: &Derived,
+) -> Result<Result<bool, GateReason>, StoreError> {
+    let view = View::new(store, plan);
+    let record = view.atom_record(atom.row);
+    let offset = view.file_offset(&record);
+    view.damage()?;
+    let names = || {
+        let input = store.inputs.get(atom.old.input.0).map(|input| store.text(input.name)).unwrap_or_default();
+        (store.text(atom.old.name), input)
+    };
+    if !same_dynamic_places(store, atom, slot, derived)? {
+        let (section, input) = names();
+        return Ok(Err(GateReason::DynamicRelocationChanged { section, input }));
+    }
+    let changed = image.read(offset, derived.bytes.len()).as_deref() != Some(&derived.bytes[..]);
+    if changed && atom.old.flags & atom_flags::CODE != 0 && atom.old.flags & atom_flags::EXACT != 0
+        || changed && atom.old.flags & atom_flags::FIXED != 0
+    {
+        let (section, input) = names();
+        return Ok(Err(GateReason::OrderedSectionChanged { section, input }));
+    }
+    if !draft.write(image, offset, &derived.bytes) {
+        return Err(StoreError::Malformed(format!("a slot at {offset:#x} is outside the image")));
+    }
+    for &(place, value) in &derived.relative {
+        if !write_relative(store, plan, image, draft, place, value)? {
+            let (section, input) = names();
+            return Ok(Err(GateReason::DynamicRelocationChanged { section, input }));
+        }
+    }
+    Ok(Ok(changed))
+}
+
+/// Whether an atom has its RELATIVE relocations where it had them: the table has no room for others.
+fn same_dynamic_places(store: &Store, atom: &Atom, slot: &Slot, derived: &Derived) -> Result<bool, StoreError> {
+    let mut old = Vec::new();
+    for entry in store.relocs.span(atom.old.relocs) {
+        let (_, reloc) = entry?;
+        if reloc.flags & (reloc_flags::DYNAMIC | reloc_flags::DEAD) == reloc_flags::DYNAMIC {
+            old.push(atom.old.address + u64::from(reloc.offset));
+        }
+    }
+    let mut new: Vec<u64> = derived.relative.iter().map(|(place, _)| *place).collect();
+    old.sort_unstable();
+    new.sort_unstable();
+    Ok(old == new && (old.is_empty() || slot.address == atom.old.address))
+}
+
+/// Brings the RELATIVE relocation of a place up to date; `false` if the table has none for it.
+pub(crate) fn write_relative(
+    store: &Store,
+    plan: &Plan,
+    image: &Image,
+    draft: &mut Draft,
+    place: u64,
+    value: u64,
+) -> Result<bool, StoreError> {
+    let Some(section) = plan.image.rela_dyn.some() else { return Ok(false) };
+    let section = store.sections.get(section.0)?;
+    let table = image.read(section.offset, section.size as usize).unwrap_or_default();
+    let entries = table.chunks_exact(24);
+    let word = |entry: &[u8], at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().unwrap_or_default());
+    // RELATIVE entries stand first, sorted by place.
+    let relative = entries.clone().take_while(|entry| word(entry, 8) == u64::from(elf::R_X86_64_RELATIVE)).count();
+    let (mut low, mut high) = (0, relative);
+    while low < high {
+        let middle = low.midpoint(high);
+        if word(&table[middle * 24..], 0) < place { low = middle + 1 } else { high = middle }
+    }
+    if low >= relative || word(&table[low * 24..], 0) != place {
+        return Ok(false);
+    }
+    Ok(draft.write(image, section.offset + low as u64 * 24 + 16, &value.to_le_bytes()))
+}
+
+/// Applies one stored relocation again: its target has moved.
+fn retarget_site(
+    store: &Store,
+    plan: &Plan,
+    image: &Image,
+    draft: &mut Draft,
+    record: &RelocRecord,
+) -> Result<Result<(), GateReason>, StoreError> {
+    let view = View::new(store, plan);
+    let atom = view.atom_record(record.atom);
+    let op = u8::try_from(record.op).ok().and_then(Op::from_u8);
+    let op = op.ok_or_else(|| StoreError::Malformed(format!("unknown operation {}", record.op)))?;
+    let TargetKind::Symbol(symbol) = record.target.kind() else { return Ok(Ok(())) };
+    let symbol = view.symbol(symbol);
+    let bases = view.bases();
+    let place = atom.address.wrapping_add(u64::from(record.offset));
+    let values = Values {
+        s: symbol.address,
+        a: record.addend,
+        p: place,
+        got_slot: bases.got_address.wrapping_add(8 * u64::from(symbol.got.wrapping_sub(1))),
+        got_base: bases.got_base,
+        tp: bases.tp,
+        tls_start: bases.tls_start,
+        size: symbol.size,
+    };
+    let mut field = [0; 8];
+    let offset = view.file_offset(&atom).wrapping_add(u64::from(record.offset));
+    view.damage()?;
+    if u64::from(record.offset) + op.width() as u64 > atom.size {
+        return Err(StoreError::Malformed("a relocation is outside its atom".to_owned()));
+    }
+    if let Err(error) = reloc::apply(op, &mut field, &values) {
+        let input = store.text(store.inputs.get(atom.input.0)?.name);
+        return Ok(Err(GateReason::RelocationUnpatchable { input, why: error.to_string() }));
+    }
+    if !draft.write(image, offset, &field[..op.width()]) {
+        return Err(StoreError::Malformed("a relocation is outside the image".to_owned()));
+    }
+    if record.flags & reloc_flags::DYNAMIC != 0
+        && !write_relative(store, plan, image, draft, place, symbol.address.wrapping_add_signed(record.addend))?
+    {
+        let section = store.text(atom.name);
+        let input = store.text(store.inputs.get(atom.input.0)?.name);
+        return Ok(Err(GateReason::DynamicRelocationChanged { section, input }));
+    }
+    Ok(Ok(()))
+}

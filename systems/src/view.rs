@@ -1,0 +1,109 @@
+//! The present placement as a warm frame sees it: the plan on top of the store.
+
+use std::cell::RefCell;
+
+use relink_engine::column::StoreError;
+use relink_engine::plan::Plan;
+use relink_engine::records::{AtomRecord, SectionRecord, SymbolRecord, place};
+use relink_engine::rows::{AtomRow, PoolRow, SectionRow, SymbolRow};
+use relink_engine::store::Store;
+
+use crate::kernel::{Bases, Places, SymbolView};
+
+/// Store and plan, read as one. Damage is remembered and makes the frame fall back.
+pub(crate) struct View<'a> {
+    pub store: &'a Store,
+    pub plan: &'a Plan,
+    damage: RefCell<Option<StoreError>>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(store: &'a Store, plan: &'a Plan) -> View<'a> {
+        View { store, plan, damage: RefCell::new(None) }
+    }
+
+    /// The first damage that was met.
+    pub(crate) fn damage(&self) -> Result<(), StoreError> {
+        self.damage.borrow_mut().take().map_or(Ok(()), Err)
+    }
+
+    fn keep<T: Default>(&self, result: Result<T, StoreError>) -> T {
+        result.unwrap_or_else(|error| {
+            self.damage.borrow_mut().get_or_insert(error);
+            T::default()
+        })
+    }
+
+    pub(crate) fn atom_record(&self, row: AtomRow) -> AtomRecord {
+        match self.plan.atoms.get(&row.0) {
+            Some(record) => *record,
+            None => self.keep(self.store.atoms.get(row.0)),
+        }
+    }
+
+    pub(crate) fn symbol_record(&self, row: SymbolRow) -> SymbolRecord {
+        match self.plan.symbols.get(&row.0) {
+            Some(record) => *record,
+            None => self.keep(self.store.symbols.get(row.0)),
+        }
+    }
+
+    pub(crate) fn section_record(&self, row: SectionRow) -> SectionRecord {
+        match self.plan.sections.get(&row.0) {
+            Some(record) => *record,
+            None => self.keep(self.store.sections.get(row.0)),
+        }
+    }
+
+    /// The file offset of an atom with that record.
+    pub(crate) fn file_offset(&self, atom: &AtomRecord) -> u64 {
+        let section = self.section_record(atom.output);
+        section.offset.wrapping_add(atom.address.wrapping_sub(section.address))
+    }
+
+    /// The address of a symbol with that record: its PLT entry if it is an IFUNC.
+    pub(crate) fn address_of(&self, symbol: &SymbolRecord) -> u64 {
+        if symbol.plt != 0 {
+            self.plan.image.plt_address + 16 * u64::from(symbol.plt - 1)
+        } else if place::is_atom(symbol.atom) {
+            self.atom_record(symbol.atom).address.wrapping_add(symbol.value)
+        } else if symbol.atom == place::ABSOLUTE {
+            symbol.value
+        } else {
+            0
+        }
+    }
+}
+
+impl Places for View<'_> {
+    fn symbol(&self, row: SymbolRow) -> SymbolView {
+        let record = self.symbol_record(row);
+        SymbolView {
+            address: self.address_of(&record),
+            size: record.size,
+            got: record.got,
+            atom: record.atom,
+            flags: record.flags,
+        }
+    }
+
+    fn atom(&self, row: AtomRow) -> (u64, u32) {
+        let record = self.atom_record(row);
+        (record.address, record.flags)
+    }
+
+    fn pool(&self, pool: u32) -> Option<AtomRow> {
+        Some(self.keep(self.store.pools.get(PoolRow(pool).0)).atom)
+    }
+
+    fn bases(&self) -> Bases {
+        let image = &self.plan.image;
+        Bases {
+            position_independent: image.position_independent != 0,
+            tp: image.tp,
+            tls_start: image.tls_start,
+            got_base: image.got_base,
+            got_address: image.got_address,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Replays a list of edits frame by frame and judges each frame.
+
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use object::{Object, ObjectSymbol};
+use relink::Outcome;
+
+use crate::cc::{self, Cc};
+use crate::elf::Elf;
+use crate::program::{self, Inputs, Program};
+use crate::readers;
+
+use super::edit::{Edit, EditKind};
+use super::model::Model;
+use super::source;
+
+/// Name of the archive.
+const ARCHIVE: &str = "lib.a";
+
+/// What was wrong first.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Frame, from 1; 0 is the first link, and one past the edits are the checks at the end.
+    pub frame: usize,
+    /// What.
+    pub what: String,
+}
+
+/// What the frames of a run were.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    /// Patches that wrote something.
+    pub patched: usize,
+    /// Frames that found nothing to do.
+    pub idle: usize,
+    /// Fallbacks.
+    pub fell_back: usize,
+    /// Atoms moved.
+    pub moved: u64,
+    /// Reasons of fallbacks and how often they came.
+    pub reasons: BTreeMap<String, usize>,
+}
+
+impl Statistics {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Statistics) {
+        self.patched += other.patched;
+        self.idle += other.idle;
+        self.fell_back += other.fell_back;
+        self.moved += other.moved;
+        for (reason, count) in &other.reasons {
+            *self.reasons.entry(reason.clone()).or_insert(0) += count;
+        }
+    }
+}
+
+/// Objects by text and flags: a revert compiles nothing.
+#[derive(Debug, Default)]
+struct Compiler(HashMap<(String, bool), Vec<u8>>);
+
+impl Compiler {
+    fn objects(&mut self, model: &Model) -> Vec<(String, Vec<u8>)> {
+        let compile = |number: usize, objects: &mut HashMap<(String, bool), Vec<u8>>| {
+            let (text, optimised) = (source::unit(model, number), model.units[number].optimised);
+            let object = objects.entry((text, optimised)).or_insert_with_key(|(text, optimised)| {
+                let level = if *optimised { "-O1" } else { "-O0" };
+                Cc::new(model.flags.iter().copied().chain([level])).text_anew(&format!("u{number}.c"), text)
+            });
+            (source::object_name(number), object.clone())
+        };
+        (0..model.units.len()).map(|number| compile(number, &mut self.0)).collect()
+    }
+
+    /// Objects of the command line, then the archive.
+    fn inputs(&mut self, model: &Model) -> (Inputs, Vec<(String, Vec<u8>)>) {
+        let objects = self.objects(model);
+        let archived = |name: &str| {
+            model.units.iter().enumerate().any(|(n, unit)| unit.archived && source::object_name(n) == name)
+        };
+        let (members, mut inputs): (Vec<_>, Inputs) = objects.iter().cloned().partition(|(name, _)| archived(name));
+        if !members.is_empty() {
+            inputs.push((ARCHIVE.to_owned(), cc::archive(&members)));
+        }
+        (inputs, objects)
+    }
+}
+
+/// The inputs of a link of a model.
+pub fn inputs(model: &Model) -> Inputs {
+    Compiler::default().inputs(model).0
+}
+
+/// The state between two frames.
+struct Run {
+    compiler: Compiler,
+    program: Program,
+    model: Model,
+    history: Vec<Model>,
+    inputs: Inputs,
+    objects: Vec<(String, Vec<u8>)>,
+    statistics: Statistics,
+}
+
+/// Replays edits; the first failure ends it. The inputs of the last two frames are put into a folder, if one is given.
+pub fn replay(seed: u64, edits: &[Edit], keep: Option<&Path>) -> Result<Statistics, Failure> {
+    let frame = std::cell::Cell::new(0);
+    let judged = catch_unwind(AssertUnwindSafe(|| {
+        let mut run = Run::start(seed);
+        if let Some(dir) = keep {
+            keep_inputs(dir, 0, &run.inputs);
+        }
+        for (number, edit) in edits.iter().enumerate() {
+            frame.set(number + 1);
+            run.frame(edit, keep.map(|dir| (dir, number + 1)));
+        }
+        frame.set(edits.len() + 1);
+        run.finish();
+        run.statistics
+    }));
+    judged.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+        Failure { frame: frame.get(), what: text.unwrap_or_else(|| "a panic without words".to_owned()) }
+    })
+}
+
+fn keep_inputs(dir: &Path, frame: usize, inputs: &Inputs) {
+    let older = dir.join(format!("frame-{}", frame.wrapping_sub(2)));
+    let _ = std::fs::remove_dir_all(older);
+    let dir = dir.join(format!("frame-{frame}"));
+    std::fs::create_dir_all(&dir).expect("the cache can be written");
+    inputs.iter().for_each(|(name, bytes)| crate::write(dir.join(name), bytes));
+}
+
+impl Run {
+    fn start(seed: u64) -> Run {
+        let model = Model::new(seed);
+        let mut compiler = Compiler::default();
+        let (inputs, objects) = compiler.inputs(&model);
+        let program = Program::linked(program::incremental(), &inputs);
+        let history = vec![model.clone()];
+        let mut run = Run { compiler, program, model, history, inputs, objects, statistics: Statistics::default() };
+        run.judge_image();
+        run
+    }
+
+    fn frame(&mut self, edit: &Edit, keep: Option<(&Path, usize)>) {
+        match edit.kind {
+            EditKind::Revert => {
+                let at = edit.choice as usize % self.history.len();
+                self.model = self.history[at].clone();
+            }
+            EditKind::Reopen => {
+                let state = self.program.state();
+                self.program = Program::resumed(program::incremental(), &self.inputs, &state);
+            }
+            _ => {
+                edit.apply(&mut self.model);
+            }
+        }
+        self.history.push(self.model.clone());
+        let (inputs, objects) = self.compiler.inputs(&self.model);
+        if let Some((dir, number)) = keep {
+            keep_inputs(dir, number, &inputs);
+        }
+        let before = self.program.image();
+        if edit.kind == EditKind::Touch {
+            let (name, bytes) = inputs[edit.choice as usize % inputs.len()].clone();
+            self.program.replace(&name, bytes);
+        }
+        let outcome = self.program.edit(&inputs);
+        let changed = inputs != self.inputs;
+        self.judge_outcome(outcome, changed, &before, &objects);
+        self.inputs = inputs;
+        self.objects = objects;
+        self.judge_image();
+    }
+
+    fn judge_outcome(&mut self, outcome: Outcome, changed: bool, before: &[u8], objects: &[(String, Vec<u8>)]) {
+        // A session that had nothing to do keeps the report of the frame before.
+        let counters = self.program.counters();
+        let image = self.program.image();
+        if !changed {
+            assert!(image == before, "nothing changed, but the image did ({outcome:?})");
+            self.statistics.idle += 1;
+            return;
+        }
+        match outcome {
+            Outcome::Full => panic!("a first link in a session that has linked before"),
+            Outcome::Patched => {
+                self.program.assert_patched(outcome);
+                self.judge_addresses(before, &image, objects);
+                self.statistics.patched += 1;
+                self.statistics.moved += counters.atoms_moved;
+            }
+            Outcome::FellBackFull => {
+                let reasons = self.program.reasons();
+                self.program.assert_fell_back(outcome, reasons.first().expect("a fallback has a reason"));
+                self.statistics.fell_back += 1;
+                for reason in reasons {
+                    *self.statistics.reasons.entry(reason).or_insert(0) += 1;
+                }
+            }
+        }
+    }
+
+    /// Symbols of units that did not change stay where they are; those of changed ones too, unless something moved.
+    fn judge_addresses(&self, before: &[u8], after: &[u8], objects: &[(String, Vec<u8>)]) {
+        let table = |image: &[u8]| -> BTreeMap<String, u64> {
+            let elf = Elf::parse(image);
+            let symbols = elf.file.symbols().filter(|symbol| !symbol.is_undefined());
+            symbols.filter_map(|s| Some((s.name().ok()?.to_owned(), s.address()))).collect()
+        };
+        let (old, new) = (table(before), table(after));
+        let moved = self.program.counters().atoms_moved > 0;
+        for ((name, object), (_, earlier)) in objects.iter().zip(&self.objects) {
+            if moved && object != earlier {
+                continue;
+            }
+            let elf = Elf::parse(object);
+            for symbol in elf.file.symbols().filter(|symbol| symbol.is_definition()) {
+                let symbol = symbol.name().expect("a symbol of the compiler has a name");
+                if let (Some(old), Some(new)) = (old.get(symbol), new.get(symbol)) {
+                    assert_eq!(old, new, "{symbol} of {name} moved in a patch");
+                }
+            }
+        }
+    }
+
+    fn judge_image(&mut self) {
+        self.program.verify();
+        program::assert_behaves(&self.program.image(), &self.inputs);
+    }
+
+    /// What costs too much for each frame: the readers.
+    fn finish(&self) {
+        let dir = crate::scratch();
+        let (ours, fresh) = (dir.path().join("patched"), dir.path().join("fresh"));
+        program::save(&self.program.image(), &ours);
+        program::save(&self.program.from_scratch(), &fresh);
+        readers::assert_no_worse(&ours, &readers::complaints(&fresh));
+    }
+}

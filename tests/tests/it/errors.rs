@@ -1,0 +1,231 @@
+//! Errors of a link: each names what, where and, if it can, what was meant; all of them come at once.
+
+use relink_tests::cc::{Cc, Opt};
+use relink_tests::ld;
+use relink_tests::program::{self, Inputs, Program};
+use relink_tests::tools::{self, Said};
+
+fn unit(name: &str, text: &str) -> (String, Vec<u8>) {
+    (format!("{name}.o"), Cc::freestanding(Opt::O0).with(["-Wno-implicit-function-declaration"]).text(&format!("{name}.c"), text))
+}
+
+/// The errors of a link through the library, as text.
+#[track_caller]
+fn errors(inputs: &Inputs) -> String {
+    let mut program = Program::new(program::canonical(), inputs);
+    let error = program.session.resolve().expect_err("the link is wrong").to_string();
+    // The same errors for an incremental link.
+    let mut program = Program::new(program::incremental(), inputs);
+    assert_eq!(program.session.resolve().expect_err("the link is wrong").to_string(), error);
+    error
+}
+
+#[track_caller]
+fn assert_holds(text: &str, wanted: &[&str]) {
+    let mut rest = text;
+    for word in wanted {
+        let at = rest.find(word).unwrap_or_else(|| panic!("`{word}` (in this order) is not in:\n{text}"));
+        rest = &rest[at + word.len()..];
+    }
+}
+
+#[test]
+fn undefined_symbol_names_each_reference() {
+    let text = errors(&vec![
+        unit("a", "int missing(int);\nvoid _start(void)\n{\n    missing(1);\n}\n"),
+        unit("b", "extern int missing(int);\nint f(void)\n{\n    return missing(2);\n}\nint (*p)(int) = missing;\n"),
+    ]);
+    assert_holds(
+        &text,
+        &[
+            "undefined symbol: missing",
+            "\n>>> referenced by a.c:4",
+            "\n>>>               a.o:(_start)",
+            "\n>>> referenced by b.c:4",
+            "\n>>>               b.o:(f)",
+            "\n>>> referenced by",
+            "b.o:(.data.p+0x0)",
+        ],
+    );
+    assert_eq!(text.matches("undefined symbol").count(), 1, "one error for one name:\n{text}");
+}
+
+#[test]
+fn many_references_are_counted() {
+    let calls: String = (0..9).map(|n| format!("int f{n}(void) {{ return missing({n}); }}\n")).collect();
+    let text = errors(&vec![unit("a", &format!("int missing(int);\nvoid _start(void) {{}}\n{calls}"))]);
+    assert_eq!(text.matches(">>> referenced by").count(), 3, "{text}");
+    assert_holds(&text, &["undefined symbol: missing", ">>> referenced 6 more times"]);
+}
+
+#[test]
+fn duplicate_symbol_names_both_places() {
+    let text = errors(&vec![
+        unit("a", "void _start(void) {}\n\nint twice(void) { return 1; }\n"),
+        unit("b", "\n\n\n\nint twice(void) { return 2; }\n"),
+    ]);
+    assert_holds(
+        &text,
+        &["duplicate symbol: twice", ">>> defined at a.c:3", "a.o", ">>> defined at b.c:5", "b.o"],
+    );
+}
+
+#[test]
+fn misspelt_name_gets_a_suggestion() {
+    let text = errors(&vec![
+        unit("a", "int compute_totl(void);\nvoid _start(void) { compute_totl(); }\n"),
+        unit("b", "int compute_total(void) { return 1; }\n"),
+    ]);
+    assert_holds(&text, &["undefined symbol: compute_totl\n", ">>> did you mean: compute_total", ">>> defined in: b.o"]);
+}
+
+#[test]
+fn all_errors_come_at_once_up_to_the_limit() {
+    let calls: String = (0..30).map(|n| format!("    missing_{n:02}();\n")).collect();
+    let inputs = vec![
+        unit("a", &format!("void _start(void)\n{{\n{calls}}}\nint twice;\n")),
+        unit("b", "int twice = 1;\nint again(void) { return 0; }\n"),
+        unit("c", "int twice = 2;\nint again(void) { return 1; }\n"),
+    ];
+    for (limit, shown) in [(20, 20), (5, 5), (0, 32)] {
+        let options = relink::LinkOptions { error_limit: limit, ..program::canonical() };
+        let error = Program::new(options, &inputs).session.resolve().expect_err("the link is wrong");
+        assert_eq!(error.diagnostics.len(), shown, "{error}");
+        assert_eq!(error.diagnostics.len() + error.omitted, 32, "{error}");
+    }
+}
+
+#[test]
+fn value_that_does_not_fit_names_site_symbol_and_value() {
+    for (directive, kind, range) in [
+        (".byte f", "R_X86_64_8", "[-128, 255]"),
+        (".short f", "R_X86_64_16", "[-32768, 65535]"),
+        (".long far", "R_X86_64_32", "[0, 4294967295]"),
+        (".long far - .", "R_X86_64_PC32", "[-2147483648, 2147483647]"),
+    ] {
+        let asm = format!("__asm__(\".data\\n.globl site\\nsite: .long 0\\n{directive}\\n.text\\n\");\n");
+        let far = "__asm__(\".globl far\\nfar = 0x7fff12345678\\n\");\n";
+        let text = errors(&vec![
+            unit("a", &format!("int f(void) {{ return 1; }}\nvoid _start(void) {{ f(); }}\n{asm}")),
+            unit("b", far),
+        ]);
+        let symbol = if directive.contains("far") { "far" } else { "'f'" };
+        assert_holds(&text, &["a.o:(.data+0x4)", kind, "out of range", range]);
+        assert!(text.contains(symbol), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_object_is_named() {
+    let good = unit("a", "void _start(void) {}\n");
+    let m32 = {
+        let mut bytes = good.1.clone();
+        bytes[4] = 1; // ELFCLASS32
+        bytes
+    };
+    let mut other_machine = good.1.clone();
+    other_machine[0x12] = 183; // EM_AARCH64
+    for (name, bytes) in [
+        ("text.o", b"int main() {}\n".to_vec()),
+        ("empty.o", Vec::new()),
+        ("short.o", good.1[..40].to_vec()),
+        ("m32.o", m32),
+        ("other.o", other_machine),
+        ("bad.a", b"!<arch>\nthis is no member header, by far not".to_vec()),
+    ] {
+        let text = errors(&vec![good.clone(), (name.to_owned(), bytes)]);
+        assert!(text.contains(name), "{name}: {text}");
+    }
+}
+
+/// `ld.relink` in a folder with inputs.
+#[track_caller]
+fn ld(inputs: &Inputs, args: &[&str]) -> Said {
+    let dir = relink_tests::scratch();
+    for (name, bytes) in inputs {
+        relink_tests::write(dir.path().join(name), bytes);
+    }
+    let said = tools::say(ld::command().current_dir(dir.path()).args(["-o", "out"]).args(args));
+    assert!(said.status != 0 || dir.path().join("out").exists(), "{said}");
+    assert!(said.status == 0 || !dir.path().join("out").exists(), "a failed link leaves no output: {said}");
+    said
+}
+
+#[test]
+fn command_line_errors_are_clear() {
+    let good = unit("a", "void _start(void) {}\n");
+    for (args, wanted) in [
+        (&["a.o", "--no-such-option"][..], &["error:", "--no-such-option"][..]),
+        (&["a.o", "--incremantal"], &["error:", "--incremantal", "did you mean", "--incremental"]),
+        (&["a.o", "missing.o"], &["error:", "missing.o", "No such file"]),
+        (&["a.o", "-lnowhere"], &["error:", "unable to find library -lnowhere"]),
+        (&["a.o", "-z", "max-page-size=5"], &["error:", "max-page-size"]),
+        (&["a.o", "--build-id=0x1"], &["error:", "build-id"]),
+        (&[], &["error:", "no input files"]),
+        (&["a.o", "-o"], &["error:", "-o"]),
+    ] {
+        let said = ld(&vec![good.clone()], args);
+        assert_eq!(said.status, 1, "{said}");
+        assert_holds(&said.stderr, wanted);
+        assert!(said.stderr.starts_with("ld.relink: error: "), "{said}");
+        assert!(said.stdout.is_empty(), "{said}");
+        assert!(!said.stderr.contains("panicked") && !said.stderr.contains('\x1b'), "{said}");
+    }
+}
+
+#[test]
+fn names_are_demangled_and_all_errors_shown() {
+    let cxx = Cc::cxx(["-g", "-ffreestanding", "-fno-exceptions"]);
+    let text = "namespace ns { int f(int); struct S { void g() const; }; }\n\
+                extern \"C\" void _start() { ns::f(1); ns::S().g(); }\n";
+    let inputs = vec![("a.o".to_owned(), cxx.text("a.cpp", text))];
+    let said = ld(&inputs, &["a.o"]);
+    assert_eq!(said.status, 1, "{said}");
+    assert_holds(&said.stderr, &["ld.relink: error: undefined symbol: ns::f(int)", "a.cpp:2", "a.o:(_start)"]);
+    assert_holds(&said.stderr, &["ld.relink: error: undefined symbol: ns::S::g() const"]);
+    let said = ld(&inputs, &["a.o", "--no-demangle"]);
+    assert_holds(&said.stderr, &["undefined symbol: _ZN2ns1fEi"]);
+    let said = ld(&inputs, &["a.o", "--error-limit=1"]);
+    assert_eq!(said.stderr.matches("undefined symbol").count(), 1, "{said}");
+}
+
+#[test]
+fn errors_say_what_lld_says() {
+    // Same headlines as the peer, in the same order, for the same wrong link.
+    let inputs = vec![
+        unit("a", "int missing(int);\nint other;\nvoid _start(void)\n{\n    missing(1);\n    nowhere();\n}\nint twice(void) { return 0; }\n"),
+        unit("b", "int twice(void) { return 1; }\n"),
+    ];
+    let dir = relink_tests::scratch();
+    for (name, bytes) in &inputs {
+        relink_tests::write(dir.path().join(name), bytes);
+    }
+    let mut lld = tools::LLD.command();
+    let theirs = tools::say(lld.current_dir(dir.path()).args(["a.o", "b.o", "-o", "out"]));
+    let ours = ld(&inputs, &["a.o", "b.o"]);
+    let headlines = |said: &Said| {
+        let lines = said.stderr.lines().filter_map(|line| line.split_once("error: "));
+        let mut lines: Vec<_> = lines.map(|(_, headline)| headline.to_owned()).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(headlines(&ours), headlines(&theirs), "{ours}\n{theirs}");
+}
+
+#[test]
+fn thin_archive_names_the_member_it_misses() {
+    let dir = relink_tests::scratch();
+    let (a, b) = (unit("a", "int f(void);\nvoid _start(void) { f(); }\n"), unit("b", "int f(void) { return 1; }\n"));
+    relink_tests::write(dir.path().join("a.o"), &a.1);
+    relink_tests::write(dir.path().join("b.o"), &b.1);
+    tools::say(tools::AR.command().current_dir(dir.path()).args(["rcsDT", "thin.a", "b.o"])).ok();
+    let link = || tools::say(ld::command().current_dir(dir.path()).args(["a.o", "thin.a", "-o", "out"]));
+    link().ok();
+    std::fs::remove_file(dir.path().join("b.o")).unwrap();
+    let said = link();
+    assert_eq!(said.status, 1, "{said}");
+    assert_holds(&said.stderr, &["thin.a", "b.o"]);
+    // Through the library, whose bytes have no file behind them.
+    let thin = relink_tests::read(dir.path().join("thin.a"));
+    assert_holds(&errors(&vec![a, ("thin.a".to_owned(), thin)]), &["thin.a", "b.o"]);
+}

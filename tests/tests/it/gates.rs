@@ -1,0 +1,519 @@
+//! Every reason of the gate that C sources can give: the edit, the reason, and an image equal to a link from scratch.
+//!
+//! A case is a program of two or three units and one edit of one of them. What may be refused for several reasons at
+//! once names the one that must be among them.
+
+use std::collections::BTreeSet;
+
+use relink::{LinkOptions, Outcome};
+use relink_tests::cc::{self, Cc, Opt};
+use relink_tests::program::{self, Inputs, Program, assert_behaves};
+
+/// Exits with what `app_main` returns, after the constructors and IFUNC relocations that a C library would see to.
+const START: &str = r#"
+typedef unsigned long word;
+struct rela { word offset, info; long addend; };
+extern struct rela __rela_iplt_start[] __attribute__((weak, visibility("hidden")));
+extern struct rela __rela_iplt_end[] __attribute__((weak, visibility("hidden")));
+extern void (*__init_array_start[])(void) __attribute__((weak, visibility("hidden")));
+extern void (*__init_array_end[])(void) __attribute__((weak, visibility("hidden")));
+int app_main(void);
+__attribute__((noreturn, force_align_arg_pointer)) void _start(void)
+{
+    for (struct rela *r = __rela_iplt_start; r < __rela_iplt_end; r++)
+        *(word *)r->offset = ((word (*)(void))r->addend)();
+    for (void (**f)(void) = __init_array_start; f < __init_array_end; f++)
+        (*f)();
+    int status = app_main() & 255;
+    for (;;)
+        __asm__ volatile("syscall" : : "a"(60), "D"(status));
+}
+"#;
+
+/// One edit and why it can't be a patch.
+struct Case {
+    /// The kind that must be among the reasons.
+    reason: &'static str,
+    /// Body of `main.c`, behind [`START`].
+    main: &'static str,
+    /// `unit.c`.
+    base: &'static str,
+    /// `unit.c` after the edit.
+    edited: &'static str,
+    /// Flags of all units.
+    flags: &'static [&'static str],
+    /// Flags of the edited unit alone.
+    edited_flags: &'static [&'static str],
+    options: fn() -> LinkOptions,
+}
+
+const CALL_F: &str = "int f(void);\nint app_main(void) { return f(); }\n";
+
+/// What most cases share.
+const CASE: Case = Case {
+    reason: "",
+    main: CALL_F,
+    base: "int f(void) { return 1; }\n",
+    edited: "",
+    flags: &[],
+    edited_flags: &[],
+    options: program::incremental,
+};
+
+const CASES: &[Case] = &[
+    Case { reason: "new-global", edited: "int g(void) { return 2; }\nint f(void) { return g(); }\n", ..CASE },
+    // Data, and a name without code or data.
+    Case { reason: "new-global", edited: "int g = 3;\nint f(void) { return g; }\n", ..CASE },
+    Case { reason: "new-global", edited: "int f(void) { return 1; }\nextern int g(void) __attribute__((alias(\"f\")));\n", ..CASE },
+    Case {
+        reason: "removed-global",
+        base: "int g(void) { return 2; }\nint f(void) { return g(); }\n",
+        edited: "int f(void) { return 4; }\n",
+        ..CASE
+    },
+    Case { reason: "binding-changed", edited: "__attribute__((weak)) int f(void) { return 1; }\n", ..CASE },
+    Case {
+        reason: "binding-changed",
+        base: "__attribute__((weak)) int f(void) { return 1; }\n",
+        edited: "int f(void) { return 1; }\n",
+        ..CASE
+    },
+    Case {
+        reason: "visibility-changed",
+        edited: "__attribute__((visibility(\"hidden\"))) int f(void) { return 1; }\n",
+        ..CASE
+    },
+    Case {
+        reason: "visibility-changed",
+        edited: "__attribute__((visibility(\"protected\"))) int f(void) { return 1; }\n",
+        ..CASE
+    },
+    Case {
+        reason: "type-changed",
+        main: "extern int datum;\nint app_main(void) { return datum; }\n",
+        base: "__asm__(\".data\\n.globl datum\\n.type datum,@object\\n.size datum,4\\ndatum: .long 5\\n\");\n",
+        edited: "__asm__(\".data\\n.globl datum\\n.type datum,@notype\\n.size datum,4\\ndatum: .long 5\\n\");\n",
+        ..CASE
+    },
+    // A weak reference that nothing satisfies, to a name that the first link never heard of.
+    Case {
+        reason: "new-undefined",
+        edited: "int nobody(void) __attribute__((weak));\nint f(void) { return nobody ? nobody() : 9; }\n",
+        ..CASE
+    },
+    Case {
+        reason: "data-grew",
+        main: "extern int d[];\nint app_main(void) { return d[0]; }\n",
+        base: "int d[4] = {1, 2, 3, 4};\n",
+        edited: "int d[40] = {2, 2, 3, 4};\n",
+        ..CASE
+    },
+    Case {
+        reason: "data-grew",
+        main: "extern int d[];\nint app_main(void) { return d[0]; }\n",
+        base: "int d[4];\n",
+        edited: "int d[4000];\n",
+        ..CASE
+    },
+    Case {
+        reason: "data-grew",
+        main: "extern const int d[];\nint app_main(void) { return d[0]; }\n",
+        base: "const int d[4] = {1, 2, 3, 4};\n",
+        edited: "const int d[400] = {2, 2, 3, 4};\n",
+        ..CASE
+    },
+    Case {
+        reason: "code-space-exhausted",
+        edited: "int f(void) { __asm__ volatile(\".fill 16 << 20, 1, 0x90\"); return 2; }\n",
+        ..CASE
+    },
+    Case { reason: "atom-added", edited: "static int g(void) { return 2; }\nint f(void) { return g(); }\n", ..CASE },
+    Case { reason: "atom-added", edited: "int f(void) { static int n = 5; return ++n; }\n", ..CASE },
+    Case {
+        reason: "atom-removed",
+        base: "static int g(void) { return 2; }\nint f(void) { return g(); }\n",
+        edited: "int f(void) { return 1; }\n",
+        ..CASE
+    },
+    Case {
+        reason: "section-flags-changed",
+        main: "extern const int d;\nint app_main(void) { return d; }\n",
+        base: "const int d __attribute__((section(\".mine\"))) = 5;\n",
+        edited: "int d __attribute__((section(\".mine\"))) = 5;\n",
+        ..CASE
+    },
+    // A second constructor in an array that may have no holes.
+    Case {
+        reason: "ordered-section-changed",
+        base: "static int n = 1;\n__attribute__((constructor)) static void c1(void) { n += 2; }\n\
+               __attribute__((used)) static void c2(void) { n += 4; }\nint f(void) { return n; }\n",
+        edited: "static int n = 1;\n__attribute__((constructor)) static void c1(void) { n += 2; }\n\
+                 __attribute__((constructor)) static void c2(void) { n += 4; }\nint f(void) { return n; }\n",
+        ..CASE
+    },
+    // A table between `__start_` and `__stop_`.
+    Case {
+        reason: "ordered-section-changed",
+        main: "extern int __start_tab[], __stop_tab[];\nint app_main(void)\n\
+               { int s = 0; for (int *p = __start_tab; p < __stop_tab; p++) s += *p; return s; }\n",
+        base: "__attribute__((section(\"tab\"), used)) static int t[2] = {1, 2};\n",
+        edited: "__attribute__((section(\"tab\"), used)) static int t[3] = {1, 2, 4};\n",
+        ..CASE
+    },
+    Case {
+        reason: "tls-changed",
+        base: "__thread int t[2] = {1, 2};\nint f(void) { return 1; }\n",
+        edited: "__thread int t[20] = {1, 2};\nint f(void) { return 1; }\n",
+        ..CASE
+    },
+    Case {
+        reason: "tls-changed",
+        base: "__thread int t[2];\nint f(void) { return 1; }\n",
+        edited: "__thread int t[20];\nint f(void) { return 1; }\n",
+        ..CASE
+    },
+    Case {
+        reason: "common-changed",
+        main: "extern int c[];\nint app_main(void) { c[1] = 6; return c[1]; }\n",
+        base: "int c[4];\n",
+        edited: "int c[80];\n",
+        flags: &["-fcommon"],
+        ..CASE
+    },
+    Case {
+        reason: "comdat-changed",
+        edited: "__asm__(\".section .text.cg,\\\"axG\\\",@progbits,cg,comdat\\n.weak cg\\n.type cg,@function\\ncg: ret\\n.text\\n\");\n\
+                 int f(void) { return 1; }\n",
+        ..CASE
+    },
+    Case {
+        reason: "comdat-changed",
+        base: "__asm__(\".section .text.cg,\\\"axG\\\",@progbits,cg,comdat\\n.weak cg\\n.type cg,@function\\ncg: ret\\n.text\\n\");\n\
+               int f(void) { return 1; }\n",
+        edited: "int f(void) { return 3; }\n",
+        ..CASE
+    },
+    // push has no relaxed form, so that the address must stand in a table.
+    Case {
+        reason: "got-slot-added",
+        main: "int f(void);\nint d = 7;\nint app_main(void) { return f(); }\n",
+        base: "extern int d;\nint f(void) { return d; }\n",
+        edited: "int f(void) { int *p; __asm__(\"pushq d@GOTPCREL(%%rip)\\n\\tpopq %0\" : \"=r\"(p)); return *p + 1; }\n",
+        flags: &["-mno-red-zone"],
+        ..CASE
+    },
+    Case {
+        reason: "ifunc-changed",
+        base: "static int one(void) { return 1; }\nstatic void *choose(void) { return one; }\n\
+               void *keep(void) { return choose(); }\nint f(void) { return 1; }\n",
+        edited: "static int one(void) { return 1; }\nstatic void *choose(void) { return one; }\n\
+                 void *keep(void) { return choose(); }\nint f(void) __attribute__((ifunc(\"choose\")));\n",
+        ..CASE
+    },
+    Case {
+        reason: "dynamic-relocation-changed",
+        main: "int f(void);\nint d;\nint app_main(void) { return f(); }\n",
+        base: "extern int d;\nint *p = 0;\nint f(void) { return 1; }\n",
+        edited: "extern int d;\nint *p = &d;\nint f(void) { return 1; }\n",
+        flags: &["-fPIE", "-fno-zero-initialized-in-bss"],
+        options: || LinkOptions { output_kind: relink::OutputKind::StaticPie, ..program::incremental() },
+        ..CASE
+    },
+    Case {
+        reason: "dead-atom-referenced",
+        main: "int f(void);\nint dead(void) { return 8; }\nint app_main(void) { return f(); }\n",
+        edited: "int dead(void);\nint f(void) { return dead(); }\n",
+        options: || LinkOptions { gc_sections: true, ..program::incremental() },
+        ..CASE
+    },
+    // A literal that no reserve can take, in a pool of pieces.
+    Case {
+        reason: "merge-pool-exhausted",
+        base: "__asm__(\".section .rodata.str1.1,\\\"aMS\\\",@progbits,1\\nlit: .string \\\"abc\\\"\\n.text\\n\");\n\
+               int f(void) { const char *p; __asm__(\"leaq lit(%%rip), %0\" : \"=r\"(p)); return p[0]; }\n",
+        edited: "__asm__(\".section .rodata.str1.1,\\\"aMS\\\",@progbits,1\\nlit: .fill 4 << 20, 1, 66\\n.byte 0\\n.text\\n\");\n\
+                 int f(void) { const char *p; __asm__(\"leaq lit(%%rip), %0\" : \"=r\"(p)); return p[0]; }\n",
+        ..CASE
+    },
+    Case {
+        reason: "local-symbols-changed",
+        edited: "int f(void) { __asm__ volatile(\"local_label:\"); return 2; }\n",
+        ..CASE
+    },
+    Case {
+        reason: "property-changed",
+        edited: "int f(void) { return 2; }\n",
+        flags: &["-fcf-protection=full"],
+        edited_flags: &["-fcf-protection=none"],
+        ..CASE
+    },
+    Case {
+        reason: "property-changed",
+        edited: "__asm__(\".section .note.GNU-stack,\\\"x\\\",@progbits\\n.text\");\nint f(void) { return 2; }\n",
+        ..CASE
+    },
+];
+
+/// A `GateReason` that no edit of C sources gives, with why; each other kind has a test in this file.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("section-flags-changed", "also reached by alignment, which is the same test"),
+    ("unwind-changed", "needs unwind tables that no compiler writes: unit tests of the gate"),
+    ("debug-shared", "needs type units or supplementary files: unit tests of the gate"),
+    ("relocation-unpatchable", "a relocation that can't be applied is an error of the full link, too"),
+    ("symbol-table-exhausted", "the strict gate refuses what would need rows before it counts them"),
+    ("layout-exhausted", "the rest of the contract: unit tests of the gate"),
+];
+
+impl Case {
+    fn inputs(&self, unit: &str, flags: &[&str]) -> Inputs {
+        let cc = Cc::freestanding(Opt::O0).with(self.flags.iter().copied());
+        let main = format!("{START}{}", self.main);
+        vec![
+            ("main.o".to_owned(), cc.text("main.c", &main)),
+            ("unit.o".to_owned(), cc.with(flags.iter().copied()).text("unit.c", unit)),
+        ]
+    }
+}
+
+#[test]
+fn each_reason_falls_back_to_the_link_from_scratch() {
+    let mut failures = Vec::new();
+    for (number, case) in CASES.iter().enumerate() {
+        let judged = std::panic::catch_unwind(|| {
+            let base = case.inputs(case.base, &[]);
+            let edited = case.inputs(case.edited, case.edited_flags);
+            let mut program = Program::linked((case.options)(), &base);
+            assert_behaves(&program.image(), &base);
+            let outcome = program.edit(&edited);
+            program.assert_fell_back(outcome, case.reason);
+            program.verify();
+            assert_behaves(&program.image(), &edited);
+            // Back again: whatever the outcome, the result is right.
+            program.edit(&base);
+            program.verify();
+            assert_behaves(&program.image(), &base);
+        });
+        if let Err(panic) = judged {
+            let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+            failures.push(format!("case {number}, {}: {text}\n{}", case.reason, case.edited));
+        }
+    }
+    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), CASES.len(), failures.join("\n"));
+}
+
+#[test]
+fn every_kind_of_reason_has_a_test() {
+    let here = [
+        "state-unusable",
+        "options-changed",
+        "input-set-changed",
+        "input-order-changed",
+        "image-tampered",
+        "archive-member-pulled",
+        "archive-changed",
+        "debug-space-exhausted",
+        "debris-limit",
+    ];
+    let tested: BTreeSet<&str> =
+        CASES.iter().map(|case| case.reason).chain(here).chain(ELSEWHERE.iter().map(|(kind, _)| *kind)).collect();
+    let source = relink_tests::read(relink_tests::root().join("engine/src/report.rs"));
+    let source = String::from_utf8(source).unwrap();
+    let (_, body) = source.split_once("pub enum GateReason {").expect("the enum of reasons");
+    let (body, _) = body.split_once("\n}").expect("its end");
+    for variant in body.lines().map(str::trim).filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase())) {
+        let name: String = variant.chars().take_while(char::is_ascii_alphanumeric).collect();
+        let mut kind = String::new();
+        for c in name.chars() {
+            if c.is_ascii_uppercase() && !kind.is_empty() {
+                kind.push('-');
+            }
+            kind.push(c.to_ascii_lowercase());
+        }
+        assert!(tested.contains(kind.as_str()), "GateReason::{name} ({kind}) has no test");
+    }
+}
+
+fn two_units(f: &str) -> Inputs {
+    CASE.inputs(f, &[])
+}
+
+/// A program whose `f` comes from an archive of these members.
+fn with_archive(main: &str, members: &[(&str, &str)]) -> Inputs {
+    let cc = Cc::freestanding(Opt::O0);
+    let members: Vec<_> = members.iter().map(|(name, text)| (format!("{name}.o"), cc.text(name, text))).collect();
+    vec![
+        ("main.o".to_owned(), cc.text("main.c", &format!("{START}{main}"))),
+        ("lib.a".to_owned(), cc::archive(&members)),
+    ]
+}
+
+#[track_caller]
+fn judge(base: &Inputs, edited: &Inputs, reason: &str) {
+    let mut program = Program::linked(program::incremental(), base);
+    let outcome = program.edit(edited);
+    program.assert_fell_back(outcome, reason);
+    program.verify();
+    assert_behaves(&program.image(), edited);
+}
+
+#[test]
+fn archive_member_pulled() {
+    let members = |a| [("a.c", a), ("b.c", "int g(void) { return 30; }\n")];
+    let base = with_archive(CALL_F, &members("int f(void) { return 1; }\n"));
+    let edited = with_archive(CALL_F, &members("int g(void);\nint f(void) { return g(); }\n"));
+    judge(&base, &edited, "archive-member-pulled");
+    // The reference is in an object of the command line, and weak references pull nothing.
+    let call_g = "int f(void);\nint g(void);\nint app_main(void) { return f() + g(); }\n";
+    let edited = with_archive(call_g, &members("int f(void) { return 1; }\n"));
+    judge(&base, &edited, "archive-member-pulled");
+}
+
+#[test]
+fn archive_that_resolves_otherwise() {
+    let one = ("one.c", "int f(void) { return 1; }\n");
+    let two = ("two.c", "int f(void) { return 2; }\n");
+    let base = with_archive(CALL_F, &[one]);
+    // An earlier member defines the name now.
+    judge(&base, &with_archive(CALL_F, &[two, one]), "archive-changed");
+    // The member that was loaded is gone, another takes its place.
+    judge(&base, &with_archive(CALL_F, &[two]), "archive-changed");
+}
+
+#[test]
+fn archive_with_an_edited_member_patches() {
+    let base = with_archive(CALL_F, &[("one.c", "int f(void) { return 1; }\n"), ("two.c", "int g(void) { return 1; }\n")]);
+    for edited in [
+        // The loaded member, and one that is not loaded.
+        [("one.c", "int f(void) { return 2; }\n"), ("two.c", "int g(void) { return 1; }\n")],
+        [("one.c", "int f(void) { return 1; }\n"), ("two.c", "int g(void) { return 2; }\n")],
+    ] {
+        let edited = with_archive(CALL_F, &edited);
+        let mut program = Program::linked(program::incremental(), &base);
+        let outcome = program.edit(&edited);
+        program.assert_patched(outcome);
+        program.verify();
+        assert_behaves(&program.image(), &edited);
+    }
+}
+
+#[test]
+fn inputs_added_removed_and_reordered() {
+    let base = two_units(CASE.base);
+    let mut more = base.clone();
+    more.push(("more.o".to_owned(), Cc::freestanding(Opt::O0).text("more.c", "int more = 5;\n")));
+    judge(&base, &more, "input-set-changed");
+    judge(&more, &base, "input-set-changed");
+
+    let state = Program::linked(program::incremental(), &more).state();
+    let order: Inputs = [&more[0], &more[2], &more[1]].map(Clone::clone).into();
+    let mut program = Program::resumed(program::incremental(), &order, &state);
+    let outcome = program.resolve();
+    program.assert_fell_back(outcome, "input-order-changed");
+    assert_behaves(&program.image(), &order);
+}
+
+#[test]
+fn options_changed() {
+    let base = two_units(CASE.base);
+    let state = Program::linked(program::incremental(), &base).state();
+    for options in [
+        LinkOptions { image_base: Some(relink::VirtAddr(0x80_0000)), ..program::incremental() },
+        LinkOptions { separate_code: true, ..program::incremental() },
+        LinkOptions { build_id: relink::BuildId::None, ..program::incremental() },
+        LinkOptions { entry: Some("app_main".to_owned()), ..program::incremental() },
+        LinkOptions { undefined: vec!["f".to_owned()], ..program::incremental() },
+        LinkOptions {
+            incremental: Some(relink::IncrementalOptions { code_slack_percent: 60, ..Default::default() }),
+            ..program::incremental()
+        },
+    ] {
+        let mut program = Program::resumed(options.clone(), &base, &state);
+        let outcome = program.resolve();
+        program.assert_fell_back(outcome, "options-changed");
+    }
+    // Threads are no part of the result.
+    let options = LinkOptions { threads: 1, error_limit: 3, ..program::incremental() };
+    let mut program = Program::resumed(options, &base, &state);
+    assert_ne!(program.resolve(), Outcome::FellBackFull, "{:?}", program.session.report());
+}
+
+#[test]
+fn image_that_something_else_changed() {
+    let base = two_units(CASE.base);
+    let edited = two_units("int f(void) { return 2; }\n");
+    let linked = Program::linked(program::incremental(), &base);
+    let mut columns = Vec::new();
+    linked.session.serialize_columns(&mut columns).unwrap();
+    let image = linked.image();
+    let stripped = {
+        let dir = relink_tests::scratch();
+        let path = dir.path().join("image");
+        program::save(&image, &path);
+        relink_tests::tools::STRIP.run([&path]).ok();
+        relink_tests::read(path)
+    };
+    let mut longer = image.clone();
+    longer.push(0);
+    for (what, tampered) in [("strip", stripped), ("cut", image[..image.len() / 2].to_vec()), ("longer", longer)] {
+        let mut program = Program::new(program::incremental(), &edited);
+        program.session.set_prior_parts(columns.clone().into(), tampered.into());
+        let outcome = program.resolve();
+        assert_eq!(outcome, Outcome::FellBackFull, "{what}");
+        program.assert_fell_back(outcome, "image-tampered");
+        assert_behaves(&program.image(), &edited);
+    }
+    let mut program = Program::new(program::incremental(), &edited);
+    program.session.set_prior_parts(columns.into(), image.into());
+    let outcome = program.resolve();
+    program.assert_patched(outcome);
+    assert_behaves(&program.image(), &edited);
+}
+
+#[test]
+fn state_of_another_kind() {
+    let base = two_units(CASE.base);
+    let state = Program::linked(program::incremental(), &base).state();
+    for bad in [b"no state".to_vec(), Vec::new(), state[..state.len() / 2].to_vec(), state[..100].to_vec()] {
+        let mut program = Program::resumed(program::incremental(), &base, &bad);
+        let outcome = program.resolve();
+        program.assert_fell_back(outcome, "state-unusable");
+        assert_behaves(&program.image(), &base);
+    }
+}
+
+#[test]
+fn debug_information_past_its_room() {
+    let big: String = (0..40_000).map(|n| format!("VERY_LONG_NAME_OF_AN_ENUMERATOR_{n},")).collect();
+    let text = |body: &str| format!("enum big {{ {body} LAST }};\nint f(void) {{ enum big e = LAST; return e != 0; }}\n");
+    judge(&two_units(&text("FIRST,")), &two_units(&text(&big)), "debug-space-exhausted");
+}
+
+#[test]
+fn debris_is_limited() {
+    // Two sizes in turn, each too big for the other's slot: every frame moves, until a cold link tidies up.
+    let body = |n: u32| format!("int f(void) {{ __asm__ volatile(\".fill {n}, 1, 0x90\"); return {}; }}\n", n % 7);
+    let mut program = Program::linked(program::incremental(), &two_units(&body(10)));
+    let mut kinds = BTreeSet::new();
+    for frame in 1..200 {
+        let inputs = two_units(&body(200 + frame * 150));
+        if program.edit(&inputs) == Outcome::FellBackFull {
+            kinds.extend(program.reasons());
+            let outcome = Outcome::FellBackFull;
+            program.assert_fell_back(outcome, &program.reasons()[0]);
+        }
+        program.verify();
+        assert_eq!(program.run().status, ((200 + frame * 150) % 7) as i32);
+    }
+    let allowed = ["debris-limit", "code-space-exhausted"];
+    assert!(!kinds.is_empty() && kinds.iter().all(|kind| allowed.contains(&kind.as_str())), "{kinds:?}");
+}
+
+#[test]
+fn cases_are_programs_that_run_under_another_linker() {
+    for case in CASES {
+        for inputs in [case.inputs(case.base, &[]), case.inputs(case.edited, case.edited_flags)] {
+            let (status, _) = program::reference(&inputs);
+            assert!(status < 124, "{} exits with {status}: {}", case.reason, case.edited);
+        }
+    }
+}
