@@ -359,7 +359,14 @@ impl LinkSession {
     /// # Errors
     /// If the present inputs do not link at all.
     pub fn verify(&mut self) -> Result<Vec<Violation>, LinkError> {
-        Ok(Vec::new())
+        let (Some(store), Some(image)) = (self.world.get_resource::<Store>(), self.world.get_resource::<Image>())
+        else {
+            return Err(LinkError::other("there is nothing to verify: no incremental link has been made"));
+        };
+        let inputs = self.inputs.iter().map(|slot| slot.input.clone()).collect();
+        let request = Request { options: self.options.clone(), inputs, changed: Vec::new() };
+        let findings = systems::verify::verify(request, store, image)?;
+        Ok(findings.into_iter().map(|found| Violation { invariant: found.invariant, what: found.what }).collect())
     }
 
     /// Names of the objects and archive members that were loaded, in link order (`--trace`).

@@ -14,6 +14,7 @@ mod policies;
 mod pool;
 mod relocate;
 mod resolve;
+pub mod verify;
 mod view;
 
 use std::time::Instant;

@@ -38,16 +38,18 @@ pub(crate) fn commit_program(
     }
     frame.counters.bytes_written = program.image.len() as u64;
     if request.options.incremental.is_some() {
-        commands.insert_resource(Freezer::default().freeze(&request, &program));
+        commands.insert_resource(Freezer { rows: Rows::default(), known: HashMap::new(), listed: (NONE, Vec::new()) }.freeze(&request, &program));
     }
     commands.insert_resource(Image::owned(std::mem::take(&mut program.image)));
     frame.committed = true;
 }
 
-#[derive(Default)]
+/// Turns a program's rows into the store's.
 struct Freezer {
     rows: Rows,
     known: HashMap<Vec<u8>, Span>,
+    /// Member offsets of the archive that was listed last.
+    listed: (u32, Vec<u64>),
 }
 
 impl Freezer {
@@ -175,7 +177,7 @@ impl Freezer {
         self.rows.inputs.push(InputRecord {
             name,
             file: object.file,
-            member: member_ordinal(program, object),
+            member: self.member_ordinal(program, object),
             atoms: object.atoms,
             locals: object.locals,
             globals,
@@ -185,6 +187,16 @@ impl Freezer {
             properties: property_of(parsed).1,
             bytes_hash: xxhash_rust::xxh3::xxh3_64(&parsed.bytes),
         });
+    }
+
+    /// The place of an object in its archive. Members of one archive stand in a row, so one listing is kept.
+    fn member_ordinal(&mut self, program: &Program, object: &Object) -> u32 {
+        let Some(archive) = program.archives.get(object.file.0 as usize).and_then(Option::as_ref) else { return 0 };
+        if self.listed.0 != object.file.0 {
+            let offsets = archive.members().unwrap_or_default().iter().map(|member| member.offset).collect();
+            self.listed = (object.file.0, offsets);
+        }
+        self.listed.1.binary_search(&object.member_offset).unwrap_or(0) as u32
     }
 
     fn freeze_relocs(&mut self, program: &Program) {
@@ -306,12 +318,6 @@ pub(crate) fn archive_shape(archive: &Archive) -> (u32, u64) {
         shape.extend_from_slice(&ordinal.to_le_bytes());
     }
     (offsets.len() as u32, xxhash_rust::xxh3::xxh3_64(&shape))
-}
-
-fn member_ordinal(program: &Program, object: &Object) -> u32 {
-    let archive = program.archives.get(object.file.0 as usize).and_then(Option::as_ref);
-    let members = archive.and_then(|archive| archive.members().ok()).unwrap_or_default();
-    members.iter().position(|member| member.offset == object.member_offset).unwrap_or(0) as u32
 }
 
 /// The sections that have rows, in order.

@@ -56,6 +56,12 @@ pub(crate) fn write_symbol_table(request: Res<'_, Request>, mut program: ResMut<
         put(&mut image, symtab + 24 * u64::from(object.symtab), symbols);
         put(&mut image, strtab + u64::from(object.strtab), strings);
     }
+    // Room for islands: nameless file symbols, which every reader passes over (`nm` would list null symbols).
+    for index in program.symtab_hole..program.symtab_locals {
+        let hole = SymbolRecord { info: elf::STT_FILE, ..Default::default() };
+        let bytes = symbol_bytes(&hole, 0, elf::SHN_ABS, VirtAddr(0), true);
+        put(&mut image, symtab + 24 * u64::from(index), &bytes);
+    }
     let mut name = program.strtab_globals;
     for row in (0..program.globals).map(SymbolRow) {
         let Some(local) = keeps_global(program, row) else { continue };

@@ -67,7 +67,9 @@ impl Placer<'_> {
         let old = &atom.old;
         let mut record = AtomRecord { size: slot.size, section: atom.section, ..*old };
         let debug = self.debug_section(old)?;
-        let hole_ok = |hole: u64| debug.is_none_or(|debug| debug.fillable(hole));
+        let hole_ok = |hole: u64| {
+            hole == 0 || debug.is_none_or(|debug| debug.fillable(hole) && debug != DebugSection::Aranges)
+        };
         // What has no debug filler at all (a debug contribution of an unknown kind) can't change its size.
         let fits = slot.size <= old.capacity && hole_ok(old.capacity - slot.size);
         if fits {

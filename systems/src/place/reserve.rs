@@ -43,7 +43,8 @@ fn debug_capacity(options: &IncrementalOptions, size: u64, debug: Option<DebugSe
         return 0;
     }
     let hole = (size.saturating_mul(u64::from(options.debug_slack_percent)) / 100).max(64).next_multiple_of(16);
-    if debug.fillable(hole) { size + hole } else { size }
+    // Two fillers of `.debug_aranges` would speak of one unit, and gdb then ignores the whole section.
+    if debug.fillable(hole) && debug != DebugSection::Aranges { size + hole } else { size }
 }
 
 /// Free bytes at the end of `.text`.

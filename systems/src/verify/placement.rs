@@ -1,0 +1,272 @@
+//! Gives the fresh link's atoms and symbols the places that the image has them at.
+
+use hashbrown::HashMap;
+use relink_engine::column::StoreError;
+use relink_engine::records::{AtomRecord, SymbolRecord, atom_flags, place, symbol_flags};
+use relink_engine::rows::{AtomRow, InputRow, NONE, PoolRow, SectionRow, SymbolRow};
+use relink_engine::store::hash_name;
+
+use super::Checker;
+use crate::commit::bulk::placed_sections;
+
+/// Which row of the store each row of the fresh link is.
+pub(super) struct Placement {
+    pub atoms: HashMap<u32, AtomRow>,
+}
+
+impl Placement {
+    pub(super) fn store_atom(&self, row: AtomRow) -> Option<AtomRow> {
+        self.atoms.get(&row.0).copied()
+    }
+}
+
+/// Matches inputs, atoms, pools and names, and overwrites addresses.
+pub(super) fn impose(checker: &mut Checker<'_>) -> Result<Placement, StoreError> {
+    let mut placement = Placement { atoms: HashMap::new() };
+    if checker.program.objects.len() as u32 != checker.store.inputs.len() {
+        let (fresh, known) = (checker.program.objects.len(), checker.store.inputs.len());
+        checker.report(5, format!("a full link loads {fresh} objects, the image has {known}"));
+        return Err(StoreError::Malformed("inputs can't be compared".to_owned()));
+    }
+    for row in 0..checker.program.objects.len() {
+        match_atoms(checker, &mut placement, row)?;
+    }
+    match_sections(checker)?;
+    match_pools(checker, &mut placement)?;
+    match_names(checker, &mut placement)?;
+    let record = checker.store.image_record()?;
+    let program = &mut checker.program;
+    (program.tp, program.tls_start) = (record.tp, record.tls_start);
+    (program.got_base, program.got_address) = (record.got_base, record.got_address);
+    program.addresses = program
+        .symbols
+        .iter()
+        .map(|symbol| {
+            if symbol.plt != 0 {
+                record.plt_address + 16 * u64::from(symbol.plt - 1)
+            } else if place::is_atom(symbol.atom) {
+                program.atoms[symbol.atom.index()].address.wrapping_add(symbol.value)
+            } else if symbol.atom == place::ABSOLUTE {
+                symbol.value
+            } else {
+                0
+            }
+        })
+        .collect();
+    Ok(placement)
+}
+
+fn match_atoms(checker: &mut Checker<'_>, placement: &mut Placement, row: usize) -> Result<(), StoreError> {
+    let store = checker.store;
+    let input = store.inputs.get(row as u32)?;
+    let name = checker.program.objects[row].name.clone();
+    if store.text(input.name) != name {
+        checker.report(5, format!("a full link loads {name} where the image has {}", store.text(input.name)));
+    }
+    let mut known: HashMap<(Vec<u8>, u32), (AtomRow, AtomRecord)> = HashMap::new();
+    let mut ordinals: HashMap<Vec<u8>, u32> = HashMap::new();
+    for atom in input.atoms.range() {
+        let record = store.atoms.get(atom)?;
+        let name = store.strings.bytes(record.name)?.to_vec();
+        let ordinal = ordinals.entry(name.clone()).or_default();
+        known.insert((name, *ordinal), (AtomRow(atom), record));
+        *ordinal += 1;
+    }
+    let mut seen: HashMap<Vec<u8>, u32> = HashMap::new();
+    let object = &checker.program.objects[row];
+    let sections: Vec<(u32, usize)> = object.atoms.range().zip(placed_sections(object)).collect();
+    for (atom, section) in sections {
+        let section_name = checker.program.objects[row].parsed.section_name(section).to_vec();
+        let ordinal = seen.entry(section_name.clone()).or_default();
+        let found = known.remove(&(section_name.clone(), *ordinal));
+        *ordinal += 1;
+        let text = String::from_utf8_lossy(&section_name).into_owned();
+        let Some((store_row, record)) = found else {
+            checker.report(5, format!("{name}:({text}) is not in the image's store"));
+            continue;
+        };
+        let fresh = &mut checker.program.atoms[atom as usize];
+        let live = |flags: u32| flags & atom_flags::LIVE != 0;
+        let (fresh_live, known_live) = (live(fresh.flags), live(record.flags));
+        let size = fresh.size;
+        (fresh.address, fresh.capacity, fresh.output) = (record.address, record.capacity, record.output);
+        placement.atoms.insert(atom, store_row);
+        if fresh_live && !known_live {
+            checker.report(5, format!("{name}:({text}) is part of a full link, but not of the image"));
+        }
+        if known_live && record.size != size {
+            checker.report(5, format!("{name}:({text}) has {size} bytes, the image's slot says {}", record.size));
+        }
+    }
+    for (_, record) in known.into_values() {
+        checker.report(5, format!("{name}:({}) is gone", store.text(record.name)));
+    }
+    Ok(())
+}
+
+/// Sections of the fresh link take the rows of those of the image, by name.
+fn match_sections(checker: &mut Checker<'_>) -> Result<(), StoreError> {
+    let mut rows = HashMap::new();
+    for row in 0..checker.store.sections.len() {
+        let record = checker.store.sections.get(row)?;
+        rows.insert(checker.store.strings.bytes(record.name)?.to_vec(), row);
+    }
+    for section in &checker.program.outputs {
+        if section.index != 0 && !rows.contains_key(&section.name) {
+            let name = String::from_utf8_lossy(&section.name).into_owned();
+            checker.findings.push(super::Finding { invariant: 5, what: format!("section {name} is missing") });
+        }
+    }
+    Ok(())
+}
+
+fn match_pools(checker: &mut Checker<'_>, placement: &mut Placement) -> Result<(), StoreError> {
+    let mut missing = Vec::new();
+    for index in 0..checker.program.pools.len() {
+        let pool = &checker.program.pools[index];
+        let mut found = None;
+        for row in 0..checker.store.pools.len() {
+            let known = checker.store.pools.get(row)?;
+            let section = checker.store.sections.get(known.output.0)?;
+            if known.entsize == pool.entsize as u32
+                && known.align == u32::from(pool.align)
+                && (known.strings != 0) == pool.strings
+                && checker.store.strings.bytes(section.name)? == pool.output_name
+            {
+                found = Some((PoolRow(row), known, section));
+            }
+        }
+        let atom = pool.atom;
+        let Some((row, known, section)) = found else {
+            missing.push(String::from_utf8_lossy(&pool.output_name).into_owned());
+            continue;
+        };
+        let record = checker.store.atoms.get(known.atom.0)?;
+        let fresh = &mut checker.program.atoms[atom.index()];
+        (fresh.address, fresh.capacity, fresh.output) = (record.address, record.capacity, record.output);
+        placement.atoms.insert(atom.0, known.atom);
+        let base = section.offset + (record.address - section.address);
+        remap_pieces(checker, index, row, base)?;
+    }
+    for name in missing {
+        checker.report(5, format!("no pool for the merged pieces of {name}"));
+    }
+    Ok(())
+}
+
+/// Finds each piece in the image's pool by its bytes; labels and addends follow.
+fn remap_pieces(checker: &mut Checker<'_>, index: usize, row: PoolRow, base: u64) -> Result<(), StoreError> {
+    let known = checker.store.pools.get(row.0)?;
+    let mask = known.slots.len.saturating_sub(1);
+    let mut moved: HashMap<u32, u32> = HashMap::new();
+    let pieces: Vec<(u32, u32)> = checker.program.pools[index].table.iter().copied().collect();
+    for (offset, len) in pieces {
+        let piece = &checker.program.pools[index].data[offset as usize..(offset + len) as usize];
+        let mut slot = hash_name(piece) as u32 & mask;
+        let mut found = None;
+        for _ in 0..known.slots.len {
+            let entry = checker.store.pool_slots.get(known.slots.start + slot)?;
+            if entry == 0 {
+                break;
+            }
+            let start = (base + u64::from(entry - 1)) as usize;
+            if checker.image.get(start..start + piece.len()) == Some(piece) {
+                found = Some(entry - 1);
+                break;
+            }
+            slot = (slot + 1) & mask;
+        }
+        match found {
+            Some(place) => {
+                moved.insert(offset, place);
+            }
+            None => {
+                let text = String::from_utf8_lossy(piece).into_owned();
+                checker.report(4, format!("the merged piece {text:?} is not in the image"));
+            }
+        }
+    }
+    let atom = checker.program.pools[index].atom;
+    let starts: Vec<u32> = {
+        let mut starts: Vec<u32> = moved.keys().copied().collect();
+        starts.sort_unstable();
+        starts
+    };
+    for symbol in checker.program.symbols.iter_mut().filter(|symbol| symbol.atom == atom) {
+        let piece = starts.partition_point(|&start| u64::from(start) <= symbol.value).checked_sub(1);
+        if let Some(start) = piece.map(|piece| starts[piece]) {
+            symbol.value = u64::from(moved[&start]) + (symbol.value - u64::from(start));
+        }
+    }
+    for object in &mut checker.program.objects {
+        for merge in object.merges.iter_mut().filter(|merge| merge.pool as usize == index) {
+            for offset in &mut merge.offsets {
+                *offset = moved.get(offset).copied().unwrap_or(NONE);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Each global name must be what a fresh resolution says; slots of tables are those of the image.
+fn match_names(checker: &mut Checker<'_>, placement: &mut Placement) -> Result<(), StoreError> {
+    for row in (0..checker.program.globals).map(SymbolRow) {
+        let name = checker.program.names.of(row).to_vec();
+        let text = String::from_utf8_lossy(&name).into_owned();
+        let fresh = checker.program.symbols[row.index()];
+        let Some(known_row) = checker.store.global(&name)? else {
+            if place::is_atom(fresh.atom) {
+                checker.report(5, format!("{text} is not in the image's store"));
+            }
+            continue;
+        };
+        let known = checker.store.symbols.get(known_row.0)?;
+        if fresh.flags & symbol_flags::LINKER_DEFINED != 0 {
+            let record = checker.store.atoms.get(known.atom.0)?;
+            let atom = &mut checker.program.atoms[fresh.atom.index()];
+            (atom.address, atom.output) = (record.address, record.output);
+            placement.atoms.insert(fresh.atom.0, known.atom);
+        } else if fresh.flags & symbol_flags::COMMON != 0 && place::is_atom(fresh.atom) {
+            let record = checker.store.atoms.get(known.atom.0)?;
+            let atom = &mut checker.program.atoms[fresh.atom.index()];
+            (atom.address, atom.capacity, atom.output) = (record.address, record.capacity, record.output);
+            placement.atoms.insert(fresh.atom.0, known.atom);
+        }
+        compare_definition(checker, placement, &text, &fresh, &known);
+        let symbol = &mut checker.program.symbols[row.index()];
+        (symbol.got, symbol.plt) = (known.got, known.plt);
+    }
+    Ok(())
+}
+
+fn compare_definition(
+    checker: &mut Checker<'_>,
+    placement: &Placement,
+    name: &str,
+    fresh: &SymbolRecord,
+    known: &SymbolRecord,
+) {
+    let same_place = match fresh.atom {
+        atom if place::is_atom(atom) => placement.store_atom(atom) == Some(known.atom),
+        other => other == known.atom,
+    };
+    if !same_place {
+        checker.report(5, format!("{name} is defined elsewhere in a full link"));
+    } else if (fresh.value, fresh.size, fresh.info) != (known.value, known.size, known.info)
+        && place::is_atom(fresh.atom)
+        && fresh.flags & (symbol_flags::LINKER_DEFINED | symbol_flags::COMMON) == 0
+    {
+        checker.report(5, format!("{name} has another value, size or type in a full link"));
+    }
+}
+
+/// The row of an input, for messages.
+pub(super) fn input_name(checker: &Checker<'_>, row: InputRow) -> String {
+    checker.program.objects.get(row.index()).map(|object| object.name.clone()).unwrap_or_default()
+}
+
+/// The file offset of an atom that has its place in the image.
+pub(super) fn file_offset(checker: &Checker<'_>, atom: &AtomRecord) -> Result<u64, StoreError> {
+    let section = checker.store.sections.get(SectionRow(atom.output.0).0)?;
+    Ok(section.offset.wrapping_add(atom.address.wrapping_sub(section.address)))
+}
