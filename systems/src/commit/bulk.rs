@@ -174,10 +174,11 @@ impl Freezer {
             input: InputRow(row as u32),
         }));
         let name = self.text(object.name.as_bytes());
+        let member = self.member_ordinal(program, object);
         self.rows.inputs.push(InputRecord {
             name,
             file: object.file,
-            member: self.member_ordinal(program, object),
+            member,
             atoms: object.atoms,
             locals: object.locals,
             globals,
