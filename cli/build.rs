@@ -8,10 +8,10 @@ fn main() {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
     let Some(profile) = out.ancestors().nth(3).map(Path::to_path_buf) else { return };
     let link = profile.join("ld.relink");
-    if link.symlink_metadata().is_err() {
-        if let Err(error) = std::os::unix::fs::symlink("relink", &link) {
-            println!("cargo::warning={}: {error}", link.display());
-        }
+    if link.symlink_metadata().is_err()
+        && let Err(error) = std::os::unix::fs::symlink("relink", &link)
+    {
+        println!("cargo::warning={}: {error}", link.display());
     }
     println!("cargo::rerun-if-changed={}", link.display());
     println!("cargo::rerun-if-changed=build.rs");

@@ -1,1 +1,4 @@
-//! relink.
+//! Generated programs and live sessions over them, for the benches.
+
+pub mod live;
+pub mod workload;

@@ -1,6 +1,13 @@
 //! The frame: what is asked, what has been decided, what has been done. Resources, no logic.
 
+use std::sync::{Arc, Mutex};
+
 use bevy_ecs::prelude::{Resource, SystemSet};
+use formats::Bytes;
+use formats::error::FormatError;
+use formats::object_file::ObjectFile;
+use hashbrown::HashMap;
+use relink_formats as formats;
 
 use crate::diagnostic::{Diagnostic, LinkError};
 use crate::input::Input;
@@ -82,6 +89,33 @@ pub enum FrameKind {
     Warm,
 }
 
+/// Objects that sessions of a group have parsed in this frame, by where their bytes lie and how many there are.
+///
+/// The bytes stay alive in each object, so an address can't be used again while its entry is here.
+#[derive(Clone, Debug, Default)]
+pub struct SharedParses(Arc<Mutex<HashMap<(usize, usize), ObjectFile>>>);
+
+impl SharedParses {
+    /// The object in `bytes`: parsed before by another session, or now. Tells which.
+    ///
+    /// # Errors
+    /// As [`ObjectFile::parse`].
+    pub fn parse(&self, bytes: Bytes) -> Result<(ObjectFile, bool), FormatError> {
+        let key = (bytes.as_ptr() as usize, bytes.len());
+        if let Some(known) = self.lock().get(&key) {
+            return Ok((known.clone(), true));
+        }
+        let parsed = ObjectFile::parse(bytes)?;
+        self.lock().insert(key, parsed.clone());
+        Ok((parsed, false))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(usize, usize), ObjectFile>> {
+        // A panic elsewhere leaves whole entries behind, never half of one.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
 /// What a frame is asked to do.
 #[derive(Debug, Default, Resource)]
 pub struct Request {
@@ -91,6 +125,8 @@ pub struct Request {
     pub inputs: Vec<Input>,
     /// Files (by their place) that may have changed, for a warm frame.
     pub changed: Vec<u32>,
+    /// What the group's sessions have parsed; none outside of a group.
+    pub shared: Option<SharedParses>,
 }
 
 /// How far a frame has come.

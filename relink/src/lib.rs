@@ -6,6 +6,8 @@
 
 #[cfg(feature = "fs")]
 pub mod host;
+mod content;
+mod group;
 mod session;
 
 pub use relink_engine::diagnostic::{Diagnostic, LinkError, Place};
@@ -16,4 +18,6 @@ pub use relink_engine::options::{
 };
 pub use relink_engine::report::{Counters, FrameReport, GateReason, Outcome, SetTime};
 pub use relink_formats::units::{FileOffset, VirtAddr};
-pub use session::{ImageSink, InputId, LinkGroup, LinkSession, PatchBytes, Violation};
+pub use content::{AtomId, ContentId, atom_ids, object_id};
+pub use group::LinkGroup;
+pub use session::{ImageSink, InputId, LinkSession, PatchBytes, Violation};

@@ -6,9 +6,9 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::time::Instant;
 
-use bevy_ecs::prelude::{Schedule, World};
+use bevy_ecs::prelude::World;
 use relink_engine::diagnostic::LinkError;
-use relink_engine::frame::{Frame, FrameKind, Patch, Request};
+use relink_engine::frame::{Frame, FrameKind, Patch, Request, SharedParses};
 use relink_engine::image::Image;
 use relink_engine::input::Input;
 use relink_engine::options::{GateKind, LinkOptions};
@@ -73,7 +73,7 @@ pub struct LinkSession {
     /// Why prior state could not be used.
     unusable: Option<GateReason>,
     world: World,
-    schedule: Schedule,
+    frames: systems::Frames,
     report: Option<FrameReport>,
     patch: Option<Vec<PatchBytes>>,
 }
@@ -120,7 +120,7 @@ impl LinkSession {
             let size = options.max_page_size;
             return Err(LinkError::other(format!("-z max-page-size={size}: not a power of two of at least 4096")));
         }
-        let schedule = systems::schedule(options.schedule_kind);
+        let frames = systems::Frames::new(options.schedule_kind);
         Ok(LinkSession {
             options,
             inputs: Vec::new(),
@@ -129,7 +129,7 @@ impl LinkSession {
             reshaped: None,
             unusable: None,
             world: systems::world(),
-            schedule,
+            frames,
             report: None,
             patch: None,
         })
@@ -229,45 +229,107 @@ impl LinkSession {
             return Ok(report.outcome);
         }
         let start = Instant::now();
-        let mut reasons: Vec<GateReason> = self.unusable.take().into_iter().collect();
-        let had_store = self.world.contains_resource::<Store>();
-        let closed = self.options.incremental.as_ref().is_some_and(|options| options.gate_kind == GateKind::Closed);
-        if had_store {
-            reasons.extend(self.reshaped.clone());
-        }
-        if had_store && reasons.is_empty() && !closed {
-            self.run(FrameKind::Warm);
-            let frame = &mut *self.world.resource_mut::<Frame>();
-            if frame.committed {
-                return Ok(self.finish(Outcome::Patched, reasons, start));
+        let mut reasons = self.prior_reasons();
+        if self.may_patch(&reasons) {
+            match self.derive_patch(None) {
+                Ok(()) => {
+                    self.publish();
+                    if let Some(outcome) = self.finished(Outcome::Patched, &mut reasons, start) {
+                        return Ok(outcome);
+                    }
+                }
+                Err(refused) => reasons.extend(refused),
             }
-            reasons.append(&mut frame.reasons);
         }
-        let prior = had_store || !reasons.is_empty();
-        self.run(FrameKind::Cold);
-        let limit = self.options.error_limit;
-        let frame = &mut *self.world.resource_mut::<Frame>();
-        if !frame.committed {
-            return Err(frame.take_errors(limit));
-        }
-        let outcome = if prior { Outcome::FellBackFull } else { Outcome::Full };
-        Ok(self.finish(outcome, reasons, start))
+        let outcome = self.full_outcome(&reasons);
+        self.derive_full(None)?;
+        self.publish();
+        self.finished(outcome, &mut reasons, start)
+            .ok_or_else(|| LinkError::other("a full link was derived but could not be published"))
     }
 
-    fn run(&mut self, kind: FrameKind) {
+    /// What speaks against a patch before anything was looked at.
+    pub(crate) fn prior_reasons(&mut self) -> Vec<GateReason> {
+        let mut reasons: Vec<GateReason> = self.unusable.take().into_iter().collect();
+        if self.world.contains_resource::<Store>() {
+            reasons.extend(self.reshaped.clone());
+        }
+        reasons
+    }
+
+    pub(crate) fn may_patch(&self, reasons: &[GateReason]) -> bool {
+        let closed = self.options.incremental.as_ref().is_none_or(|options| options.gate_kind == GateKind::Closed);
+        self.world.contains_resource::<Store>() && reasons.is_empty() && !closed
+    }
+
+    pub(crate) fn full_outcome(&self, reasons: &[GateReason]) -> Outcome {
+        let prior = self.world.contains_resource::<Store>() || !reasons.is_empty();
+        if prior { Outcome::FellBackFull } else { Outcome::Full }
+    }
+
+    /// Derives a patch; nothing is changed by it. The reasons against it are the error.
+    pub(crate) fn derive_patch(&mut self, shared: Option<&SharedParses>) -> Result<(), Vec<GateReason>> {
+        self.derive(FrameKind::Warm, shared);
+        let frame = &mut *self.world.resource_mut::<Frame>();
+        if frame.reasons.is_empty() && frame.errors.is_empty() {
+            return Ok(());
+        }
+        let reasons = std::mem::take(&mut frame.reasons);
+        systems::abandon(&mut self.world);
+        Err(reasons)
+    }
+
+    /// Derives a full link; nothing is changed by it.
+    pub(crate) fn derive_full(&mut self, shared: Option<&SharedParses>) -> Result<(), LinkError> {
+        self.derive(FrameKind::Cold, shared);
+        let limit = self.options.error_limit;
+        let frame = &mut *self.world.resource_mut::<Frame>();
+        if frame.errors.is_empty() {
+            return Ok(());
+        }
+        let error = frame.take_errors(limit);
+        systems::abandon(&mut self.world);
+        Err(error)
+    }
+
+    fn derive(&mut self, kind: FrameKind, shared: Option<&SharedParses>) {
         let mut request = self.world.resource_mut::<Request>();
         request.options.clone_from(&self.options);
         request.inputs = self.inputs.iter().map(|slot| slot.input.clone()).collect();
         let changed = self.inputs.iter().enumerate().filter(|(_, slot)| slot.changed);
         request.changed = changed.map(|(row, _)| row as u32).collect();
+        request.shared = shared.cloned();
         self.world.insert_resource(Frame { kind, ..Frame::default() });
         self.world.insert_resource(Patch::default());
         if self.options.threads == 0 || kind == FrameKind::Warm {
-            self.schedule.run(&mut self.world);
+            self.frames.derive(&mut self.world);
         } else {
-            systems::with_threads(self.options.threads, || self.schedule.run(&mut self.world));
+            systems::with_threads(self.options.threads, || self.frames.derive(&mut self.world));
         }
-        self.world.clear_trackers();
+    }
+
+    pub(crate) fn publish(&mut self) {
+        self.frames.publish(&mut self.world);
+    }
+
+    /// Forgets what was derived.
+    pub(crate) fn abandon(&mut self) {
+        systems::abandon(&mut self.world);
+    }
+
+    /// Whether inputs have changed since the last good frame.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty || self.report.is_none()
+    }
+
+    /// Closes a frame that was published; `None` if damage of the state was met on the way, with the reason added.
+    pub(crate) fn finished(&mut self, outcome: Outcome, reasons: &mut Vec<GateReason>, start: Instant) -> Option<Outcome> {
+        let frame = &mut *self.world.resource_mut::<Frame>();
+        if !frame.committed {
+            reasons.append(&mut frame.reasons);
+            return None;
+        }
+        Some(self.finish(outcome, std::mem::take(reasons), start))
     }
 
     fn finish(&mut self, outcome: Outcome, reasons: Vec<GateReason>, start: Instant) -> Outcome {
@@ -364,9 +426,18 @@ impl LinkSession {
             return Err(LinkError::other("there is nothing to verify: no incremental link has been made"));
         };
         let inputs = self.inputs.iter().map(|slot| slot.input.clone()).collect();
-        let request = Request { options: self.options.clone(), inputs, changed: Vec::new() };
+        let request = Request { options: self.options.clone(), inputs, ..Request::default() };
         let findings = systems::verify::verify(request, store, image)?;
         Ok(findings.into_iter().map(|found| Violation { invariant: found.invariant, what: found.what }).collect())
+    }
+
+    /// A digest of each loadable segment's pages, in the order of the program headers: what a build-id is made of,
+    /// segment by segment. Empty if the session is not incremental.
+    pub fn segment_digests(&self) -> Vec<[u8; 32]> {
+        match (self.world.get_resource::<Store>(), self.world.get_resource::<Image>()) {
+            (Some(store), Some(image)) => systems::segment_digests(store, image),
+            _ => Vec::new(),
+        }
     }
 
     /// Names of the objects and archive members that were loaded, in link order (`--trace`).
@@ -397,7 +468,3 @@ impl LinkSession {
 fn no_such_input() -> LinkError {
     LinkError::other("this session has no such input")
 }
-
-/// Several sessions whose shared inputs change together: all images are patched, or all fall back.
-#[derive(Debug, Default)]
-pub struct LinkGroup;

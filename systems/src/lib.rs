@@ -25,13 +25,62 @@ use relink_engine::frame::{Frame, LinkSet};
 use relink_engine::options::ScheduleKind;
 use relink_engine::report::SetTime;
 
-/// The schedule of a frame.
+/// The part of a frame that derives everything and changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, ScheduleLabel)]
-pub struct LinkFrame;
+pub struct Derive;
 
-/// Builds the schedule: ten sets in a chain, each with the drivers that it has work for.
-pub fn schedule(kind: ScheduleKind) -> Schedule {
-    let mut schedule = Schedule::new(LinkFrame);
+/// The part that publishes what was derived, or throws it away.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, ScheduleLabel)]
+pub struct Publish;
+
+/// The schedules of a frame: all sets but the last, and Commit. Sessions of a group derive first, all of them, and
+/// then publish together.
+#[expect(missing_debug_implementations, reason = "bevy's Schedule has none")]
+pub struct Frames {
+    derive: Schedule,
+    publish: Schedule,
+}
+
+impl Frames {
+    /// Builds the schedules for an executor.
+    pub fn new(kind: ScheduleKind) -> Frames {
+        let mut derive = Schedule::new(Derive);
+        let mut publish = Schedule::new(Publish);
+        set_executor(&mut derive, kind);
+        set_executor(&mut publish, kind);
+        add_derivation(&mut derive);
+        publish.add_systems(
+            (
+                commit::bulk::commit_program,
+                commit::changed::commit_patch,
+                commit::changed::clear_frame,
+                |clock: ResMut<'_, Clock>, frame: ResMut<'_, Frame>| stamp(LinkSet::Commit, clock, frame),
+            )
+                .chain()
+                .in_set(LinkSet::Commit),
+        );
+        Frames { derive, publish }
+    }
+
+    /// Derives a frame.
+    pub fn derive(&mut self, world: &mut World) {
+        self.derive.run(world);
+    }
+
+    /// Publishes the frame that was derived last.
+    pub fn publish(&mut self, world: &mut World) {
+        self.publish.run(world);
+        world.clear_trackers();
+    }
+}
+
+/// Forgets what was derived last.
+pub fn abandon(world: &mut World) {
+    commit::changed::clear_frame(world);
+    world.clear_trackers();
+}
+
+fn set_executor(schedule: &mut Schedule, kind: ScheduleKind) {
     match kind {
         ScheduleKind::SingleThreaded => {
             schedule.set_executor(bevy_ecs::schedule::SingleThreadedExecutor::new());
@@ -40,6 +89,10 @@ pub fn schedule(kind: ScheduleKind) -> Schedule {
             schedule.set_executor(bevy_ecs::schedule::MultiThreadedExecutor::new());
         }
     }
+}
+
+/// The order of the sets, each with the drivers that it has work for: bulk over columns, then over entities.
+fn add_derivation(schedule: &mut Schedule) {
     schedule.configure_sets(
         (
             LinkSet::Ingest,
@@ -51,7 +104,6 @@ pub fn schedule(kind: ScheduleKind) -> Schedule {
             LinkSet::Relocate,
             LinkSet::Debug,
             LinkSet::BuildId,
-            LinkSet::Commit,
         )
             .chain(),
     );
@@ -105,20 +157,18 @@ pub fn schedule(kind: ScheduleKind) -> Schedule {
             .in_set(LinkSet::Debug),
     );
     schedule.add_systems((build_id::hash_image, build_id::rehash_dirty_pages).chain().in_set(LinkSet::BuildId));
-    schedule.add_systems(
-        (commit::bulk::commit_program, commit::changed::commit_patch, commit::changed::clear_frame)
-            .chain()
-            .in_set(LinkSet::Commit),
-    );
     for (index, set) in LinkSet::ALL.into_iter().enumerate() {
         let stamp = move |clock: ResMut<'_, Clock>, frame: ResMut<'_, Frame>| stamp(set, clock, frame);
         match LinkSet::ALL.get(index + 1) {
+            Some(&LinkSet::Commit) => {
+                schedule.add_systems(stamp.after(set));
+                break;
+            }
             Some(&next) => schedule.add_systems(stamp.after(set).before(next)),
-            None => schedule.add_systems(stamp.after(set)),
+            None => break,
         };
     }
     schedule.add_systems((|mut clock: ResMut<'_, Clock>| clock.0 = Instant::now()).before(LinkSet::Ingest));
-    schedule
 }
 
 /// When the set before ended.
@@ -138,6 +188,11 @@ pub fn with_threads(threads: usize, work: impl FnOnce() + Send) {
         Ok(pool) => pool.install(work),
         Err(_) => work(), // No threads to be had: the caller's own does it all.
     }
+}
+
+/// The digest of each loadable segment's pages.
+pub fn segment_digests(store: &relink_engine::store::Store, image: &relink_engine::image::Image) -> Vec<[u8; 32]> {
+    build_id::segment_digests(store, image)
 }
 
 /// A world with the resources that frames use.

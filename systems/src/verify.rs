@@ -45,14 +45,14 @@ impl Checker<'_> {
 /// If those inputs do not link.
 pub fn verify(request: Request, store: &Store, image: &Image) -> Result<Vec<Finding>, LinkError> {
     let mut world = crate::world();
-    let mut schedule = crate::schedule(request.options.schedule_kind);
+    let mut frames = crate::Frames::new(request.options.schedule_kind);
     let tree_id = matches!(request.options.build_id, BuildId::Tree { .. });
     let limit = request.options.error_limit;
     world.insert_resource(request);
     world.insert_resource(Frame { kind: FrameKind::Cold, ..Frame::default() });
-    schedule.run(&mut world);
+    frames.derive(&mut world);
     let mut frame = world.resource_mut::<Frame>();
-    if !frame.committed {
+    if !frame.errors.is_empty() {
         return Err(frame.take_errors(limit));
     }
     let program = std::mem::take(&mut *world.resource_mut::<Program>());

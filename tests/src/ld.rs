@@ -58,14 +58,18 @@ fn clean(mut command: Command) -> Command {
 #[track_caller]
 pub fn gcc_prefix() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
-    DIR.get_or_init(|| {
-        let dir = crate::cache_dir("ld");
-        let (link, beside) = (dir.join("ld"), dir.join(format!("ld.{}", std::process::id())));
-        let _ = std::fs::remove_file(&beside);
-        std::os::unix::fs::symlink(bin_dir().join("ld.relink"), &beside).expect("a link in our own folder");
-        std::fs::rename(&beside, &link).expect("a link in our own folder");
-        dir
-    })
+    DIR.get_or_init(|| prefix_of(&bin_dir().join("ld.relink"), "ld"))
+}
+
+/// A folder of the cache with a link `ld` to a linker.
+#[track_caller]
+pub(crate) fn prefix_of(linker: &Path, name: &str) -> PathBuf {
+    let dir = crate::cache_dir(name);
+    let (link, beside) = (dir.join("ld"), dir.join(format!("ld.{}", std::process::id())));
+    let _ = std::fs::remove_file(&beside);
+    std::os::unix::fs::symlink(linker, &beside).expect("a link in our own folder");
+    std::fs::rename(&beside, &link).expect("a link in our own folder");
+    dir
 }
 
 /// A folder in which one program is linked again and again by `ld.relink`.

@@ -1,6 +1,7 @@
 //! Real programs: what they are made of, how gcc links them, and how they are judged.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::cc::{Cc, Opt};
 use crate::tools::{self, Said, Tool};
@@ -44,6 +45,13 @@ pub struct Real {
 /// A file of `tests/programs`.
 pub fn program_file(name: &str) -> PathBuf {
     crate::root().join("tests/programs").join(name)
+}
+
+/// A folder with a link `ld` to lld, for gcc's `-B`.
+#[track_caller]
+pub fn lld_prefix() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| ld::prefix_of(&tools::LLD.path(), "lld"))
 }
 
 impl Real {
@@ -148,8 +156,9 @@ impl Real {
     pub fn judge(&self, opt: Opt, link: Link) {
         let objects = self.objects(&self.cc(opt));
         let dir = crate::scratch();
-        let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
+        let [ours, theirs, lld] = ["ours", "theirs", "lld"].map(|name| dir.path().join(name));
         self.link(&objects, link, None, &[], &theirs);
+        self.link(&objects, link, Some(lld_prefix()), &[], &lld);
         let said = self.link(&objects, link, Some(ld::gcc_prefix()), &[], &ours);
         assert!(!said.stderr.contains("error"), "{said}");
         let (found, wanted) = (self.run(&ours), self.run(&theirs));
@@ -160,7 +169,7 @@ impl Real {
             self.name
         );
         assert!(wanted.status < 124 && !wanted.stdout.is_empty(), "the run shows something: {wanted}");
-        readers::assert_no_worse(&ours, &readers::complaints_of_another(&theirs));
+        readers::assert_no_worse(&ours, &readers::complaints_of_others(&theirs, &lld));
         let bytes = crate::read(&ours);
         let names = elf::some_functions(&elf::Elf::parse(&bytes), &self.sources);
         lines::assert_same_lines(&ours, &theirs, &names);

@@ -47,8 +47,7 @@ pub(super) fn match_sections(
     let mut merges = Vec::new();
     let mut matched = Vec::new();
     let mut seen: HashMap<&[u8], u32> = HashMap::new();
-    for index in 0..object.parsed.sections.len() {
-        let section = &object.parsed.sections[index];
+    for (index, section) in object.parsed.sections.iter().enumerate() {
         let name = object.parsed.section_name(index);
         let flags = match classify(&object.parsed, index, section, strip) {
             Class::Ignore => continue,

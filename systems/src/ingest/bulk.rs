@@ -48,13 +48,13 @@ pub(crate) fn load_program(
         return;
     }
     *program = Program::default();
-    let opened: Vec<Result<Opened, Diagnostic>> = request.inputs.par_iter().map(open).collect();
+    let opened: Vec<Result<Opened, String>> = request.inputs.par_iter().map(open).collect();
     let mut files = Vec::with_capacity(opened.len());
-    for result in opened {
+    for (input, result) in request.inputs.iter().zip(opened) {
         match result {
             Ok(file) => files.push(Some(file)),
-            Err(error) => {
-                frame.errors.push(error);
+            Err(why) => {
+                frame.errors.push(Diagnostic::BadInput { input: input.name.clone(), why });
                 files.push(None);
             }
         }
@@ -91,13 +91,12 @@ pub(crate) fn load_program(
     }
 }
 
-fn open(input: &Input) -> Result<Opened, Diagnostic> {
-    let bad = |why: String| Diagnostic::BadInput { input: input.name.clone(), why };
-    let bytes = input.source.bytes().map_err(|error| bad(format!("cannot read it: {error}")))?;
+fn open(input: &Input) -> Result<Opened, String> {
+    let bytes = input.source.bytes().map_err(|error| format!("cannot read it: {error}"))?;
     if Archive::is_archive(&bytes) {
-        Archive::parse(bytes).map(Opened::Archive).map_err(|error| bad(error.to_string()))
+        Archive::parse(bytes).map(Opened::Archive).map_err(|error| error.to_string())
     } else {
-        let object = ObjectFile::parse(bytes).map_err(|error| bad(error.to_string()))?;
+        let object = ObjectFile::parse(bytes).map_err(|error| error.to_string())?;
         Ok(Opened::Object(Box::new(object)))
     }
 }
@@ -149,11 +148,11 @@ impl Extraction<'_> {
         let source = self.program.names.add_source(parsed.bytes.clone());
         let first = parsed.first_global as usize;
         let mut targets = vec![Target::NONE; parsed.symbols().len()];
-        for index in first..targets.len() {
+        for (index, target) in targets.iter_mut().enumerate().skip(first) {
             let bytes = parsed.symbol_name(index);
             let name = name_ref(&parsed.bytes, bytes, source);
             let row = self.program.names.intern(name, hash_name(bytes));
-            targets[index] = Target::symbol(row);
+            *target = Target::symbol(row);
             match parsed.symbol_place(index) {
                 SymbolPlace::Undefined => {
                     if parsed.symbols()[index].st_bind().0 != elf::STB_WEAK {

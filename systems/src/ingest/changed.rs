@@ -47,9 +47,13 @@ pub(crate) fn load_changed_inputs(
         let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
         let record = store.inputs.get(row.0);
         let Some(record) = frame.check(record) else { return };
-        frame.counters.inputs_parsed += 1;
         frame.changed_inputs.push(name.clone());
-        let Ok(parsed) = ObjectFile::parse(bytes) else {
+        let parsed = match &request.shared {
+            Some(shared) => shared.parse(bytes),
+            None => ObjectFile::parse(bytes).map(|parsed| (parsed, false)),
+        };
+        frame.counters.inputs_parsed += u64::from(!matches!(parsed, Ok((_, true))));
+        let Ok((parsed, _)) = parsed else {
             // The full link that follows says what is wrong with it.
             frame.refuse(GateReason::InputSetChanged { input: name });
             return;

@@ -126,7 +126,7 @@ fn assign_indexes(program: &mut Program, options: &LinkOptions) {
         strings += bytes;
     }
     for row in 0..program.objects.len() {
-        let mut index = program.objects[row].symtab;
+        let first = program.objects[row].symtab;
         let kept: Vec<u32> = {
             let object = &program.objects[row];
             object
@@ -137,9 +137,8 @@ fn assign_indexes(program: &mut Program, options: &LinkOptions) {
                 .map(|(row, _)| row)
                 .collect()
         };
-        for row in kept {
+        for (index, row) in (first..).zip(kept) {
             program.symbols[row as usize].symtab = index;
-            index += 1;
         }
     }
     program.strtab_globals = strings;

@@ -4,8 +4,8 @@ use relink::LinkOptions;
 use relink_tests::cc::{Cc, Opt};
 use relink_tests::fixture::{App, Core};
 use relink_tests::program::{self, Program, assert_same_bytes};
-use relink_tests::real::{Link, Real};
-use relink_tests::{ld, read, scratch, tools};
+use relink_tests::real::{Link, Real, lld_prefix};
+use relink_tests::{ld, read, scratch};
 
 #[test]
 fn library_links_are_the_same_at_any_number_of_threads() {
@@ -67,18 +67,13 @@ fn canonical_size_is_within_two_percent_of_lld() {
             let objects = real.objects(&real.cc(opt));
             for link in Link::BOTH {
                 let dir = scratch();
-                let lld_dir = dir.path().join("lld");
-                std::fs::create_dir(&lld_dir).unwrap();
-                std::os::unix::fs::symlink(tools::LLD.path(), lld_dir.join("ld")).unwrap();
-                // lld names its persona by the program's name.
-                std::os::unix::fs::symlink(tools::LLD.path(), lld_dir.join("ld.lld")).unwrap();
                 let size = |prefix, name: &str| {
                     let out = dir.path().join(name);
                     let flags = ["-Wl,--build-id=none", "-Wl,-z,noseparate-code", "-Wl,--hash-style=gnu"];
                     real.link(&objects, link, Some(prefix), &flags, &out);
                     std::fs::metadata(out).unwrap().len()
                 };
-                let (ours, theirs) = (size(ld::gcc_prefix(), "ours"), size(&lld_dir, "theirs"));
+                let (ours, theirs) = (size(ld::gcc_prefix(), "ours"), size(lld_prefix(), "theirs"));
                 let ratio = ours as f64 / theirs as f64;
                 assert!(ratio <= 1.02, "{} {opt:?} {link:?}: {ours} bytes, lld {theirs} ({ratio:.4})", real.name);
             }

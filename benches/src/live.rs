@@ -1,0 +1,93 @@
+//! A program in a link session, edited unit by unit.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use relink::{
+    BuildId, Counters, FileIdentity, InMemory, IncrementalOptions, Input, InputId, InputSource, LinkOptions, LinkSession,
+    Outcome, OutputKind,
+};
+
+use crate::workload::{Edit, Program};
+
+/// What `gcc -static` asks for, and state.
+pub fn options() -> LinkOptions {
+    LinkOptions {
+        output_kind: OutputKind::StaticExecutable,
+        eh_frame_hdr: true,
+        build_id: BuildId::Tree { len: 20 },
+        incremental: Some(IncrementalOptions::default()),
+        ..LinkOptions::default()
+    }
+}
+
+/// A unit's object as an input with the identity of a file; another `version` is another file.
+pub fn input(unit: usize, version: i64, bytes: &Arc<dyn InputSource>) -> Input {
+    let identity = FileIdentity { device: 1, inode: unit as u64 + 1, size: 0, mtime_ns: version };
+    Input::lazy(format!("unit{unit}.o"), Some(identity), bytes.clone())
+}
+
+/// An object's bytes as a source of inputs.
+pub fn source(bytes: Vec<u8>) -> Arc<dyn InputSource> {
+    Arc::new(InMemory(Bytes::from(bytes)))
+}
+
+/// All units of a program as they first were.
+pub fn inputs(program: &Program) -> Vec<Input> {
+    let unit = |unit| input(unit, 0, &source(program.unit(unit, |_| Edit::default())));
+    (0..program.units()).map(unit).collect()
+}
+
+/// A session with a program linked in it.
+#[derive(Debug)]
+pub struct Live {
+    /// The session.
+    pub session: LinkSession,
+    ids: Vec<InputId>,
+}
+
+impl Live {
+    /// Links a program from nothing.
+    pub fn cold(inputs: &[Input]) -> Live {
+        let mut live = Live::unlinked(inputs);
+        assert_eq!(live.session.resolve().expect("the program links"), Outcome::Full);
+        live
+    }
+
+    /// A session that knows what another process left.
+    pub fn opened(inputs: &[Input], state: Bytes, image: Bytes) -> Live {
+        let mut live = Live::unlinked(inputs);
+        live.session.set_prior_parts(state, image);
+        live
+    }
+
+    fn unlinked(inputs: &[Input]) -> Live {
+        let mut session = LinkSession::new(options()).expect("the options are sound");
+        let ids = inputs.iter().map(|input| session.add_input(input.clone())).collect();
+        Live { session, ids }
+    }
+
+    /// One frame: a unit has new bytes.
+    pub fn patch(&mut self, unit: usize, input: Input) {
+        self.session.replace_input(self.ids[unit], input).expect("the session has the unit");
+        self.patch_pending();
+    }
+
+    /// One frame over what has changed since the state was written.
+    pub fn patch_pending(&mut self) {
+        let outcome = self.session.resolve().expect("the program links");
+        assert_eq!(outcome, Outcome::Patched, "{:?}", self.session.report().map(|report| &report.reasons));
+    }
+
+    /// Work of the last frame.
+    pub fn counters(&self) -> Counters {
+        self.session.report().map(|report| report.counters).unwrap_or_default()
+    }
+
+    /// State columns and image, as another process would find them.
+    pub fn parts(&self) -> (Bytes, Bytes) {
+        let mut state = Vec::new();
+        self.session.serialize_columns(&mut state).expect("the session is incremental");
+        (state.into(), self.session.image().into_owned().into())
+    }
+}
