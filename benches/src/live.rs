@@ -91,3 +91,33 @@ impl Live {
         (state.into(), self.session.image().into_owned().into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_programs_link_and_patch_right() {
+        let program = Program::new(300);
+        let mut live = Live::cold(&inputs(&program));
+        assert_eq!(live.session.verify().unwrap(), []);
+        for (constant, padding) in [(3, 0), (4, 16), (5, 200), (6, 0)] {
+            let edit = |function| match function {
+                0 => Edit { constant, padding },
+                _ => Edit::default(),
+            };
+            live.patch(0, input(0, i64::from(constant), &source(program.unit(0, edit))));
+            assert_eq!(live.session.verify().unwrap(), []);
+            assert_eq!(exit_status(&live.session.image()), Some(constant as i32));
+        }
+    }
+
+    fn exit_status(image: &[u8]) -> Option<i32> {
+        let path = std::env::temp_dir().join(format!("relink-bench-{}", std::process::id()));
+        std::fs::write(&path, image).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let status = std::process::Command::new(&path).status().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        status.code()
+    }
+}

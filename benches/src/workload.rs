@@ -7,11 +7,10 @@
 
 use std::collections::HashMap;
 
-use object::elf::{R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32};
+use object::elf::{R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32, RelocationType};
 use object::write::{Object, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
 use object::{
-    Architecture, BinaryFormat, Endianness, RelocationFlags, SectionFlags, SectionKind, SymbolFlags, SymbolKind,
-    SymbolScope,
+    Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
 };
 
 /// Functions of a unit.
@@ -134,8 +133,8 @@ impl<'a> UnitWriter<'a> {
         symbol.scope = if local { SymbolScope::Compilation } else { SymbolScope::Dynamic };
     }
 
-    fn reference(&mut self, section: SectionId, offset: u64, symbol: SymbolId, addend: i64, r_type: u32) {
-        let flags = RelocationFlags::Elf { r_type: r_type.into() };
+    fn reference(&mut self, section: SectionId, offset: u64, symbol: SymbolId, addend: i64, r_type: RelocationType) {
+        let flags = RelocationFlags::Elf { r_type };
         let relocation = Relocation { offset, symbol, addend, flags };
         self.object.add_relocation(section, relocation).expect("the kind of relocation is known");
     }
@@ -157,7 +156,7 @@ impl<'a> UnitWriter<'a> {
             let offset = self.object.append_section_data(section, &[0; 8], 8);
             let name = self.global_function(&mut rng);
             let symbol = self.symbol(name);
-            self.reference(section, offset, symbol, 0, R_X86_64_64.0);
+            self.reference(section, offset, symbol, 0, R_X86_64_64);
         }
     }
 
@@ -190,7 +189,7 @@ impl<'a> UnitWriter<'a> {
                 }
             };
             code.extend_from_slice(opcode);
-            sites.push((code.len() as u64, symbol, addend - 4, r_type.0));
+            sites.push((code.len() as u64, symbol, addend - 4, r_type));
             code.extend_from_slice(&[0; 4]);
         }
         code.push(0x5b); // pop rbx
@@ -217,7 +216,7 @@ impl<'a> UnitWriter<'a> {
         entry[12..16].copy_from_slice(&size.to_le_bytes());
         self.object.append_section_data(self.unwind, &entry, 1);
         let symbol = self.object.section_symbol(section);
-        self.reference(self.unwind, u64::from(at) + 8, symbol, 0, R_X86_64_PC32.0);
+        self.reference(self.unwind, u64::from(at) + 8, symbol, 0, R_X86_64_PC32);
     }
 
     fn start(&mut self) {
@@ -226,7 +225,7 @@ impl<'a> UnitWriter<'a> {
         let code = [0xbf, 1, 0, 0, 0, 0xe8, 0, 0, 0, 0, 0x89, 0xc7, 0xb8, 60, 0, 0, 0, 0x0f, 0x05];
         self.object.append_section_data(section, &code, 16);
         let callee = self.symbol("f0".to_owned());
-        self.reference(section, 6, callee, -4, R_X86_64_PLT32.0);
+        self.reference(section, 6, callee, -4, R_X86_64_PLT32);
         self.define("_start".to_owned(), SymbolKind::Text, false, (section, 0, code.len() as u64));
     }
 

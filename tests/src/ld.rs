@@ -24,7 +24,7 @@ pub fn bin_dir() -> &'static Path {
         let profile = crate::profile_dir();
         let target = profile.parent().expect("target/<profile>");
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(crate::root()).args(["build", "--quiet", "--locked", "-p", "relink-cli", "--target-dir"]);
+        cargo.current_dir(crate::root()).args(["build", "--quiet", "-p", "relink-cli", "--target-dir"]);
         cargo.arg(target);
         if profile.ends_with("release") {
             cargo.arg("--release");

@@ -376,8 +376,11 @@ fn g_failed_frames_leave_everything_and_the_next_good_one_patches() {
         let undefined = core.replaced("table", undefined).archive();
         let duplicate = core.replaced("state", fixture::unit(opt, "state", &["state_sum=app_main"])).archive();
         let archive = core.archive();
-        let damaged = damage_member(archive.clone(), &core.members()[1].1);
-        let cut = archive[..archive.len() - 100].to_vec();
+        let table = &core.members()[1].1;
+        let at = archive.windows(table.len()).position(|bytes| bytes == table).expect("the member's bytes");
+        let mut damaged = archive.clone();
+        damaged[at + 0x28..at + 0x30].fill(0x7f); // e_shoff: the section table is out of the file.
+        let cut = archive[..at + table.len() / 2].to_vec();
         let cases: [(Vec<u8>, &[&str]); 4] = [
             (undefined, &["undefined symbol: no_such_function", "table.c:", "libcore.a(table.o)", "tbl_get"]),
             (duplicate, &["duplicate symbol: app_main", "app_a.c:", "state.c:", "app_a.o", "libcore.a(state.o)"]),
@@ -406,14 +409,6 @@ fn g_failed_frames_leave_everything_and_the_next_good_one_patches() {
             base = Baseline::new(opt, App::A);
         }
     });
-}
-
-/// Makes the section table of a member point out of the file.
-#[track_caller]
-fn damage_member(mut archive: Vec<u8>, member: &[u8]) -> Vec<u8> {
-    let at = archive.windows(member.len()).position(|bytes| bytes == member).expect("the member's bytes");
-    archive[at + 0x28..at + 0x30].fill(0x7f); // e_shoff
-    archive
 }
 
 #[test]

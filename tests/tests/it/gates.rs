@@ -104,21 +104,21 @@ const CASES: &[Case] = &[
     Case {
         reason: "data-grew",
         main: "extern int d[];\nint app_main(void) { return d[0]; }\n",
-        base: "int d[4] = {1, 2, 3, 4};\n",
+        base: "int d[16] = {1, 2, 3, 4};\n",
         edited: "int d[40] = {2, 2, 3, 4};\n",
         ..CASE
     },
     Case {
         reason: "data-grew",
         main: "extern int d[];\nint app_main(void) { return d[0]; }\n",
-        base: "int d[4];\n",
+        base: "int d[16];\n",
         edited: "int d[4000];\n",
         ..CASE
     },
     Case {
         reason: "data-grew",
         main: "extern const int d[];\nint app_main(void) { return d[0]; }\n",
-        base: "const int d[4] = {1, 2, 3, 4};\n",
+        base: "const int d[16] = {1, 2, 3, 4};\n",
         edited: "const int d[400] = {2, 2, 3, 4};\n",
         ..CASE
     },
@@ -162,14 +162,14 @@ const CASES: &[Case] = &[
     },
     Case {
         reason: "tls-changed",
-        base: "__thread int t[2] = {1, 2};\nint f(void) { return 1; }\n",
-        edited: "__thread int t[20] = {1, 2};\nint f(void) { return 1; }\n",
+        base: "__thread int t[16] = {1, 2};\nint f(void) { return 1; }\n",
+        edited: "__thread int t[80] = {1, 2};\nint f(void) { return 1; }\n",
         ..CASE
     },
     Case {
         reason: "tls-changed",
-        base: "__thread int t[2];\nint f(void) { return 1; }\n",
-        edited: "__thread int t[20];\nint f(void) { return 1; }\n",
+        base: "__thread int t[16];\nint f(void) { return 1; }\n",
+        edited: "__thread int t[80];\nint f(void) { return 1; }\n",
         ..CASE
     },
     Case {
@@ -213,9 +213,9 @@ const CASES: &[Case] = &[
     Case {
         reason: "dynamic-relocation-changed",
         main: "int f(void);\nint d;\nint app_main(void) { return f(); }\n",
-        base: "extern int d;\nint *p = 0;\nint f(void) { return 1; }\n",
-        edited: "extern int d;\nint *p = &d;\nint f(void) { return 1; }\n",
-        flags: &["-fPIE", "-fno-zero-initialized-in-bss"],
+        base: "extern int d;\nint *p __attribute__((section(\".data.p\"))) = 0;\nint f(void) { return 1; }\n",
+        edited: "extern int d;\nint *p __attribute__((section(\".data.p\"))) = &d;\nint f(void) { return 1; }\n",
+        flags: &["-fPIE"],
         options: || LinkOptions { output_kind: relink::OutputKind::StaticPie, ..program::incremental() },
         ..CASE
     },
@@ -310,6 +310,7 @@ fn every_kind_of_reason_has_a_test() {
         "input-order-changed",
         "image-tampered",
         "archive-member-pulled",
+        "archive-member-dropped",
         "archive-changed",
         "debug-space-exhausted",
         "debris-limit",
@@ -366,6 +367,14 @@ fn archive_member_pulled() {
     let call_g = "int f(void);\nint g(void);\nint app_main(void) { return f() + g(); }\n";
     let edited = with_archive(call_g, &members("int f(void) { return 1; }\n"));
     judge(&base, &edited, "archive-member-pulled");
+}
+
+#[test]
+fn archive_member_dropped() {
+    let g = ("b.c", "int g(void) { return 30; }\n");
+    let base = with_archive(CALL_F, &[("a.c", "int g(void);\nint f(void) { return g(); }\n"), g]);
+    let edited = with_archive(CALL_F, &[("a.c", "int f(void) { return 1; }\n"), g]);
+    judge(&base, &edited, "archive-member-dropped");
 }
 
 #[test]

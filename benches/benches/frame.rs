@@ -1,0 +1,222 @@
+//! A warm frame on programs of 1k, 10k and 100k functions: the time must not depend on the size.
+//!
+//! Four frames: an edit that fits its slot, a function that outgrows its slot, a file that is rewritten with the same
+//! bytes, and the edit in a fresh process (open the state, then the frame). Behind criterion's figures stands a table
+//! of medians, their ratio to the smallest program, and whether the work counters are those of the smallest program.
+
+#![expect(clippy::print_stdout, reason = "a bench speaks to its user")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use criterion::Criterion;
+use relink::{Counters, Input, InputSource};
+use relink_benches::live::{self, Live};
+use relink_benches::workload::{Edit, Program, UNIT_FUNCTIONS};
+
+const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
+/// The curve is flat if the largest program costs at most this many times the smallest.
+const FLAT: f64 = 1.3;
+
+/// What each kind of frame took and did, by size.
+#[derive(Default)]
+struct Curve {
+    rows: Vec<Row>,
+}
+
+struct Row {
+    kind: &'static str,
+    size: usize,
+    /// Nanoseconds of each frame.
+    samples: Vec<u64>,
+    counters: Counters,
+}
+
+impl Curve {
+    fn row(&mut self, kind: &'static str, size: usize) -> &mut Row {
+        self.rows.push(Row { kind, size, samples: Vec::new(), counters: Counters::default() });
+        self.rows.last_mut().expect("one was just added")
+    }
+
+    fn print(&self) {
+        println!("\n{:<14} {:>8} {:>8} {:>10} {:>10} {:>7}  work", "frame", "atoms", "frames", "median us", "p90 us", "ratio");
+        for row in self.rows.iter().filter(|row| !row.samples.is_empty()) {
+            let first = self.rows.iter().find(|first| first.kind == row.kind).unwrap_or(row);
+            let ratio = row.quantile(50) as f64 / first.quantile(50) as f64;
+            let same = row.counters == first.counters;
+            println!(
+                "{:<14} {:>8} {:>8} {:>10.1} {:>10.1} {ratio:>7.2}  {}",
+                row.kind,
+                row.size,
+                row.samples.len(),
+                row.quantile(50) as f64 / 1000.0,
+                row.quantile(90) as f64 / 1000.0,
+                if same { "same".to_owned() } else { format!("DIFFERS: {:?}", row.counters) },
+            );
+        }
+        let worst = self.rows.iter().filter(|row| !row.samples.is_empty()).map(|row| {
+            let first = self.rows.iter().find(|first| first.kind == row.kind).unwrap_or(row);
+            row.quantile(50) as f64 / first.quantile(50) as f64
+        });
+        let worst = worst.fold(0.0, f64::max);
+        println!("the curve is {} (worst ratio {worst:.2}, limit {FLAT})", if worst <= FLAT { "flat" } else { "NOT flat" });
+    }
+}
+
+impl Row {
+    fn time(&mut self, frame: impl FnOnce()) -> Duration {
+        let start = Instant::now();
+        frame();
+        let time = start.elapsed();
+        self.samples.push(time.as_nanos() as u64);
+        time
+    }
+
+    fn quantile(&self, percent: usize) -> u64 {
+        let mut sorted = self.samples.clone();
+        sorted.sort_unstable();
+        sorted[(sorted.len() - 1) * percent / 100]
+    }
+}
+
+/// A program, and the variants of the unit in its middle.
+struct Case {
+    program: Program,
+    inputs: Vec<Input>,
+    unit: usize,
+    /// A function with another constant, and with that constant and 16 more bytes.
+    edits: [Arc<dyn InputSource>; 2],
+}
+
+impl Case {
+    fn new(size: usize) -> Case {
+        let program = Program::new(size);
+        let unit = program.units() / 2;
+        let variant = |edit: Edit| {
+            live::source(program.unit(unit, |function| if function == 42 { edit } else { Edit::default() }))
+        };
+        let edits = [Edit { constant: 1, padding: 0 }, Edit { constant: 2, padding: 16 }].map(variant);
+        Case { inputs: live::inputs(&program), program, unit, edits }
+    }
+
+    fn edit(&self, version: usize) -> Input {
+        live::input(self.unit, version as i64 + 1, &self.edits[version % 2])
+    }
+}
+
+fn warm_edit(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
+    let row = curve.row("edit", case.program.functions());
+    let id = format!("{}/{}", row.kind, row.size);
+    let mut live = Live::cold(&case.inputs);
+    let mut version = 0;
+    criterion.bench_function(&id, |bencher| {
+        bencher.iter_custom(|frames| {
+            let mut frame = |row: &mut Row| {
+                version += 1;
+                let input = case.edit(version);
+                row.time(|| live.patch(case.unit, input))
+            };
+            (0..frames).map(|_| frame(row)).sum()
+        });
+    });
+    row.counters = live.counters();
+}
+
+fn warm_touch(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
+    let row = curve.row("no-op", case.program.functions());
+    let id = format!("{}/{}", row.kind, row.size);
+    let mut live = Live::cold(&case.inputs);
+    let mut version = 0;
+    let same = case.inputs[case.unit].source.clone();
+    criterion.bench_function(&id, |bencher| {
+        bencher.iter_custom(|frames| {
+            let mut frame = |row: &mut Row| {
+                version += 1;
+                let input = live::input(case.unit, version, &same);
+                row.time(|| live.patch(case.unit, input))
+            };
+            (0..frames).map(|_| frame(row)).sum()
+        });
+    });
+    row.counters = live.counters();
+}
+
+/// Each frame grows another function beyond its slot. After a share of the functions that the text reserve can take,
+/// the program is linked anew, outside the clock.
+fn warm_grow(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
+    const GROWN: Edit = Edit { constant: 0, padding: 64 };
+    let row = curve.row("grow", case.program.functions());
+    let id = format!("{}/{}", row.kind, row.size);
+    let budget = case.program.functions() / 40;
+    let mut live = Live::cold(&case.inputs);
+    let mut grown = 0;
+    criterion.bench_function(&id, |bencher| {
+        bencher.iter_custom(|frames| {
+            let mut frame = |row: &mut Row| {
+                if grown == budget {
+                    live = Live::cold(&case.inputs);
+                    grown = 0;
+                }
+                // Neighbours in the image do not grow one after the other; all units take part.
+                let (unit, last) = (grown % case.program.units(), grown / case.program.units());
+                grown += 1;
+                let edit = |function: usize| if function * 7 % UNIT_FUNCTIONS <= last { GROWN } else { Edit::default() };
+                let input = live::input(unit, last as i64 + 1, &live::source(case.program.unit(unit, edit)));
+                row.time(|| live.patch(unit, input))
+            };
+            (0..frames).map(|_| frame(row)).sum()
+        });
+    });
+    row.counters = live.counters();
+}
+
+/// The edit in a fresh process that has the bytes of state and image: new session, inputs, open, frame.
+fn fresh_edit(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
+    let (state, image) = Live::cold(&case.inputs).parts();
+    let mut inputs = case.inputs.clone();
+    inputs[case.unit] = case.edit(1);
+    let open = |inputs: &[Input], state: &Bytes, image: &Bytes| Live::opened(inputs, state.clone(), image.clone());
+    for kind in ["open", "open+edit"] {
+        let row = curve.row(kind, case.program.functions());
+        let id = format!("{}/{}", row.kind, row.size);
+        criterion.bench_function(&id, |bencher| {
+            bencher.iter_custom(|frames| {
+                let mut total = Duration::ZERO;
+                for _ in 0..frames {
+                    let mut kept = None;
+                    let mut counters = row.counters;
+                    total += row.time(|| {
+                        let mut live = open(&inputs, &state, &image);
+                        if kind == "open+edit" {
+                            live.patch_pending();
+                            counters = live.counters();
+                        }
+                        kept = Some(live);
+                    });
+                    row.counters = counters;
+                }
+                total
+            });
+        });
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .sample_size(20)
+        .configure_from_args();
+    let mut curve = Curve::default();
+    for size in SIZES {
+        let case = Case::new(size);
+        warm_edit(&mut criterion, &mut curve, &case);
+        warm_grow(&mut criterion, &mut curve, &case);
+        warm_touch(&mut criterion, &mut curve, &case);
+        fresh_edit(&mut criterion, &mut curve, &case);
+    }
+    curve.rows.sort_by_key(|row| row.kind);
+    curve.print();
+    criterion.final_summary();
+}
