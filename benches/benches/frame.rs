@@ -6,12 +6,13 @@
 
 #![expect(clippy::print_stdout, reason = "a bench speaks to its user")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::Criterion;
-use relink::{Counters, Input, InputSource};
+use relink::{Input, InputSource};
 use relink_benches::live::{self, Live};
 use relink_benches::workload::{Edit, Program, UNIT_FUNCTIONS};
 
@@ -25,17 +26,21 @@ struct Curve {
     rows: Vec<Row>,
 }
 
+#[derive(Default)]
 struct Row {
     kind: &'static str,
     size: usize,
     /// Nanoseconds of each frame.
     samples: Vec<u64>,
-    counters: Counters,
+    /// Work of each frame, counter by counter.
+    counters: BTreeMap<String, Vec<u64>>,
+    /// Nanoseconds of each set, frame by frame.
+    sets: BTreeMap<&'static str, Vec<u64>>,
 }
 
 impl Curve {
     fn row(&mut self, kind: &'static str, size: usize) -> &mut Row {
-        self.rows.push(Row { kind, size, samples: Vec::new(), counters: Counters::default() });
+        self.rows.push(Row { kind, size, samples: Vec::new(), ..Row::default() });
         self.rows.last_mut().expect("one was just added")
     }
 
@@ -44,7 +49,7 @@ impl Curve {
         for row in self.rows.iter().filter(|row| !row.samples.is_empty()) {
             let first = self.rows.iter().find(|first| first.kind == row.kind).unwrap_or(row);
             let ratio = row.quantile(50) as f64 / first.quantile(50) as f64;
-            let same = row.counters == first.counters;
+            let other = row.other_work(first);
             println!(
                 "{:<14} {:>8} {:>8} {:>10.1} {:>10.1} {ratio:>7.2}  {}",
                 row.kind,
@@ -52,8 +57,9 @@ impl Curve {
                 row.samples.len(),
                 row.quantile(50) as f64 / 1000.0,
                 row.quantile(90) as f64 / 1000.0,
-                if same { "same".to_owned() } else { format!("DIFFERS: {:?}", row.counters) },
+                if other.is_empty() { "same" } else { &other },
             );
+            println!("{:>66}  us: {}", "", row.set_times());
         }
         let worst = self.rows.iter().filter(|row| !row.samples.is_empty()).map(|row| {
             let first = self.rows.iter().find(|first| first.kind == row.kind).unwrap_or(row);
@@ -73,11 +79,43 @@ impl Row {
         time
     }
 
-    fn quantile(&self, percent: usize) -> u64 {
-        let mut sorted = self.samples.clone();
-        sorted.sort_unstable();
-        sorted[(sorted.len() - 1) * percent / 100]
+    /// Keeps what the session says of its last frame.
+    fn note(&mut self, live: &Live) {
+        let Some(report) = live.session.report() else { return };
+        let counters = serde_json::to_value(report.counters).expect("counters are numbers");
+        for (name, count) in counters.as_object().into_iter().flatten() {
+            self.counters.entry(name.clone()).or_default().extend(count.as_u64());
+        }
+        for time in &report.timings_ns {
+            self.sets.entry(time.set).or_default().push(time.ns);
+        }
+        let known: u64 = report.timings_ns.iter().map(|time| time.ns).sum();
+        self.sets.entry("outside sets").or_default().push(report.total_ns - known);
     }
+
+    /// Counters whose median differs from another row's by more than a tenth.
+    fn other_work(&self, first: &Row) -> String {
+        let median = |row: &Row, name: &str| row.counters.get(name).map_or(0, |counts| quantile(counts, 50));
+        let names = self.counters.keys().map(|name| (name, median(first, name), median(self, name)));
+        let other = names.filter(|(_, then, now)| then.abs_diff(*now) * 10 > *then);
+        other.map(|(name, then, now)| format!("{name} {then} -> {now}")).collect::<Vec<_>>().join(", ")
+    }
+
+    fn quantile(&self, percent: usize) -> u64 {
+        quantile(&self.samples, percent)
+    }
+
+    /// Median microseconds of the sets that take any time.
+    fn set_times(&self) -> String {
+        let medians = self.sets.iter().map(|(set, times)| (*set, quantile(times, 50) as f64 / 1000.0));
+        medians.filter(|(_, us)| *us >= 1.0).map(|(set, us)| format!("{set} {us:.0}")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn quantile(samples: &[u64], percent: usize) -> u64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_unstable();
+    sorted[(sorted.len() - 1) * percent / 100]
 }
 
 /// A program, and the variants of the unit in its middle.
@@ -115,12 +153,13 @@ fn warm_edit(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
             let mut frame = |row: &mut Row| {
                 version += 1;
                 let input = case.edit(version);
-                row.time(|| live.patch(case.unit, input))
+                let time = row.time(|| live.patch(case.unit, input));
+                row.note(&live);
+                time
             };
             (0..frames).map(|_| frame(row)).sum()
         });
     });
-    row.counters = live.counters();
 }
 
 fn warm_touch(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
@@ -134,21 +173,22 @@ fn warm_touch(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
             let mut frame = |row: &mut Row| {
                 version += 1;
                 let input = live::input(case.unit, version, &same);
-                row.time(|| live.patch(case.unit, input))
+                let time = row.time(|| live.patch(case.unit, input));
+                row.note(&live);
+                time
             };
             (0..frames).map(|_| frame(row)).sum()
         });
     });
-    row.counters = live.counters();
 }
 
-/// Each frame grows another function beyond its slot. After a share of the functions that the text reserve can take,
-/// the program is linked anew, outside the clock.
+/// Each frame grows another function beyond its slot. Before a reserve of the image is used up (the symbol table's is the
+/// first), the program is linked anew, outside the clock.
 fn warm_grow(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
     const GROWN: Edit = Edit { constant: 0, padding: 64 };
     let row = curve.row("grow", case.program.functions());
     let id = format!("{}/{}", row.kind, row.size);
-    let budget = case.program.functions() / 40;
+    let budget = 24 + case.program.functions() / 500;
     let mut live = Live::cold(&case.inputs);
     let mut grown = 0;
     criterion.bench_function(&id, |bencher| {
@@ -163,12 +203,13 @@ fn warm_grow(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
                 grown += 1;
                 let edit = |function: usize| if function * 7 % UNIT_FUNCTIONS <= last { GROWN } else { Edit::default() };
                 let input = live::input(unit, last as i64 + 1, &live::source(case.program.unit(unit, edit)));
-                row.time(|| live.patch(unit, input))
+                let time = row.time(|| live.patch(unit, input));
+                row.note(&live);
+                time
             };
             (0..frames).map(|_| frame(row)).sum()
         });
     });
-    row.counters = live.counters();
 }
 
 /// The edit in a fresh process that has the bytes of state and image: new session, inputs, open, frame.
@@ -185,16 +226,14 @@ fn fresh_edit(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
                 let mut total = Duration::ZERO;
                 for _ in 0..frames {
                     let mut kept = None;
-                    let mut counters = row.counters;
                     total += row.time(|| {
                         let mut live = open(&inputs, &state, &image);
                         if kind == "open+edit" {
                             live.patch_pending();
-                            counters = live.counters();
                         }
                         kept = Some(live);
                     });
-                    row.counters = counters;
+                    kept.iter().for_each(|live| row.note(live));
                 }
                 total
             });

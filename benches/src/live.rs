@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use relink::{
-    BuildId, Counters, FileIdentity, InMemory, IncrementalOptions, Input, InputId, InputSource, LinkOptions, LinkSession,
+    BuildId, FileIdentity, InMemory, IncrementalOptions, Input, InputId, InputSource, LinkOptions, LinkSession,
     Outcome, OutputKind,
 };
 
@@ -77,11 +77,6 @@ impl Live {
     pub fn patch_pending(&mut self) {
         let outcome = self.session.resolve().expect("the program links");
         assert_eq!(outcome, Outcome::Patched, "{:?}", self.session.report().map(|report| &report.reasons));
-    }
-
-    /// Work of the last frame.
-    pub fn counters(&self) -> Counters {
-        self.session.report().map(|report| report.counters).unwrap_or_default()
     }
 
     /// State columns and image, as another process would find them.

@@ -5,7 +5,7 @@
 //! relocations, initialised data with pointers to functions, mergeable strings, `.eh_frame`. It runs: `_start` calls
 //! `f0`, which calls its callees once each, and exits with `f0`'s constant.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use object::elf::{R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32, RelocationType};
 use object::write::{Object, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
@@ -27,6 +27,10 @@ const UNIT_POINTERS: usize = 8;
 const UNIT_STRINGS: usize = 8;
 /// One function in so many is local to its unit.
 const LOCAL_EVERY: usize = 10;
+/// Functions of all units that a unit calls, and words of all units that it loads: as many in a program of any size, so
+/// that the work of a frame does not depend on it.
+const CALLED: usize = 300;
+const LOADED: usize = 64;
 
 /// A program of so many functions.
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +48,9 @@ pub struct Edit {
 }
 
 impl Program {
-    /// `functions` is rounded up to whole units.
+    /// `functions` is rounded up to whole units, of which there are at least five.
     pub fn new(functions: usize) -> Program {
-        Program { functions: functions.next_multiple_of(UNIT_FUNCTIONS) }
+        Program { functions: functions.next_multiple_of(UNIT_FUNCTIONS).max(5 * UNIT_FUNCTIONS) }
     }
 
     /// Number of functions.
@@ -95,6 +99,8 @@ struct UnitWriter<'a> {
     strings: SymbolId,
     string_offsets: Vec<u64>,
     unwind: SectionId,
+    called: Vec<String>,
+    loaded: Vec<String>,
 }
 
 /// `zR`, pc-relative 4-byte pointers, return address at cfa-8.
@@ -116,7 +122,12 @@ impl<'a> UnitWriter<'a> {
         let strings = object.section_symbol(section);
         let unwind = object.add_section(Vec::new(), b".eh_frame".to_vec(), SectionKind::ReadOnlyData);
         object.append_section_data(unwind, &CIE, 8);
-        UnitWriter { program, unit, object, symbols: HashMap::new(), strings, string_offsets, unwind }
+        let mut rng = Rng(unit as u64);
+        let global = |function: usize| function % LOCAL_EVERY != LOCAL_EVERY - 1;
+        let called = distinct(CALLED, || Some(rng.below(program.functions)).filter(|&f| global(f)).map(|f| format!("f{f}")));
+        let loaded = distinct(LOADED, || Some(format!("d{}_{}", rng.below(program.units()), rng.below(UNIT_WORDS))));
+        let symbols = HashMap::new();
+        UnitWriter { program, unit, object, symbols, strings, string_offsets, unwind, called, loaded }
     }
 
     /// A symbol by name; undefined if it is new.
@@ -139,14 +150,8 @@ impl<'a> UnitWriter<'a> {
         self.object.add_relocation(section, relocation).expect("the kind of relocation is known");
     }
 
-    /// A function that any unit may name.
-    fn global_function(&self, rng: &mut Rng) -> String {
-        let function = rng.below(self.program.functions);
-        format!("f{}", if function % LOCAL_EVERY == LOCAL_EVERY - 1 { function - 1 } else { function })
-    }
-
     fn data(&mut self) {
-        let mut rng = Rng(self.unit as u64);
+        let mut rng = Rng(self.unit as u64 | 1 << 32);
         let section = self.object.add_section(Vec::new(), b".data".to_vec(), SectionKind::Data);
         for word in 0..UNIT_WORDS {
             let offset = self.object.append_section_data(section, &(word as u64).to_le_bytes(), 8);
@@ -154,8 +159,7 @@ impl<'a> UnitWriter<'a> {
         }
         for _ in 0..UNIT_POINTERS {
             let offset = self.object.append_section_data(section, &[0; 8], 8);
-            let name = self.global_function(&mut rng);
-            let symbol = self.symbol(name);
+            let symbol = self.symbol(self.called[rng.below(CALLED)].clone());
             self.reference(section, offset, symbol, 0, R_X86_64_64);
         }
     }
@@ -175,13 +179,12 @@ impl<'a> UnitWriter<'a> {
                         let within = rng.below(UNIT_FUNCTIONS / LOCAL_EVERY) * LOCAL_EVERY + LOCAL_EVERY - 1;
                         format!("f{}", self.unit * UNIT_FUNCTIONS + within)
                     } else {
-                        self.global_function(&mut rng)
+                        self.called[rng.below(CALLED)].clone()
                     };
                     (&[0x89, 0xdf, 0xe8], self.symbol(callee), 0, R_X86_64_PLT32)
                 }
                 site if site < CALLS + LOADS => {
-                    let (unit, word) = (rng.below(self.program.units()), rng.below(UNIT_WORDS));
-                    (&[0x8b, 0x05], self.symbol(format!("d{unit}_{word}")), 0, R_X86_64_PC32)
+                    (&[0x8b, 0x05], self.symbol(self.loaded[rng.below(LOADED)].clone()), 0, R_X86_64_PC32)
                 }
                 _ => {
                     let string = self.string_offsets[rng.below(UNIT_STRINGS)];
@@ -232,6 +235,18 @@ impl<'a> UnitWriter<'a> {
     fn finish(self) -> Vec<u8> {
         self.object.write().expect("the object has no contradictions")
     }
+}
+
+/// So many different names.
+fn distinct(count: usize, mut name: impl FnMut() -> Option<String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let mut names = Vec::with_capacity(count);
+    while names.len() < count {
+        if let Some(name) = name().filter(|name| seen.insert(name.clone())) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 fn undefined(name: &str) -> Symbol {

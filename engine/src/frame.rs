@@ -6,7 +6,7 @@ use bevy_ecs::prelude::{Resource, SystemSet};
 use formats::Bytes;
 use formats::error::FormatError;
 use formats::object_file::ObjectFile;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use relink_formats as formats;
 
 use crate::diagnostic::{Diagnostic, LinkError};
@@ -125,6 +125,9 @@ pub struct Request {
     pub inputs: Vec<Input>,
     /// Files (by their place) that may have changed, for a warm frame.
     pub changed: Vec<u32>,
+    /// Sections that garbage collection must keep, as (input, name, ordinal): the verifier's, since a patched image
+    /// keeps what its last reference has left.
+    pub kept: HashSet<(u32, Vec<u8>, u32)>,
     /// What the group's sessions have parsed; none outside of a group.
     pub shared: Option<SharedParses>,
 }

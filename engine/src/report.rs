@@ -63,6 +63,8 @@ pub enum GateReason {
     DataGrew { section: String, input: String, by: u64 },
     /// A code section outgrew its slot and no free slot can take it.
     CodeSpaceExhausted { section: String, input: String },
+    /// The last look at a name that nothing defines (a weak reference) may be gone.
+    RemovedUndefined { symbol: String, input: String },
     /// A section that is placed (code or data) is new in a changed object.
     AtomAdded { section: String, input: String },
     /// A section that was placed is gone from a changed object.

@@ -2,6 +2,7 @@
 //!
 //! Read with `gimli`, from sections and headers: what a reader would attribute to the unit, nothing that the linker says.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use gimli::{BaseAddresses, EhFrame, EndianSlice, LittleEndian, UnwindSection};
@@ -12,42 +13,48 @@ type Slice<'data> = EndianSlice<'data, LittleEndian>;
 
 /// File ranges that an edit of `function` in the unit whose `DW_AT_name` is `unit` may change.
 ///
-/// They are: the unit in `.debug_info`; its line program, address set, range and location lists; the function's FDE.
-/// Each contribution reaches to the start of the next one, since what fills its slack is part of its slot.
+/// They are: the unit in `.debug_info` and its abbreviations; its line program, address set, range and location lists; the function's FDE.
+/// Each contribution reaches to the start of the next unit's, since what fills its slack is part of its slot.
 #[track_caller]
 pub fn contributions(elf: &Elf<'_>, unit: &str, function: u64) -> Vec<Range<u64>> {
     let load = |id: gimli::SectionId| -> Result<Slice<'_>, gimli::Error> {
         Ok(Slice::new(elf.section_bytes(id.name()), LittleEndian))
     };
     let dwarf = gimli::Dwarf::load(load).expect("loading fails never");
-    let mut ranges = Vec::new();
-    let mut lines = Vec::new();
-    let mut wanted = None;
+    let sets = address_sets(elf);
+    let mut starts: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    let mut wanted: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut abbreviations = Vec::new();
     let mut headers = dwarf.units();
     while let Some(header) = headers.next().expect("well-formed units") {
         let parsed = dwarf.unit(header).expect("a well-formed unit");
-        let start = header.offset().to_debug_info_offset(&header).expect("a unit of .debug_info").0 as u64;
-        let end = start + header.length_including_self() as u64;
-        let line = parsed.line_program.as_ref().map(|program| program.header().offset().0 as u64);
-        lines.extend(line);
-        if parsed.name.is_some_and(|name| name.to_string_lossy() == unit) {
-            assert!(wanted.is_none(), "two units {unit}");
-            wanted = Some((start, line));
-            ranges.push(within(elf, ".debug_info", start..end));
+        abbreviations.push(header.debug_abbrev_offset().0 as u64);
+        // What fills a hole has no name.
+        let Some(name) = parsed.name else { continue };
+        let info = header.offset().to_debug_info_offset(&header).expect("a unit of .debug_info").0 as u64;
+        let own = [
+            (".debug_info", Some(info)),
+            (".debug_abbrev", Some(header.debug_abbrev_offset().0 as u64)),
+            (".debug_line", parsed.line_program.as_ref().map(|program| program.header().offset().0 as u64)),
+            (".debug_aranges", sets.iter().find(|(_, unit)| *unit == info).map(|(at, _)| *at)),
+            (".debug_rnglists", lists(elf, &dwarf, &parsed, ".debug_rnglists", gimli::DW_AT_ranges)),
+            (".debug_loclists", lists(elf, &dwarf, &parsed, ".debug_loclists", gimli::DW_AT_location)),
+        ];
+        for (section, start) in own.into_iter().filter_map(|(section, start)| Some((section, start?))) {
+            starts.entry(section).or_default().push(start);
+            if name.to_string_lossy() == unit {
+                assert!(wanted.insert(section, start).is_none(), "two units {unit}");
+            }
         }
     }
-    let (info, line) = wanted.unwrap_or_else(|| panic!("no unit {unit} in .debug_info"));
-    if let Some(line) = line {
-        // Line programs that no unit refers to are filler; it belongs to the slot before it.
-        let size = elf.section_bytes(".debug_line").len() as u64;
-        let end = lines.iter().copied().filter(|&other| other > line).min().unwrap_or(size);
-        ranges.push(within(elf, ".debug_line", line..end));
+    assert!(wanted.contains_key(".debug_info"), "no unit {unit} in .debug_info");
+    // The table of the fillers has no unit with a name.
+    starts.entry(".debug_abbrev").or_default().extend(abbreviations);
+    let mut ranges = vec![frame_entry(elf, function)];
+    for (section, start) in wanted {
+        let end = starts[section].iter().copied().filter(|&other| other > start).min();
+        ranges.push(within(elf, section, start..end.unwrap_or(elf.section_bytes(section).len() as u64)));
     }
-    ranges.extend(address_set(elf, info));
-    for (section, attribute) in [(".debug_rnglists", gimli::DW_AT_ranges), (".debug_loclists", gimli::DW_AT_location)] {
-        ranges.extend(list_contribution(elf, &dwarf, info, section, attribute));
-    }
-    ranges.push(frame_entry(elf, function));
     ranges
 }
 
@@ -56,38 +63,30 @@ fn within(elf: &Elf<'_>, section: &str, range: Range<u64>) -> Range<u64> {
     start + range.start..start + range.end
 }
 
-/// The set of `.debug_aranges` for the unit at `info`, and filler sets behind it.
-fn address_set(elf: &Elf<'_>, info: u64) -> Option<Range<u64>> {
-    let bytes = elf.section_bytes(".debug_aranges");
-    let aranges = gimli::DebugAranges::new(bytes, LittleEndian);
+/// Start of each set of `.debug_aranges`, and the unit it is for.
+fn address_sets(elf: &Elf<'_>) -> Vec<(u64, u64)> {
+    let aranges = gimli::DebugAranges::new(elf.section_bytes(".debug_aranges"), LittleEndian);
     let mut headers = aranges.headers();
-    let mut starts = Vec::new();
-    let mut found = None;
+    let mut sets = Vec::new();
     while let Some(header) = headers.next().expect("well-formed sets") {
-        let at = header.offset().0 as u64;
-        starts.push(at);
-        if header.debug_info_offset().0 as u64 == info {
-            found = Some((at, at + 4 + header.length() as u64));
-        }
+        sets.push((header.offset().0 as u64, header.debug_info_offset().0 as u64));
     }
-    found.map(|(at, end)| within(elf, ".debug_aranges", at..end))
+    sets
 }
 
-/// The contribution of a list section that holds the lists of the unit at `info`; DWARF 5 headers delimit it.
-fn list_contribution(
+/// Start of the contribution of a list section that holds the first list of a unit; DWARF 5 headers delimit it.
+fn lists(
     elf: &Elf<'_>,
     dwarf: &gimli::Dwarf<Slice<'_>>,
-    info: u64,
+    unit: &gimli::Unit<Slice<'_>>,
     section: &str,
     attribute: gimli::DwAt,
-) -> Option<Range<u64>> {
-    let header = dwarf.debug_info.header_from_offset(gimli::DebugInfoOffset(info as usize)).ok()?;
-    let unit = dwarf.unit(header).ok()?;
+) -> Option<u64> {
     let mut offset = None;
     let mut entries = unit.entries();
     while let Ok(Some(entry)) = entries.next_dfs() {
         offset = offset.or(match entry.attr_value(attribute) {
-            Some(gimli::AttributeValue::RangeListsRef(raw)) => Some(dwarf.ranges_offset_from_raw(&unit, raw).0),
+            Some(gimli::AttributeValue::RangeListsRef(raw)) => Some(dwarf.ranges_offset_from_raw(unit, raw).0),
             Some(gimli::AttributeValue::LocationListsRef(list)) => Some(list.0),
             _ => None,
         });
@@ -98,7 +97,7 @@ fn list_contribution(
     while let Some(length) = bytes.get(at as usize..at as usize + 4) {
         let end = at + 4 + u64::from(u32::from_le_bytes(length.try_into().expect("four bytes")));
         if (at..end).contains(&offset) {
-            return Some(within(elf, section, at..end));
+            return Some(at);
         }
         at = end;
     }

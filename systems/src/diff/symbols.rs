@@ -276,6 +276,10 @@ fn dropped_reference(
 ) -> Result<Option<GateReason>, StoreError> {
     let store = context.store;
     let record = store.symbols.get(old.symbol.0)?;
+    if record.atom == place::UNDEFINED {
+        // It stands in the symbol table for our reference, and would not in a full link's.
+        return Ok(Some(GateReason::RemovedUndefined { symbol: text(name), input: input.object.name.clone() }));
+    }
     if old.info >> 4 == elf::STB_WEAK || !place::is_atom(record.atom) || record.input.some().is_none() {
         return Ok(None);
     }

@@ -36,6 +36,12 @@ pub(crate) fn load_changed_inputs(
         frame.refuse(GateReason::InputSetChanged { input });
         return;
     }
+    let order = order_changed(&request, &store);
+    match frame.check(order) {
+        Some(None) => {}
+        Some(Some(input)) => return frame.refuse(GateReason::InputOrderChanged { input }),
+        None => return,
+    }
     let mut changed = Vec::new();
     for &row in &request.changed {
         let Some(input) = request.inputs.get(row as usize) else { continue };
@@ -79,6 +85,28 @@ pub(crate) fn load_changed_inputs(
         let entity = commands.spawn(components::Input { row, record, object }).id();
         plan.inputs.push(entity);
     }
+}
+
+/// Whether the same names stand in another order; the first that has another place. Other names are no matter: the
+/// contents decide.
+fn order_changed(request: &Request, store: &Store) -> Result<Option<String>, StoreError> {
+    let mut differs = None;
+    for &row in &request.changed {
+        let Some(input) = request.inputs.get(row as usize) else { continue };
+        if store.strings.bytes(store.files.get(row)?.name)? != input.name.as_bytes() {
+            differs = Some(input.name.clone());
+            break;
+        }
+    }
+    let Some(first) = differs else { return Ok(None) };
+    let mut known = Vec::with_capacity(request.inputs.len());
+    for row in 0..store.files.len() {
+        known.push(store.strings.bytes(store.files.get(row)?.name)?);
+    }
+    let mut names: Vec<&[u8]> = request.inputs.iter().map(|input| input.name.as_bytes()).collect();
+    known.sort_unstable();
+    names.sort_unstable();
+    Ok((known == names).then_some(first))
 }
 
 struct Loader<'a> {

@@ -3,6 +3,7 @@
 use bevy_ecs::prelude::{Res, ResMut};
 use relink_formats as formats;
 use formats::elf;
+use hashbrown::HashMap;
 use object::LittleEndian;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::program::{Program, SectionUse};
@@ -105,10 +106,19 @@ impl Marker<'_> {
                 self.mark_symbol(row);
             }
         }
-        for object in &self.program.objects {
+        for (input, object) in self.program.objects.iter().enumerate() {
+            let mut ordinals: HashMap<&[u8], u32> = HashMap::new();
             for (index, used) in object.uses.iter().enumerate() {
                 let Some(row) = used.atom() else { continue };
                 let atom = &self.program.atoms[row.index()];
+                if !request.kept.is_empty() {
+                    let name = object.parsed.section_name(index);
+                    let ordinal = ordinals.entry(name).or_default();
+                    if request.kept.contains(&(input as u32, name.to_vec(), *ordinal)) {
+                        self.mark(row);
+                    }
+                    *ordinal += 1;
+                }
                 let section = &object.parsed.sections[index];
                 if atom.flags & atom_flags::ALLOC == 0 {
                     continue;

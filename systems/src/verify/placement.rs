@@ -1,10 +1,10 @@
 //! Gives the fresh link's atoms and symbols the places that the image has them at.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use relink_engine::column::StoreError;
 use relink_engine::records::{AtomRecord, SymbolRecord, atom_flags, place, symbol_flags};
 use relink_engine::rows::{AtomRow, InputRow, NONE, PoolRow, SectionRow, SymbolRow};
-use relink_engine::store::hash_name;
+use relink_engine::store::{Store, hash_name};
 
 use super::Checker;
 use crate::commit::bulk::placed_sections;
@@ -18,6 +18,24 @@ impl Placement {
     pub(super) fn store_atom(&self, row: AtomRow) -> Option<AtomRow> {
         self.atoms.get(&row.0).copied()
     }
+}
+
+/// The sections that are part of the image, by input, name and ordinal.
+pub(super) fn live_sections(store: &Store) -> Result<HashSet<(u32, Vec<u8>, u32)>, StoreError> {
+    let mut live = HashSet::new();
+    for input in 0..store.inputs.len() {
+        let mut ordinals: HashMap<Vec<u8>, u32> = HashMap::new();
+        for entry in store.atoms.span(store.inputs.get(input)?.atoms) {
+            let (_, atom) = entry?;
+            let name = store.strings.bytes(atom.name)?.to_vec();
+            let ordinal = ordinals.entry(name.clone()).or_default();
+            if atom.flags & atom_flags::LIVE != 0 {
+                live.insert((input, name, *ordinal));
+            }
+            *ordinal += 1;
+        }
+    }
+    Ok(live)
 }
 
 /// Matches inputs, atoms, pools and names, and overwrites addresses.
@@ -94,7 +112,9 @@ fn match_atoms(checker: &mut Checker<'_>, placement: &mut Placement, row: usize)
         if fresh_live && !known_live {
             checker.report(5, format!("{name}:({text}) is part of a full link, but not of the image"));
         }
-        if known_live && record.size != size {
+        // Of what is cut into pieces, only the pieces have places.
+        let whole = record.flags & (atom_flags::MERGE | atom_flags::EH_FRAME) == 0;
+        if known_live && whole && record.size != size {
             checker.report(5, format!("{name}:({text}) has {size} bytes, the image's slot says {}", record.size));
         }
     }

@@ -100,7 +100,7 @@ fn a_edit_in_slack_patches_and_moves_nothing() {
             let image = base.program.image();
             assert_eq!(addresses(&image), base.addresses, "every symbol keeps its address");
             assert_ne!(base.program.run().status, before.status, "the edit shows");
-            assert_readable(&base.program, &[("table", "tbl_get", "value += 5;")]);
+            assert_readable(&base.program, &[("table", "tbl_get", "arith_add(value, 5);")]);
             assert_only_the_edit_differs(&base.image, &image, "table.c", "tbl_get");
             assert_ne!(Elf::parse(&image).build_id(), Elf::parse(&base.image).build_id());
             let counters = base.program.counters();

@@ -1,7 +1,5 @@
 //! The acceptance suite once more, through `ld.relink`.
 
-use std::os::unix::fs::MetadataExt;
-
 use relink_tests::cc::Opt;
 use relink_tests::elf::{self, Elf};
 use relink_tests::fixture::{self, App, Core};
@@ -63,7 +61,7 @@ fn a_edit_in_slack() {
         linked.assert_outcome("patched");
         assert_eq!(linked.counter("whole_program_resolutions"), 0);
         assert_eq!(elf::nm(&base.place.out()), before);
-        let line = fixture::line_of("table", "value += 5;");
+        let line = fixture::line_of("table", "arith_add(value, 5);");
         let address = lines::address_of_line(&base.place.out(), "table.c", line);
         lines::assert_places(&base.place.out(), &[(address, ("table.c".to_owned(), line))]);
         assert_ne!(Elf::parse(&base.image).build_id(), Elf::parse(&read(base.place.out())).build_id());
@@ -138,7 +136,6 @@ fn e_same_inputs_and_any_number_of_threads_give_the_same_bytes() {
 #[test]
 fn f_nothing_changed() {
     let base = Base::new(App::A);
-    let before = base.place.out().metadata().unwrap();
     // Written anew: another inode and time, the same bytes.
     let archive = base.place.path(fixture::ARCHIVE);
     std::fs::remove_file(&archive).unwrap();
@@ -149,10 +146,9 @@ fn f_nothing_changed() {
         assert_eq!(linked.counter("bytes_written"), 0);
         assert_eq!(linked.counter("atoms_changed"), 0);
         assert_eq!(linked.counter("whole_program_resolutions"), 0);
+        // The bytes; a new time is what make wants to see.
         assert!(read(base.place.out()) == base.image, "the image is untouched");
     }
-    let after = base.place.out().metadata().unwrap();
-    assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()), "the file is untouched");
 }
 
 #[test]

@@ -492,9 +492,12 @@ fn state_of_another_kind() {
 
 #[test]
 fn debug_information_past_its_room() {
-    let big: String = (0..40_000).map(|n| format!("VERY_LONG_NAME_OF_AN_ENUMERATOR_{n},")).collect();
-    let text = |body: &str| format!("enum big {{ {body} LAST }};\nint f(void) {{ enum big e = LAST; return e != 0; }}\n");
-    judge(&two_units(&text("FIRST,")), &two_units(&text(&big)), "debug-space-exhausted");
+    // Names of three letters stand in the entries themselves, not in the pool of strings.
+    let letters = || ('a'..='z').chain('A'..='Z');
+    let names: Vec<_> = letters().flat_map(|a| letters().map(move |b| format!("_{a}{b}"))).collect();
+    let block = format!("    {{ enum {{ {} }} e = _aa; x += e; }}\n", names.join(", "));
+    let text = |blocks: usize| format!("int f(void)\n{{\n    int x = 3;\n{}    return x;\n}}\n", block.repeat(blocks));
+    judge(&two_units(&text(0)), &two_units(&text(40)), "debug-space-exhausted");
 }
 
 #[test]

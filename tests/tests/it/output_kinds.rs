@@ -202,6 +202,12 @@ fn full_disk_and_kill_at_any_call_leave_old_or_new_and_the_next_link_patches() {
                 let what = format!("{call}:{fault}:when={number}");
                 place.write(&new);
                 let said = link_under(&place, &what);
+                let trace = String::from_utf8_lossy(&read(place.path("trace"))).into_owned();
+                let hit = trace.lines().rev().find(|line| line.contains("INJECTED")).or(trace.lines().last());
+                let hit = hit.unwrap_or_default();
+                // What can't be read can't be believed: that may cost a full link.
+                let unread = hit.contains("O_RDONLY") && fault != "signal=SIGKILL";
+                let what = format!("{what} ({hit})");
                 let answer = place.run().status;
                 match said.status {
                     0 => assert_eq!(answer, new_answer, "a link that says it is good is good: {what}"),
@@ -214,14 +220,17 @@ fn full_disk_and_kill_at_any_call_leave_old_or_new_and_the_next_link_patches() {
                 for (inputs, answer) in [(&new, new_answer), (&old, old_answer)] {
                     place.write(inputs);
                     let linked = place.link();
-                    assert!(linked.outcome() == "patched", "after {what}: {:#}", linked.report);
+                    let good = linked.outcome() == "patched" || unread;
+                    assert!(good, "{} after {what}: {:?}", linked.outcome(), linked.report["reasons"]);
                     assert_eq!(place.run().status, answer, "after {what}");
                 }
                 place.relink(["verify", "out"]).ok();
             }
         }
     }
-    let left: Vec<_> = folder_names(&place).into_iter().filter(|name| !names.contains(name)).collect();
+    // The last killed link may have left a file; those before it were tidied up. (Reports are nobody's to tidy.)
+    let new = |name: &String| !names.contains(name) && !name.contains("report.json");
+    let left: Vec<_> = folder_names(&place).into_iter().filter(new).collect();
     assert!(left.len() <= 1, "what killed links left is tidied up: {left:?}");
 }
 
