@@ -1,7 +1,7 @@
 //! A warm frame on programs of 1k, 10k and 100k functions: the time must not depend on the size.
 //!
-//! Four frames: an edit that fits its slot, a function that outgrows its slot, a file that is rewritten with the same
-//! bytes, and the edit in a fresh process (open the state, then the frame). Behind criterion's figures stands a table
+//! The frames: an edit that fits its slot (static, static-pie), a function that outgrows its slot, a file that is
+//! rewritten with the same bytes, and the edit in a fresh process (open the state, then the frame). Behind criterion's figures stands a table
 //! of medians, their ratio to the smallest program, and whether the work counters are those of the smallest program.
 
 #![expect(clippy::print_stdout, reason = "a bench speaks to its user")]
@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::Criterion;
-use relink::{Input, InputSource};
+use relink::{Input, InputSource, OutputKind};
 use relink_benches::live::{self, Live};
 use relink_benches::workload::{Edit, Program, UNIT_FUNCTIONS};
 
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
+const STATIC: OutputKind = OutputKind::StaticExecutable;
 /// The curve is flat if the largest program costs at most this many times the smallest.
 const FLAT: f64 = 1.3;
 
@@ -46,26 +47,24 @@ impl Curve {
 
     fn print(&self) {
         println!("\n{:<14} {:>8} {:>8} {:>10} {:>10} {:>7}  work", "frame", "atoms", "frames", "median us", "p90 us", "ratio");
-        for row in self.rows.iter().filter(|row| !row.samples.is_empty()) {
-            let first = self.rows.iter().find(|first| first.kind == row.kind).unwrap_or(row);
-            let ratio = row.quantile(50) as f64 / first.quantile(50) as f64;
-            let other = row.other_work(first);
+        let run = || self.rows.iter().filter(|row| !row.samples.is_empty());
+        let first_of = |row: &Row| run().find(|first| first.kind == row.kind).expect("it is one itself");
+        let ratio = |row: &Row| row.quantile(50) as f64 / first_of(row).quantile(50) as f64;
+        for row in run() {
+            let other = row.other_work(first_of(row));
             println!(
-                "{:<14} {:>8} {:>8} {:>10.1} {:>10.1} {ratio:>7.2}  {}",
+                "{:<14} {:>8} {:>8} {:>10.1} {:>10.1} {:>7.2}  {}",
                 row.kind,
                 row.size,
                 row.samples.len(),
                 row.quantile(50) as f64 / 1000.0,
                 row.quantile(90) as f64 / 1000.0,
+                ratio(row),
                 if other.is_empty() { "same" } else { &other },
             );
             println!("{:>66}  us: {}", "", row.set_times());
         }
-        let worst = self.rows.iter().filter(|row| !row.samples.is_empty()).map(|row| {
-            let first = self.rows.iter().find(|first| first.kind == row.kind).unwrap_or(row);
-            row.quantile(50) as f64 / first.quantile(50) as f64
-        });
-        let worst = worst.fold(0.0, f64::max);
+        let worst = run().map(ratio).fold(0.0, f64::max);
         println!("the curve is {} (worst ratio {worst:.2}, limit {FLAT})", if worst <= FLAT { "flat" } else { "NOT flat" });
     }
 }
@@ -143,10 +142,11 @@ impl Case {
     }
 }
 
-fn warm_edit(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
-    let row = curve.row("edit", case.program.functions());
+fn warm_edit(criterion: &mut Criterion, curve: &mut Curve, case: &Case, kind: OutputKind) {
+    let name = if kind == OutputKind::StaticPie { "edit-pie" } else { "edit" };
+    let row = curve.row(name, case.program.functions());
     let id = format!("{}/{}", row.kind, row.size);
-    let mut live = Live::cold(&case.inputs);
+    let mut live = Live::cold(&case.inputs, kind);
     let mut version = 0;
     criterion.bench_function(&id, |bencher| {
         bencher.iter_custom(|frames| {
@@ -165,7 +165,7 @@ fn warm_edit(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
 fn warm_touch(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
     let row = curve.row("no-op", case.program.functions());
     let id = format!("{}/{}", row.kind, row.size);
-    let mut live = Live::cold(&case.inputs);
+    let mut live = Live::cold(&case.inputs, STATIC);
     let mut version = 0;
     let same = case.inputs[case.unit].source.clone();
     criterion.bench_function(&id, |bencher| {
@@ -189,13 +189,13 @@ fn warm_grow(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
     let row = curve.row("grow", case.program.functions());
     let id = format!("{}/{}", row.kind, row.size);
     let budget = 24 + case.program.functions() / 500;
-    let mut live = Live::cold(&case.inputs);
+    let mut live = Live::cold(&case.inputs, STATIC);
     let mut grown = 0;
     criterion.bench_function(&id, |bencher| {
         bencher.iter_custom(|frames| {
             let mut frame = |row: &mut Row| {
                 if grown == budget {
-                    live = Live::cold(&case.inputs);
+                    live = Live::cold(&case.inputs, STATIC);
                     grown = 0;
                 }
                 // Neighbours in the image do not grow one after the other; all units take part.
@@ -214,10 +214,10 @@ fn warm_grow(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
 
 /// The edit in a fresh process that has the bytes of state and image: new session, inputs, open, frame.
 fn fresh_edit(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
-    let (state, image) = Live::cold(&case.inputs).parts();
+    let (state, image) = Live::cold(&case.inputs, STATIC).parts();
     let mut inputs = case.inputs.clone();
     inputs[case.unit] = case.edit(1);
-    let open = |inputs: &[Input], state: &Bytes, image: &Bytes| Live::opened(inputs, state.clone(), image.clone());
+    let open = |inputs: &[Input], state: &Bytes, image: &Bytes| Live::opened(inputs, STATIC, state.clone(), image.clone());
     for kind in ["open", "open+edit"] {
         let row = curve.row(kind, case.program.functions());
         let id = format!("{}/{}", row.kind, row.size);
@@ -250,7 +250,8 @@ fn main() {
     let mut curve = Curve::default();
     for size in SIZES {
         let case = Case::new(size);
-        warm_edit(&mut criterion, &mut curve, &case);
+        warm_edit(&mut criterion, &mut curve, &case, STATIC);
+        warm_edit(&mut criterion, &mut curve, &case, OutputKind::StaticPie);
         warm_grow(&mut criterion, &mut curve, &case);
         warm_touch(&mut criterion, &mut curve, &case);
         fresh_edit(&mut criterion, &mut curve, &case);

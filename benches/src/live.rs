@@ -10,10 +10,10 @@ use relink::{
 
 use crate::workload::{Edit, Program};
 
-/// What `gcc -static` asks for, and state.
-pub fn options() -> LinkOptions {
+/// What `gcc -static` (or `-static-pie`) asks for, and state.
+pub fn options(output_kind: OutputKind) -> LinkOptions {
     LinkOptions {
-        output_kind: OutputKind::StaticExecutable,
+        output_kind,
         eh_frame_hdr: true,
         build_id: BuildId::Tree { len: 20 },
         incremental: Some(IncrementalOptions::default()),
@@ -48,21 +48,21 @@ pub struct Live {
 
 impl Live {
     /// Links a program from nothing.
-    pub fn cold(inputs: &[Input]) -> Live {
-        let mut live = Live::unlinked(inputs);
+    pub fn cold(inputs: &[Input], kind: OutputKind) -> Live {
+        let mut live = Live::unlinked(inputs, kind);
         assert_eq!(live.session.resolve().expect("the program links"), Outcome::Full);
         live
     }
 
     /// A session that knows what another process left.
-    pub fn opened(inputs: &[Input], state: Bytes, image: Bytes) -> Live {
-        let mut live = Live::unlinked(inputs);
+    pub fn opened(inputs: &[Input], kind: OutputKind, state: Bytes, image: Bytes) -> Live {
+        let mut live = Live::unlinked(inputs, kind);
         live.session.set_prior_parts(state, image);
         live
     }
 
-    fn unlinked(inputs: &[Input]) -> Live {
-        let mut session = LinkSession::new(options()).expect("the options are sound");
+    fn unlinked(inputs: &[Input], kind: OutputKind) -> Live {
+        let mut session = LinkSession::new(options(kind)).expect("the options are sound");
         let ids = inputs.iter().map(|input| session.add_input(input.clone())).collect();
         Live { session, ids }
     }
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn generated_programs_link_and_patch_right() {
         let program = Program::new(300);
-        let mut live = Live::cold(&inputs(&program));
+        let mut live = Live::cold(&inputs(&program), OutputKind::StaticExecutable);
         assert_eq!(live.session.verify().unwrap(), []);
         for (constant, padding) in [(3, 0), (4, 16), (5, 200), (6, 0)] {
             let edit = |function| match function {

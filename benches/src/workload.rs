@@ -27,7 +27,7 @@ const UNIT_POINTERS: usize = 8;
 const UNIT_STRINGS: usize = 8;
 /// One function in so many is local to its unit.
 const LOCAL_EVERY: usize = 10;
-/// Functions of all units that a unit calls, and words of all units that it loads: as many in a program of any size, so
+/// Functions of other units that a unit calls, and words of all units that it loads: as many in a program of any size, so
 /// that the work of a frame does not depend on it.
 const CALLED: usize = 300;
 const LOADED: usize = 64;
@@ -90,8 +90,7 @@ impl Rng {
     }
 }
 
-struct UnitWriter<'a> {
-    program: &'a Program,
+struct UnitWriter {
     unit: usize,
     object: Object<'static>,
     /// Symbols by name, undefined until their definition is written.
@@ -107,8 +106,8 @@ struct UnitWriter<'a> {
 const CIE: [u8; 24] =
     [20, 0, 0, 0, 0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 0x10, 1, 0x1b, 0x0c, 7, 8, 0x90, 1, 0, 0];
 
-impl<'a> UnitWriter<'a> {
-    fn new(program: &'a Program, unit: usize) -> UnitWriter<'a> {
+impl UnitWriter {
+    fn new(program: &Program, unit: usize) -> UnitWriter {
         let mut object = Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
         object.add_file_symbol(format!("unit{unit}.c").into_bytes());
         object.add_section(Vec::new(), b".note.GNU-stack".to_vec(), SectionKind::Other);
@@ -123,11 +122,12 @@ impl<'a> UnitWriter<'a> {
         let unwind = object.add_section(Vec::new(), b".eh_frame".to_vec(), SectionKind::ReadOnlyData);
         object.append_section_data(unwind, &CIE, 8);
         let mut rng = Rng(unit as u64);
-        let global = |function: usize| function % LOCAL_EVERY != LOCAL_EVERY - 1;
-        let called = distinct(CALLED, || Some(rng.below(program.functions)).filter(|&f| global(f)).map(|f| format!("f{f}")));
+        let foreign = |f: usize| f / UNIT_FUNCTIONS != unit && f % LOCAL_EVERY != LOCAL_EVERY - 1;
+        let function = || Some(rng.below(program.functions)).filter(|&f| foreign(f)).map(|f| format!("f{f}"));
+        let called = distinct(CALLED, function);
         let loaded = distinct(LOADED, || Some(format!("d{}_{}", rng.below(program.units()), rng.below(UNIT_WORDS))));
         let symbols = HashMap::new();
-        UnitWriter { program, unit, object, symbols, strings, string_offsets, unwind, called, loaded }
+        UnitWriter { unit, object, symbols, strings, string_offsets, unwind, called, loaded }
     }
 
     /// A symbol by name; undefined if it is new.

@@ -66,13 +66,18 @@ fn without_panic(what: &str, cases: u64, case: impl Fn(u64) + Sync) {
     let next = AtomicUsize::new(0);
     let panicked = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
-            scope.spawn(|| {
+        for worker in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            let (next, panicked, case) = (&next, &panicked, &case);
+            scope.spawn(move || {
+                // A case that ends the whole process (no memory, no stack) leaves its number here.
+                let current = relink_tests::cache_dir("hostile").join(format!("{what}-{worker}"));
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed) as u64;
                     if number >= cases {
+                        let _ = std::fs::remove_file(current);
                         return;
                     }
+                    relink_tests::write(&current, number.to_string());
                     if catch_unwind(AssertUnwindSafe(|| case(number))).is_err() {
                         panicked.lock().unwrap_or_else(|e| e.into_inner()).push(number);
                     }
