@@ -61,6 +61,8 @@ pub struct Plan {
     pub moved: Vec<(AtomRow, AtomRecord)>,
     /// Slots that became free: address and length in a section.
     pub freed: Vec<(crate::rows::SectionRow, u64, u64)>,
+    /// What is left of free ranges that were split.
+    pub refilled: Vec<(crate::rows::SectionRow, u64, u64)>,
     /// Islands to write.
     pub islands: Vec<NewIsland>,
     /// Relocation rows of unchanged atoms whose flags change.

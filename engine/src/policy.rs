@@ -1,6 +1,8 @@
 //! Policies: small decisions that can be exchanged. Each is a trait that sees batches; the implementations are in
 //! `relink-systems`, one a file, with a do-nothing twin where that makes sense.
 
+use bevy_ecs::prelude::Schedule;
+
 use crate::report::GateReason;
 
 /// Which differences force a full link. Called once a frame with all differences that Diff found.
@@ -29,4 +31,10 @@ pub trait PlacePolicy: Send + Sync {
 pub trait MovePolicy: Send + Sync {
     /// `branches`: sites in other objects that call or jump to the atom's entry.
     fn keeps_branches(&self, branches: usize) -> bool;
+}
+
+/// Which executor runs the sets. Called once for each schedule, before anything is added to it.
+pub trait SchedulePolicy: Send + Sync {
+    /// Gives the schedule its executor.
+    fn prepare(&self, schedule: &mut Schedule);
 }

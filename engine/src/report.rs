@@ -33,6 +33,8 @@ impl fmt::Display for Outcome {
 pub enum GateReason {
     /// The prior state can't be used: other version, other target, truncated, corrupt.
     StateUnusable { why: String },
+    /// The gate policy lets nothing through.
+    GateClosed,
     /// The options differ from those of the earlier link.
     OptionsChanged,
     /// An input was added to, or removed from, the command line.

@@ -11,7 +11,7 @@ use relink_engine::diagnostic::LinkError;
 use relink_engine::frame::{Frame, FrameKind, Patch, Request, SharedParses};
 use relink_engine::image::Image;
 use relink_engine::input::Input;
-use relink_engine::options::{GateKind, LinkOptions};
+use relink_engine::options::{BuildId, GateKind, LinkOptions};
 use relink_engine::program::Program;
 use relink_engine::report::{FrameReport, GateReason, Outcome};
 use relink_engine::store::Store;
@@ -217,7 +217,12 @@ impl LinkSession {
 
     /// Options as far as they shape the image: threads and executor do not.
     fn options_key(&self) -> LinkOptions {
-        LinkOptions { threads: 0, error_limit: 0, schedule_kind: Default::default(), ..self.options.clone() }
+        let mut options = LinkOptions { threads: 0, error_limit: 0, ..self.options.clone() };
+        options.schedule_kind = Default::default();
+        if let BuildId::Uuid(bytes) = &mut options.build_id {
+            *bytes = [0; 16]; // A new one for each link is what was asked for.
+        }
+        options
     }
 
     /// Links: decides patch or full by itself; a second call without a change in between does nothing.
@@ -253,13 +258,14 @@ impl LinkSession {
         let mut reasons: Vec<GateReason> = self.unusable.take().into_iter().collect();
         if self.world.contains_resource::<Store>() {
             reasons.extend(self.reshaped.clone());
+            let gate = self.options.incremental.as_ref().map(|options| options.gate_kind);
+            reasons.extend((gate == Some(GateKind::Closed)).then_some(GateReason::GateClosed));
         }
         reasons
     }
 
     pub(crate) fn may_patch(&self, reasons: &[GateReason]) -> bool {
-        let closed = self.options.incremental.as_ref().is_none_or(|options| options.gate_kind == GateKind::Closed);
-        self.world.contains_resource::<Store>() && reasons.is_empty() && !closed
+        self.world.contains_resource::<Store>() && reasons.is_empty()
     }
 
     pub(crate) fn full_outcome(&self, reasons: &[GateReason]) -> Outcome {
@@ -442,11 +448,17 @@ impl LinkSession {
 
     /// Names of the objects and archive members that were loaded, in link order (`--trace`).
     pub fn loaded_inputs(&self) -> Vec<String> {
-        self.world.resource::<Program>().objects.iter().map(|object| object.name.clone()).collect()
+        match self.world.get_resource::<Store>() {
+            Some(store) => systems::map::loaded_inputs(store),
+            None => self.world.resource::<Program>().objects.iter().map(|object| object.name.clone()).collect(),
+        }
     }
 
     /// Sections that `--gc-sections` dropped, as `a.o:(.text.f)` (`--print-gc-sections`).
     pub fn dropped_sections(&self) -> Vec<String> {
+        if let Some(store) = self.world.get_resource::<Store>() {
+            return systems::map::dropped_sections(store);
+        }
         let program = self.world.resource::<Program>();
         let name = |&(object, section): &(u32, u32)| {
             let object = program.objects.get(object as usize)?;
@@ -456,12 +468,15 @@ impl LinkSession {
         program.dropped.iter().filter_map(name).collect()
     }
 
-    /// Writes the `-Map` text.
+    /// Writes the `-Map` text. O(program): the one of a patched image is made of the whole store.
     ///
     /// # Errors
     /// The writer's.
     pub fn write_map(&self, writer: &mut dyn io::Write) -> io::Result<()> {
-        systems::map::write(self.world.resource::<Program>(), writer)
+        match self.world.get_resource::<Store>() {
+            Some(store) => systems::map::write_store(store, writer),
+            None => systems::map::write(self.world.resource::<Program>(), writer),
+        }
     }
 }
 

@@ -104,14 +104,14 @@ pub(crate) fn rehash_dirty_pages(
         return;
     }
     frame.counters.pages_hashed += dirty.len() as u64;
-    if let BuildId::Tree { len } = request.options.build_id
-        && let Some(top) = nodes.get(&top_index(pages))
-    {
-        let digest = root(top, image.len());
-        if plan.image.build_id_offset == 0 || !draft.write(&image, note.start, &digest[..usize::from(len)]) {
-            let why = "the build-id is outside the image".to_owned();
-            frame.refuse(GateReason::StateUnusable { why });
-        }
+    let id = match (&request.options.build_id, nodes.get(&top_index(pages))) {
+        (BuildId::Tree { len }, Some(top)) => root(top, image.len())[..usize::from(*len)].to_vec(),
+        (BuildId::Uuid(bytes), _) => bytes.to_vec(),
+        _ => Vec::new(),
+    };
+    if !id.is_empty() && (plan.image.build_id_offset == 0 || !draft.write(&image, note.start, &id)) {
+        let why = "the build-id is outside the image".to_owned();
+        frame.refuse(GateReason::StateUnusable { why });
     }
     plan.digests = nodes.into_iter().collect();
 }

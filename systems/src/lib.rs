@@ -46,8 +46,9 @@ impl Frames {
     pub fn new(kind: ScheduleKind) -> Frames {
         let mut derive = Schedule::new(Derive);
         let mut publish = Schedule::new(Publish);
-        set_executor(&mut derive, kind);
-        set_executor(&mut publish, kind);
+        let policy = policies::schedule(kind);
+        policy.prepare(&mut derive);
+        policy.prepare(&mut publish);
         add_derivation(&mut derive);
         publish.add_systems(
             (
@@ -78,17 +79,6 @@ impl Frames {
 pub fn abandon(world: &mut World) {
     commit::changed::clear_frame(world);
     world.clear_trackers();
-}
-
-fn set_executor(schedule: &mut Schedule, kind: ScheduleKind) {
-    match kind {
-        ScheduleKind::SingleThreaded => {
-            schedule.set_executor(bevy_ecs::schedule::SingleThreadedExecutor::new());
-        }
-        ScheduleKind::MultiThreaded => {
-            schedule.set_executor(bevy_ecs::schedule::MultiThreadedExecutor::new());
-        }
-    }
 }
 
 /// The order of the sets, each with the drivers that it has work for: bulk over columns, then over entities.

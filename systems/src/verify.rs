@@ -64,6 +64,7 @@ pub fn verify(mut request: Request, store: &Store, image: &Image) -> Result<Vec<
     let result = placement::impose(&mut checker).and_then(|placement| {
         bytes::check_atoms(&mut checker, &placement)?;
         bytes::check_slots(&mut checker)?;
+        bytes::check_debug_units(&mut checker)?;
         tables::check_unwind(&mut checker, &placement)?;
         tables::check_symbols(&mut checker, &placement)?;
         tables::check_got(&mut checker)?;

@@ -425,9 +425,10 @@ fn is_foreign(object: &Object, symbol: usize) -> bool {
     symbol >= object.parsed.first_global as usize && object.parsed.symbol_place(symbol) == SymbolPlace::Undefined
 }
 
-/// The index of a pool: at most half full, and room for as many pieces again.
+/// The index of a pool: at most a quarter full, so that later frames can double the pieces and probes stay short.
+/// Even a small pool gets room for the names of a large edit.
 fn pool_slots(pool: &Pool) -> Vec<u32> {
-    let len = (pool.table.len() * 4).next_power_of_two().max(64);
+    let len = (pool.table.len() * 4).next_power_of_two().max(1024);
     let mut slots = vec![0; len];
     let mut pieces: Vec<(u32, u32)> = pool.table.iter().copied().collect();
     pieces.sort_unstable();

@@ -84,6 +84,11 @@ pub(crate) fn write_changed_satellites(
     }
 }
 
+/// Vacated slots that a section of code may have.
+const DEBRIS_PERCENT: u64 = 10;
+/// And may have in any case: the reserve of a small program is as large.
+const DEBRIS_MIN: u64 = 64 << 10;
+
 impl Writer<'_> {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Stop> {
         if self.draft.write(self.image, offset, bytes) {
@@ -151,19 +156,43 @@ impl Writer<'_> {
 
     /// Contributions that went elsewhere leave fillers; what was vacated goes to the free list.
     fn fill_freed_contributions(&mut self) -> Result<(), Stop> {
+        for (section, start, len) in std::mem::take(&mut self.plan.refilled) {
+            self.fill_debug_hole(section, start, len)?;
+        }
         for (section, start, len) in std::mem::take(&mut self.plan.freed) {
-            let record = self.store.sections.get(section.0)?;
-            if record.address == 0 {
-                let debug = self.debug_section(section)?;
-                let mut hole = vec![0; len as usize];
-                if dwarf::filler::fill(debug, &mut hole, self.fillers()).is_err() {
-                    let section = self.store.text(record.name);
-                    return Err(Stop::Reason(GateReason::DebugSpaceExhausted { section, input: String::new() }));
-                }
-                self.write(record.offset + start, &hole)?;
-            }
+            self.fill_debug_hole(section, start, len)?;
             let range = FreeRecord { section, start, len, ..Default::default() };
             give_back(free_list(self.store, self.plan)?, range);
+        }
+        self.check_debris()
+    }
+
+    /// A filler in a free range of a debug section; code is filled where it is vacated.
+    fn fill_debug_hole(&mut self, section: SectionRow, start: u64, len: u64) -> Result<(), Stop> {
+        let record = self.store.sections.get(section.0)?;
+        if record.address != 0 || len == 0 {
+            return Ok(());
+        }
+        let debug = self.debug_section(section)?;
+        let mut hole = vec![0; len as usize];
+        if dwarf::filler::fill(debug, &mut hole, self.fillers()).is_err() {
+            let section = self.store.text(record.name);
+            return Err(Stop::Reason(GateReason::DebugSpaceExhausted { section, input: String::new() }));
+        }
+        self.write(record.offset + start, &hole)
+    }
+
+    /// Too many vacated slots: a full link tidies up.
+    fn check_debris(&mut self) -> Result<(), Stop> {
+        let Some(free) = &self.plan.free else { return Ok(()) };
+        for &(_, atom) in self.plan.moved.iter().filter(|(_, atom)| atom.flags & atom_flags::CODE != 0) {
+            let section = self.store.sections.get(atom.output.0)?;
+            let ranges = free.iter().filter(|range| range.section == atom.output).map(|range| range.len);
+            let (total, largest) = ranges.fold((0, 0), |(sum, max), len| (sum + len, len.max(max)));
+            let dead_bytes = total - largest; // The largest is what is left of the reserve.
+            if dead_bytes > (section.size / 100 * DEBRIS_PERCENT).max(DEBRIS_MIN) {
+                return Err(Stop::Reason(GateReason::DebrisLimit { dead_bytes }));
+            }
         }
         Ok(())
     }

@@ -87,7 +87,10 @@ impl Placer<'_> {
             if !hole_ok(old.capacity) || old.flags & atom_flags::COMDAT != 0 {
                 return Ok(Placed::NoRoom(GateReason::DebugShared { section, input }));
             }
-            self.take(old.output, wanted, align, &hole_ok)?.or(self.append(old.output, wanted, &hole_ok)?)
+            match self.take(old.output, wanted, align, &hole_ok)? {
+                Some(start) => Some(start),
+                None => self.append(old.output, wanted, &hole_ok)?,
+            }
         } else if old.flags & atom_flags::CODE != 0 {
             self.take(old.output, wanted, align.max(Align::from_exponent(4)), &|_| true)?
         } else {
@@ -132,8 +135,10 @@ impl Placer<'_> {
         hole_ok: &dyn Fn(u64) -> bool,
     ) -> Result<Option<u64>, StoreError> {
         let free = free_list(self.store, self.plan)?;
-        let own: Vec<usize> =
+        let mut own: Vec<usize> =
             (0..free.len()).filter(|&index| free[index].section == section && free[index].len > 0).collect();
+        // By address: what was vacated comes before the reserve, which is the end of its section.
+        own.sort_unstable_by_key(|&index| free[index].start);
         let ranges: Vec<FreeRange> =
             own.iter().map(|&index| FreeRange { start: free[index].start, len: free[index].len }).collect();
         let fits = |range: FreeRange| {
@@ -144,7 +149,12 @@ impl Placer<'_> {
         };
         let policy = crate::policies::place(self.options.place_kind);
         let Some((index, start)) = policy.choose(&ranges, &fits) else { return Ok(None) };
+        let range = ranges[index];
         split(free, own[index], start, wanted);
+        // One filler stood in the whole range; what is left of it needs its own.
+        let end = start + wanted;
+        self.plan.refilled.push((section, range.start, start - range.start));
+        self.plan.refilled.push((section, end, range.start + range.len - end));
         Ok(Some(start))
     }
 

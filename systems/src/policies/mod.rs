@@ -4,9 +4,11 @@ mod gate_strict;
 mod move_island;
 mod place_append;
 mod place_first_fit;
+mod schedule_multi;
+mod schedule_single;
 
-use relink_engine::options::{GateKind, MoveKind, PlaceKind};
-use relink_engine::policy::{GatePolicy, MovePolicy, PlacePolicy};
+use relink_engine::options::{GateKind, MoveKind, PlaceKind, ScheduleKind};
+use relink_engine::policy::{GatePolicy, MovePolicy, PlacePolicy, SchedulePolicy};
 
 /// The gate policy of an option.
 pub(crate) fn gate(kind: GateKind) -> &'static dyn GatePolicy {
@@ -30,5 +32,13 @@ pub(crate) fn moves(kind: MoveKind) -> &'static dyn MovePolicy {
         MoveKind::Island => &move_island::Island,
         MoveKind::Retarget => &move_island::Retarget,
         MoveKind::Auto => &move_island::Auto,
+    }
+}
+
+/// The schedule policy of an option.
+pub(crate) fn schedule(kind: ScheduleKind) -> &'static dyn SchedulePolicy {
+    match kind {
+        ScheduleKind::SingleThreaded => &schedule_single::SingleThreaded,
+        ScheduleKind::MultiThreaded => &schedule_multi::MultiThreaded,
     }
 }

@@ -1,7 +1,7 @@
 //! Bytes of every atom, derived anew; slots that do not overlap.
 
-use formats::dwarf;
 use formats::reloc::Op;
+use hashbrown::HashMap;
 use relink_engine::column::StoreError;
 use relink_engine::program::SectionUse;
 use relink_engine::records::{AtomRecord, atom_flags, place};
@@ -150,6 +150,64 @@ pub(super) fn check_slots(checker: &mut Checker<'_>) -> Result<(), StoreError> {
             checker.report(2, format!("{a} and {b} overlap at {next:#x}"));
         }
     }
-    let _ = dwarf::FILLER_ABBREVIATIONS;
     Ok(())
+}
+
+/// Debug sections must be walkable from unit to unit, over every contribution and every filler (invariant 4): one
+/// length that leads astray hides all units behind it.
+pub(super) fn check_debug_units(checker: &mut Checker<'_>) -> Result<(), StoreError> {
+    let store = checker.store;
+    let mut starts: HashMap<u32, Vec<u64>> = HashMap::new();
+    for row in 0..store.atoms.len() {
+        let atom = store.atoms.get(row)?;
+        if atom.flags & (atom_flags::LIVE | atom_flags::DEBUG) == atom_flags::LIVE | atom_flags::DEBUG && atom.size > 0 {
+            starts.entry(atom.output.0).or_default().push(atom.address);
+        }
+    }
+    for row in 0..store.sections.len() {
+        let section = store.sections.get(row)?;
+        let name = store.strings.bytes(section.name)?;
+        let walkable = [
+            &b".debug_info"[..], b".debug_line", b".debug_aranges", b".debug_rnglists", b".debug_loclists",
+            b".debug_addr", b".debug_str_offsets", b".debug_frame",
+        ];
+        if !walkable.contains(&name) {
+            continue;
+        }
+        let bytes = checker.image.get(section.offset as usize..(section.offset + section.size) as usize);
+        let bytes = bytes.unwrap_or_default();
+        let units = unit_starts(bytes);
+        let text = String::from_utf8_lossy(name).into_owned();
+        let mut wrong = Vec::new();
+        if units.last() != Some(&(bytes.len() as u64)) {
+            wrong.push(format!("{text} can't be walked to its end"));
+        }
+        for start in starts.remove(&row).unwrap_or_default() {
+            if units.binary_search(&start).is_err() {
+                wrong.push(format!("{text}+{start:#x}: a contribution that no walk from unit to unit meets"));
+            }
+        }
+        for what in wrong {
+            checker.report(4, what);
+        }
+    }
+    Ok(())
+}
+
+/// Where units start, by their length words, and where the last of them ends.
+fn unit_starts(bytes: &[u8]) -> Vec<u64> {
+    let mut starts = vec![0];
+    let mut at = 0;
+    while let Some(word) = bytes.get(at..at + 4) {
+        let len = u32::from_le_bytes(word.try_into().unwrap_or_default());
+        let next = match (len, bytes.get(at + 4..at + 12)) {
+            (u32::MAX, Some(long)) => (at as u64 + 12).checked_add(u64::from_le_bytes(long.try_into().unwrap_or_default())),
+            (u32::MAX, None) => None,
+            (len, _) => Some(at as u64 + 4 + u64::from(len)),
+        };
+        let Some(next) = next.filter(|&next| next <= bytes.len() as u64) else { break };
+        starts.push(next);
+        at = next as usize;
+    }
+    starts
 }

@@ -28,7 +28,8 @@ static int app_main(void);
 __attribute__((noreturn, force_align_arg_pointer)) void _start(void)
 {
     char text[9];
-    for (void (**f)(void) = __init_array_start; f < __init_array_end; f++)
+    void (**f)(void);
+    for (f = __init_array_start; f < __init_array_end; f++)
         (*f)();
     unsigned hash = (unsigned)app_main() + (unsigned)built;
     for (int *entry = __start_entries; entry < __stop_entries; entry++)
@@ -150,7 +151,7 @@ fn body(model: &Model, function: &Function, twin: bool, out: &mut String) {
         Linkage::Global => "__attribute__((noinline)) ",
     };
     let id = function.id;
-    let mut text = format!("{attribute}int f{id}(int x)\n{{\n    if (--fuel < 0)\n        return x;\n");
+    let mut text = format!("{attribute}int f{id}(int x)\n{{\n    int (*volatile p)(int);\n    if (--fuel < 0)\n        return x;\n");
     if twin {
         text += "    x += 77;\n    return x;\n}\n";
         *out += &text;
@@ -185,11 +186,12 @@ fn body(model: &Model, function: &Function, twin: bool, out: &mut String) {
     if let Some(literal) = &function.literal {
         text += &format!("    x += hash_text(\"{literal}\");\n");
     }
+    // Outside any block: llvm-dwarfdump --verify (14 and 19) hangs on a call site in a lexical block.
     for callee in &function.calls {
         text += &format!("    x ^= f{callee}(x + 1);\n");
     }
     for pointee in &function.pointers {
-        text += &format!("    {{\n        int (*volatile p)(int) = f{pointee};\n        x += (p == f{pointee}) + p(x);\n    }}\n");
+        text += &format!("    p = f{pointee};\n    x += (p == f{pointee}) + p(x);\n");
     }
     for comdat in model.comdats.iter().filter(|comdat| comdat.copies.iter().any(|(unit, _)| *unit == function.unit)) {
         if (comdat.id + id) % 3 == 0 {
