@@ -79,8 +79,22 @@ impl Mover<'_> {
     fn run(&mut self, request: &Request, symbols: &[Symbol]) -> Result<(), StoreError> {
         self.check_aliases(request)?;
         for symbol in symbols {
+            if symbol.old.flags & symbol_flags::IFUNC != 0 && self.resolver_moved(symbol)? {
+                // Its address stands in an IRELATIVE relocation.
+                let name = self.store.text(symbol.old.name);
+                let input = self.input_name(&symbol.old)?;
+                self.frame.refuse(GateReason::IfuncChanged { symbol: name, input });
+                return Ok(());
+            }
             let old = self.old_address(&symbol.old)?;
             let new = View::new(self.store, self.plan).address_of(&symbol.new);
+            if symbol.old.size != symbol.new.size {
+                for (row, reloc) in self.incoming(&symbol.old)? {
+                    if reloc.op == Op::Size32 as u16 || reloc.op == Op::Size64 as u16 {
+                        self.retarget(row, reloc);
+                    }
+                }
+            }
             if old == new {
                 if symbol.old.size != symbol.new.size {
                     self.plan.written_symbols.push(symbol.row);
@@ -88,12 +102,6 @@ impl Mover<'_> {
                 continue;
             }
             self.plan.written_symbols.push(symbol.row);
-            if symbol.old.flags & symbol_flags::IFUNC != 0 {
-                let name = self.store.text(symbol.old.name);
-                let input = self.input_name(&symbol.old)?;
-                self.frame.refuse(GateReason::IfuncChanged { symbol: name, input });
-                return Ok(());
-            }
             self.follow_table_slots(symbol, new)?;
         }
         for (row, old) in self.plan.moved.clone() {
@@ -112,6 +120,15 @@ impl Mover<'_> {
             }
         }
         Ok(())
+    }
+
+    fn resolver_moved(&self, symbol: &Symbol) -> Result<bool, StoreError> {
+        if !place::is_atom(symbol.old.atom) {
+            return Ok(false);
+        }
+        let old = self.store.atoms.get(symbol.old.atom.0)?.address.wrapping_add(symbol.old.value);
+        let new = View::new(self.store, self.plan).atom_record(symbol.new.atom).address.wrapping_add(symbol.new.value);
+        Ok(old != new)
     }
 
     /// A `--defsym` that names what moves is a second name that no input would bring up to date.

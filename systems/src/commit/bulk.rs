@@ -384,7 +384,7 @@ pub(crate) fn section_relocs<P: crate::kernel::Places>(
     while next < relocs.len() {
         let at = next;
         next += 1;
-        if debug && !is_foreign(object, relocs[at].r_sym(LittleEndian, false) as usize) {
+        if debug && !is_foreign(places, object, relocs[at].r_sym(LittleEndian, false) as usize) {
             continue;
         }
         let Ok(site) = lower(places, object, flags, bytes, relocs, at) else { continue };
@@ -420,9 +420,18 @@ pub(crate) fn record_of<P: crate::kernel::Places>(
     }
 }
 
-/// Whether a debug relocation speaks of code or data of another object.
-fn is_foreign(object: &Object, symbol: usize) -> bool {
-    symbol >= object.parsed.first_global as usize && object.parsed.symbol_place(symbol) == SymbolPlace::Undefined
+/// Whether a debug relocation speaks of code or data of another object: by a name that is not defined here, or
+/// whose definition here lost to another one.
+fn is_foreign<P: crate::kernel::Places>(places: &P, object: &Object, symbol: usize) -> bool {
+    if symbol < object.parsed.first_global as usize {
+        return false;
+    }
+    let TargetKind::Symbol(row) = object.targets[symbol].kind() else { return false };
+    let own = match object.parsed.symbol_place(symbol) {
+        SymbolPlace::Section(section) => object.uses.get(section as usize).and_then(|used| used.atom()),
+        _ => None,
+    };
+    own != Some(places.symbol(row).atom)
 }
 
 /// The index of a pool: at most a quarter full, so that later frames can double the pieces and probes stay short.

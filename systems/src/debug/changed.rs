@@ -3,6 +3,7 @@
 use bevy_ecs::prelude::{Query, Res, ResMut};
 use formats::dwarf::{self, DebugSection, FillerContext};
 use formats::eh_frame;
+use hashbrown::HashMap;
 use relink_engine::column::StoreError;
 use relink_engine::components::{Atom, Input, Slot};
 use relink_engine::frame::Frame;
@@ -249,20 +250,19 @@ impl Writer<'_> {
     }
 
     fn write_fdes(&mut self, input: &Input) -> Result<(), Stop> {
-        let mut known = Vec::new();
+        let mut known: HashMap<(AtomRow, u32), (u32, FdeRecord)> = HashMap::new();
         for entry in self.store.fdes.span(input.record.fdes) {
-            known.push(entry?);
+            let (row, fde) = entry?;
+            known.insert((fde.atom, fde.start), (row, fde));
         }
         let refuse = |why: &str| {
             Stop::Reason(GateReason::UnwindChanged { input: input.object.name.clone(), why: why.to_owned() })
         };
         for piece in &input.object.fdes {
-            let position = known.iter().position(|(_, fde)| (fde.atom, fde.start) == (piece.atom, piece.atom_offset));
-            let Some(position) = position else {
+            let Some((row, old)) = known.remove(&(piece.atom, piece.atom_offset)) else {
                 // An entry more than the unit had: its rows are a span that can't grow in place.
                 return Err(refuse("it describes code that had no entry"));
             };
-            let (row, old) = known.swap_remove(position);
             let mut new = FdeRecord { cie: CieRow(piece.cie), ..old };
             if piece.len > old.capacity {
                 (new.offset, new.capacity) = self.take_unwind_room(piece.len)?;

@@ -11,8 +11,9 @@ mod unwind;
 use bevy_ecs::prelude::{Commands, Query, Res, ResMut};
 use relink_engine::column::StoreError;
 use relink_engine::components::{Atom, Input, Slot, Symbol};
-use relink_engine::frame::Frame;
+use relink_engine::frame::{Frame, Request};
 use relink_engine::image::Image;
+use relink_engine::options::Strip;
 use relink_engine::plan::Plan;
 use relink_engine::records::atom_flags;
 use relink_engine::report::GateReason;
@@ -24,10 +25,12 @@ pub(crate) struct Context<'a> {
     pub image: &'a Image,
     pub plan: &'a mut Plan,
     pub frame: &'a mut Frame,
+    pub strip: Strip,
 }
 
 /// Compares each changed input with its rows.
 pub(crate) fn diff_inputs(
+    request: Res<'_, Request>,
     store: Option<Res<'_, Store>>,
     image: Option<Res<'_, Image>>,
     mut plan: ResMut<'_, Plan>,
@@ -41,7 +44,8 @@ pub(crate) fn diff_inputs(
     }
     for entity in plan.inputs.clone() {
         let Ok(mut input) = inputs.get_mut(entity) else { continue };
-        let mut context = Context { store: &store, image: &image, plan: &mut plan, frame: &mut frame };
+        let strip = request.options.strip;
+        let mut context = Context { store: &store, image: &image, plan: &mut plan, frame: &mut frame, strip };
         let result = diff_input(&mut context, &mut input, entity, &mut commands);
         frame.check(result);
     }

@@ -3,7 +3,6 @@
 use hashbrown::HashMap;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
-use relink_engine::options::Strip;
 use relink_engine::program::{MergeInput, SectionUse};
 use relink_engine::records::{AtomRecord, atom_flags};
 use relink_engine::report::GateReason;
@@ -41,15 +40,13 @@ pub(super) fn match_sections(
         *ordinal += 1;
     }
     let object = &mut input.object;
-    // What was stripped has no rows; nothing else depends on options here.
-    let strip = if ordinals.keys().any(|name| name.starts_with(b".debug_")) { Strip::None } else { Strip::Debug };
     let mut uses = vec![SectionUse::None; object.parsed.sections.len()];
     let mut merges = Vec::new();
     let mut matched = Vec::new();
     let mut seen: HashMap<&[u8], u32> = HashMap::new();
     for (index, section) in object.parsed.sections.iter().enumerate() {
         let name = object.parsed.section_name(index);
-        let flags = match classify(&object.parsed, index, section, strip) {
+        let flags = match classify(&object.parsed, index, section, context.strip) {
             Class::Ignore => continue,
             Class::Atom(flags) | Class::Merge(flags) | Class::EhFrame(flags) => flags,
         };

@@ -231,20 +231,21 @@ pub(crate) fn write_relative(
 ) -> Result<bool, StoreError> {
     let Some(section) = plan.image.rela_dyn.some() else { return Ok(false) };
     let section = store.sections.get(section.0)?;
-    let table = image.read(section.offset, section.size as usize).unwrap_or_default();
-    let entries = table.chunks_exact(24);
-    let word = |entry: &[u8], at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().unwrap_or_default());
-    // RELATIVE entries stand first, sorted by place.
-    let relative = entries.clone().take_while(|entry| word(entry, 8) == u64::from(elf::R_X86_64_RELATIVE)).count();
-    let (mut low, mut high) = (0, relative);
+    // RELATIVE entries stand first, sorted by place; any other kind counts as behind every place.
+    let entry = |index: u64| -> Option<u64> {
+        let bytes = image.read(section.offset + 24 * index, 16)?;
+        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
+        (word(8) == u64::from(elf::R_X86_64_RELATIVE)).then(|| word(0))
+    };
+    let (mut low, mut high) = (0, section.size / 24);
     while low < high {
         let middle = low.midpoint(high);
-        if word(&table[middle * 24..], 0) < place { low = middle + 1 } else { high = middle }
+        if entry(middle).is_some_and(|known| known < place) { low = middle + 1 } else { high = middle }
     }
-    if low >= relative || word(&table[low * 24..], 0) != place {
+    if low >= section.size / 24 || entry(low) != Some(place) {
         return Ok(false);
     }
-    Ok(draft.write(image, section.offset + low as u64 * 24 + 16, &value.to_le_bytes()))
+    Ok(draft.write(image, section.offset + low * 24 + 16, &value.to_le_bytes()))
 }
 
 /// Applies one stored relocation again: its target has moved.
