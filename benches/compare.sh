@@ -52,18 +52,19 @@ capture() { ARGS=$PWD/args "$1" -B"$wrap/" -static ./*.o "${@:2}" -o out; }
 here=$PWD
 lua=$(echo "$(crate lua-src)"/lua-5.4*); sqlite=$(crate sqlite3-src)/source
 mkdir -p "$dir"/{lua,sqlite,cxx}
+# The crates have no `lua.c`; tests/programs/lua_main.c runs a script.
 (cd "$dir/lua"; compile gcc -g -O2 -DLUA_USE_POSIX "-I$lua" -- \
-    $(ls "$lua"/*.c | grep -vE '/(luac|onelua|ltests)\.c$'); capture gcc -lm)
+    "$here/tests/programs/lua_main.c" $(ls "$lua"/*.c | grep -vE '/(lua|luac|onelua|ltests)\.c$'); capture gcc -lm)
 (cd "$dir/sqlite"; compile gcc -g -O0 -DSQLITE_OMIT_LOAD_EXTENSION -pthread -- "$sqlite"/{shell,sqlite3}.c; capture gcc -lm -pthread)
 (cd "$dir/cxx"; compile g++ -g -O0 -std=c++17 -- "$here"/tests/programs/cxx_{main,other}.cpp; capture g++)
 
-export ROUNDS=$rounds DIR=$dir RELINK=$relink LLD=$lld MOLD=$mold WILD=${WILD:-} THREADS=${THREADS:-$(nproc) 1}
+export ROUNDS=$rounds SOURCE=$here DIR=$dir RELINK=$relink LLD=$lld MOLD=$mold WILD=${WILD:-} THREADS=${THREADS:-$(nproc) 1}
 ${NICE:-} python3 - <<'P'
 import json, os, statistics, subprocess, time
 env, dir = os.environ, os.environ["DIR"]
 median = statistics.median
 checks = {
-    "lua": ["-e", "assert(('x'):rep(3) == 'xxx' and 2^10 == 1024)"],
+    "lua": [env["SOURCE"] + "/tests/programs/test.lua"],
     "sqlite": [":memory:", "create table t(a); insert into t values(1), (41); select sum(a) from t"],
     "cxx": [],
 }

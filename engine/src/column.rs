@@ -135,7 +135,13 @@ impl<T: FromBytes + IntoBytes + Immutable + Copy + Send + Sync + 'static> Record
 impl<T: Record> Column<T> {
     /// An owned column.
     pub fn owned(name: &'static str, rows: Vec<T>) -> Column<T> {
-        Column { name, base: Base::Owned(rows), edits: RowMap::default(), tail: Vec::new(), dirty: Vec::new() }
+        Column {
+            name,
+            base: Base::Owned(rows),
+            edits: RowMap::default(),
+            tail: Vec::new(),
+            dirty: Vec::new(),
+        }
     }
 
     /// A column of `len` rows at `start` of a mapped state.

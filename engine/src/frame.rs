@@ -9,11 +9,11 @@ use formats::object_file::ObjectFile;
 use hashbrown::{HashMap, HashSet};
 use relink_formats as formats;
 
+use crate::column::StoreError;
 use crate::diagnostic::{Diagnostic, LinkError};
 use crate::input::Input;
 use crate::options::LinkOptions;
 use crate::report::{Counters, GateReason, SetTime};
-use crate::column::StoreError;
 
 /// The sets of a frame, in order. `relink-systems` orders them; nothing else does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, SystemSet)]

@@ -66,7 +66,8 @@ impl Image {
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
         if !self.owned.is_empty() {
             let start = offset as usize;
-            if let Some(slot) = start.checked_add(bytes.len()).and_then(|end| self.owned.get_mut(start..end)) {
+            if let Some(slot) = start.checked_add(bytes.len()).and_then(|end| self.owned.get_mut(start..end))
+            {
                 slot.copy_from_slice(bytes);
             }
             return;
@@ -80,7 +81,9 @@ impl Image {
                 let Some(content) = self.page(page) else { return };
                 self.pages.insert(page, content);
             }
-            if let Some(slot) = self.pages.get_mut(&page).and_then(|content| content.get_mut(within..within + count)) {
+            if let Some(slot) =
+                self.pages.get_mut(&page).and_then(|content| content.get_mut(within..within + count))
+            {
                 slot.copy_from_slice(&rest[..count]);
             }
             at += count as u64;

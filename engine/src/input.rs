@@ -66,7 +66,11 @@ impl Input {
     }
 
     /// An input whose bytes are fetched when needed.
-    pub fn lazy(name: impl Into<String>, identity: Option<FileIdentity>, source: Arc<dyn InputSource>) -> Input {
+    pub fn lazy(
+        name: impl Into<String>,
+        identity: Option<FileIdentity>,
+        source: Arc<dyn InputSource>,
+    ) -> Input {
         Input { name: name.into(), source, identity, whole_archive: false }
     }
 

@@ -4,7 +4,8 @@ use bevy_ecs::prelude::{Entity, Resource};
 use hashbrown::HashMap;
 
 use crate::records::{
-    AtomRecord, FdeRecord, FileRecord, FreeRecord, ImageRecord, IslandRecord, PoolRecord, SectionRecord, SymbolRecord,
+    AtomRecord, FdeRecord, FileRecord, FreeRecord, ImageRecord, IslandRecord, PoolRecord, SectionRecord,
+    SymbolRecord,
 };
 use crate::rows::{AtomRow, FdeRow, PoolRow, RelocRow, SymbolRow};
 

@@ -427,7 +427,8 @@ impl Program {
 
     /// The name of an atom's section, for messages.
     pub fn section_name(&self, atom: &AtomRecord) -> String {
-        let name = self.object(atom).map_or(&b""[..], |object| object.parsed.section_name(atom.section as usize));
+        let name =
+            self.object(atom).map_or(&b""[..], |object| object.parsed.section_name(atom.section as usize));
         String::from_utf8_lossy(name).into_owned()
     }
 }

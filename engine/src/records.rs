@@ -5,7 +5,8 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::rows::{
-    AtomRow, CieRow, FdeRow, FileRow, InputRow, IslandRow, PoolRow, RelocRow, SectionRow, Span, SymbolRow, Target,
+    AtomRow, CieRow, FdeRow, FileRow, InputRow, IslandRow, PoolRow, RelocRow, SectionRow, Span, SymbolRow,
+    Target,
 };
 
 macro_rules! records {

@@ -12,8 +12,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::column::{BLOCK_BYTES, Blocks, Column, StoreError};
 use crate::records::{
-    AtomRecord, CieRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord, InputRecord, IslandRecord,
-    PoolRecord, RelocRecord, SectionRecord, SymbolRecord,
+    AtomRecord, CieRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord,
+    InputRecord, IslandRecord, PoolRecord, RelocRecord, SectionRecord, SymbolRecord,
 };
 use crate::rows::{Span, SymbolRow};
 
@@ -262,7 +262,8 @@ impl Store {
         let columns_end = prefix_len.checked_add(columns_len).filter(|&end| end <= state.len());
         let columns_end = columns_end.ok_or_else(|| malformed("it is shorter than its columns"))?;
         let directory_len = (header.columns as usize).saturating_mul(size_of::<DirectoryEntry>());
-        let directory_bytes = prefix.get(size_of::<Header>()..size_of::<Header>().saturating_add(directory_len));
+        let directory_bytes =
+            prefix.get(size_of::<Header>()..size_of::<Header>().saturating_add(directory_len));
         let directory_bytes = directory_bytes.ok_or_else(|| malformed("its directory is cut short"))?;
         let directory: Vec<DirectoryEntry> = directory_bytes
             .chunks_exact(size_of::<DirectoryEntry>())

@@ -163,7 +163,8 @@ fn target_key<'a>(
         }
     }
     let section_name = object.section_name(section);
-    let anonymous = section_name.starts_with(b".rodata..Lanon.") || section_name.starts_with(b".data.rel.ro..Lanon.");
+    let anonymous =
+        section_name.starts_with(b".rodata..Lanon.") || section_name.starts_with(b".data.rel.ro..Lanon.");
     if anonymous {
         return TargetKey::Anonymous { digest: &digests[section], offset: value };
     }

@@ -4,20 +4,20 @@
 //! [`LinkSession::resolve`] patches the finished image, or, when the change can't be proven local, makes a
 //! full link in the same process. The session does no IO of its own; [`host`] does, for those who ask.
 
-#[cfg(feature = "fs")]
-pub mod host;
 mod content;
 mod group;
+#[cfg(feature = "fs")]
+pub mod host;
 mod session;
 
+pub use content::{AtomId, ContentId, atom_ids, object_id};
+pub use group::LinkGroup;
 pub use relink_engine::diagnostic::{Diagnostic, LinkError, Place};
 pub use relink_engine::input::{FileIdentity, InMemory, Input, InputSource};
 pub use relink_engine::options::{
-    BuildId, DefsymValue, Discard, GateKind, IncrementalOptions, LinkOptions, MoveKind, OutputKind, PlaceKind,
-    ScheduleKind, Strip,
+    BuildId, DefsymValue, Discard, GateKind, IncrementalOptions, LinkOptions, MoveKind, OutputKind,
+    PlaceKind, ScheduleKind, Strip,
 };
 pub use relink_engine::report::{Counters, FrameReport, GateReason, Outcome, SetTime};
 pub use relink_formats::units::{FileOffset, VirtAddr};
-pub use content::{AtomId, ContentId, atom_ids, object_id};
-pub use group::LinkGroup;
 pub use session::{ImageSink, InputId, LinkSession, PatchBytes, Violation};

@@ -118,7 +118,9 @@ impl LinkSession {
     pub fn new(options: LinkOptions) -> Result<LinkSession, LinkError> {
         if !options.max_page_size.is_power_of_two() || options.max_page_size < 4096 {
             let size = options.max_page_size;
-            return Err(LinkError::other(format!("-z max-page-size={size}: not a power of two of at least 4096")));
+            return Err(LinkError::other(format!(
+                "-z max-page-size={size}: not a power of two of at least 4096"
+            )));
         }
         let frames = systems::Frames::new(options.schedule_kind);
         Ok(LinkSession {
@@ -329,7 +331,12 @@ impl LinkSession {
     }
 
     /// Closes a frame that was published; `None` if damage of the state was met on the way, with the reason added.
-    pub(crate) fn finished(&mut self, outcome: Outcome, reasons: &mut Vec<GateReason>, start: Instant) -> Option<Outcome> {
+    pub(crate) fn finished(
+        &mut self,
+        outcome: Outcome,
+        reasons: &mut Vec<GateReason>,
+        start: Instant,
+    ) -> Option<Outcome> {
         let frame = &mut *self.world.resource_mut::<Frame>();
         if !frame.committed {
             reasons.append(&mut frame.reasons);
@@ -402,7 +409,8 @@ impl LinkSession {
 
     fn write_state(&self, image: &[u8], writer: &mut dyn io::Write) -> io::Result<()> {
         let store = self.world.get_resource::<Store>();
-        let store = store.ok_or_else(|| io::Error::other("this session keeps no state: it is not incremental"))?;
+        let store =
+            store.ok_or_else(|| io::Error::other("this session keeps no state: it is not incremental"))?;
         store.write(hash_of(&self.options_key()), build_hash(), image, writer)
     }
 
@@ -427,14 +435,18 @@ impl LinkSession {
     /// # Errors
     /// If the present inputs do not link at all.
     pub fn verify(&mut self) -> Result<Vec<Violation>, LinkError> {
-        let (Some(store), Some(image)) = (self.world.get_resource::<Store>(), self.world.get_resource::<Image>())
+        let (Some(store), Some(image)) =
+            (self.world.get_resource::<Store>(), self.world.get_resource::<Image>())
         else {
             return Err(LinkError::other("there is nothing to verify: no incremental link has been made"));
         };
         let inputs = self.inputs.iter().map(|slot| slot.input.clone()).collect();
         let request = Request { options: self.options.clone(), inputs, ..Request::default() };
         let findings = systems::verify::verify(request, store, image)?;
-        Ok(findings.into_iter().map(|found| Violation { invariant: found.invariant, what: found.what }).collect())
+        Ok(findings
+            .into_iter()
+            .map(|found| Violation { invariant: found.invariant, what: found.what })
+            .collect())
     }
 
     /// A digest of each loadable segment's pages, in the order of the program headers: what a build-id is made of,
@@ -450,7 +462,9 @@ impl LinkSession {
     pub fn loaded_inputs(&self) -> Vec<String> {
         match self.world.get_resource::<Store>() {
             Some(store) => systems::map::loaded_inputs(store),
-            None => self.world.resource::<Program>().objects.iter().map(|object| object.name.clone()).collect(),
+            None => {
+                self.world.resource::<Program>().objects.iter().map(|object| object.name.clone()).collect()
+            }
         }
     }
 

@@ -18,7 +18,11 @@ use crate::relocate::headers::put;
 const PAGES_PER_TASK: usize = 64;
 
 /// Hashes the whole image and writes the note.
-pub(crate) fn hash_image(request: Res<'_, Request>, mut program: ResMut<'_, Program>, mut frame: ResMut<'_, Frame>) {
+pub(crate) fn hash_image(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    mut frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }
@@ -52,7 +56,8 @@ pub(crate) fn note_range(program: &Program) -> Option<std::ops::Range<u64>> {
     let row = program.synthetic.build_id.some()?;
     let atom = &program.atoms[row.index()];
     let offset = program.file_offset(atom)?;
-    let len = u32::from_le_bytes(program.image.get(offset as usize + 4..offset as usize + 8)?.try_into().ok()?);
+    let len =
+        u32::from_le_bytes(program.image.get(offset as usize + 4..offset as usize + 8)?.try_into().ok()?);
     Some(offset + 16..offset + 16 + u64::from(len))
 }
 

@@ -1,9 +1,9 @@
 //! The one rule that turns a relocation of an object into an operation on bytes. Both drivers use it: bulk over
 //! a whole program, and the warm frame over a changed object.
 
+use formats::elf;
 use formats::object_file::Rela;
 use formats::reloc::{self, Facts, Plan, RelocError, Values};
-use formats::elf;
 use object::LittleEndian;
 use relink_engine::program::{Object, Program, SectionUse};
 use relink_engine::records::{atom_flags, place, symbol_flags};
@@ -114,8 +114,11 @@ pub(crate) fn lower<P: Places>(
             } else if view.atom == place::ABSOLUTE {
                 relaxable = false;
             } else {
-                let weak =
-                    object.parsed.symbols().get(symbol_index).is_some_and(|symbol| symbol.st_bind().0 == elf::STB_WEAK);
+                let weak = object
+                    .parsed
+                    .symbols()
+                    .get(symbol_index)
+                    .is_some_and(|symbol| symbol.st_bind().0 == elf::STB_WEAK);
                 if !weak && alloc {
                     return Err(SiteError::Undefined(row));
                 }
@@ -204,7 +207,11 @@ pub(crate) fn store(bases: &Bases, site: &Site, bytes: &mut [u8], address: u64) 
     let start = usize::try_from(site.plan.offset).unwrap_or(usize::MAX);
     let field = start.checked_add(width).and_then(|end| bytes.get_mut(start..end));
     let Some(field) = field else {
-        return Err(RelocError::FieldOutside { offset: site.plan.offset, width: width as u64, len: bytes.len() as u64 });
+        return Err(RelocError::FieldOutside {
+            offset: site.plan.offset,
+            width: width as u64,
+            len: bytes.len() as u64,
+        });
     };
     reloc::apply(site.plan.op, field, &values(bases, site, address))
 }

@@ -146,7 +146,8 @@ fn add_derivation(schedule: &mut Schedule) {
             .chain()
             .in_set(LinkSet::Debug),
     );
-    schedule.add_systems((build_id::hash_image, build_id::rehash_dirty_pages).chain().in_set(LinkSet::BuildId));
+    schedule
+        .add_systems((build_id::hash_image, build_id::rehash_dirty_pages).chain().in_set(LinkSet::BuildId));
     for (index, set) in LinkSet::ALL.into_iter().enumerate() {
         let stamp = move |clock: ResMut<'_, Clock>, frame: ResMut<'_, Frame>| stamp(set, clock, frame);
         match LinkSet::ALL.get(index + 1) {
@@ -181,7 +182,10 @@ pub fn with_threads(threads: usize, work: impl FnOnce() + Send) {
 }
 
 /// The digest of each loadable segment's pages.
-pub fn segment_digests(store: &relink_engine::store::Store, image: &relink_engine::image::Image) -> Vec<[u8; 32]> {
+pub fn segment_digests(
+    store: &relink_engine::store::Store,
+    image: &relink_engine::image::Image,
+) -> Vec<[u8; 32]> {
     build_id::segment_digests(store, image)
 }
 

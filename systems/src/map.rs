@@ -19,7 +19,13 @@ pub fn write(program: &Program, writer: &mut dyn io::Write) -> io::Result<()> {
     writeln!(writer, "{HEADER}")?;
     for section in program.outputs.iter().filter(|section| section.index != 0) {
         let name = String::from_utf8_lossy(&section.name);
-        writeln!(writer, "{:>16x} {:>8x} {:>5} {name}", section.address, section.size, 1_u64 << section.align)?;
+        writeln!(
+            writer,
+            "{:>16x} {:>8x} {:>5} {name}",
+            section.address,
+            section.size,
+            1_u64 << section.align
+        )?;
         for &row in &section.atoms {
             let atom = &program.atoms[row.index()];
             let input = match program.object(atom) {
@@ -29,7 +35,13 @@ pub fn write(program: &Program, writer: &mut dyn io::Write) -> io::Result<()> {
                 Some(object) => format!("{}:(COMMON)", object.name),
                 None => format!("<internal>:({name})"),
             };
-            writeln!(writer, "{:>16x} {:>8x} {:>5}         {input}", atom.address, atom.size, 1_u64 << atom.align)?;
+            writeln!(
+                writer,
+                "{:>16x} {:>8x} {:>5}         {input}",
+                atom.address,
+                atom.size,
+                1_u64 << atom.align
+            )?;
             let Some(object) = program.object(atom) else { continue };
             let mut names: Vec<(u64, u64, String)> = Vec::new();
             for (index, target) in object.targets.iter().enumerate() {
@@ -69,14 +81,20 @@ pub fn write_store(store: &Store, writer: &mut dyn io::Write) -> io::Result<()> 
         writeln!(writer, "{:>16x} {:>8x} {align:>5} {name}", section.address, section.size)?;
         let mut placed = atoms.remove(&row).unwrap_or_default();
         // Labels of the linker's own stand in the first section, whatever they are the end of.
-        placed.retain(|(_, atom)| atom.address >= section.address && atom.address <= section.address + section.size);
+        placed.retain(|(_, atom)| {
+            atom.address >= section.address && atom.address <= section.address + section.size
+        });
         placed.sort_unstable_by_key(|(_, atom)| atom.address);
         for (row, atom) in placed {
             let input = match store.inputs.get(atom.input.0) {
                 Ok(input) => store.text(input.name),
                 Err(_) => "<internal>".to_owned(),
             };
-            let own = if atom.flags & atom_flags::COMMON != 0 { "COMMON".to_owned() } else { store.text(atom.name) };
+            let own = if atom.flags & atom_flags::COMMON != 0 {
+                "COMMON".to_owned()
+            } else {
+                store.text(atom.name)
+            };
             let own = if own.is_empty() { name.clone() } else { own };
             let align = 1_u64 << atom.align.min(63);
             writeln!(writer, "{:>16x} {:>8x} {align:>5}         {input}:({own})", atom.address, atom.size)?;
@@ -89,8 +107,13 @@ pub fn write_store(store: &Store, writer: &mut dyn io::Write) -> io::Result<()> 
     }
     for row in 0..store.islands.len() {
         let island = store.islands.get(row).map_err(io::Error::other)?;
-        let name = store.symbols.get(island.symbol.0).map(|symbol| store.text(symbol.name)).unwrap_or_default();
-        writeln!(writer, "{:>16x} {:>8x} {:>5}                 {name}.island", island.address, island.size, 1)?;
+        let name =
+            store.symbols.get(island.symbol.0).map(|symbol| store.text(symbol.name)).unwrap_or_default();
+        writeln!(
+            writer,
+            "{:>16x} {:>8x} {:>5}                 {name}.island",
+            island.address, island.size, 1
+        )?;
     }
     Ok(())
 }
@@ -111,7 +134,11 @@ fn collect(store: &Store) -> Result<(Placed, Named), StoreError> {
     for row in 0..store.symbols.len() {
         let symbol = store.symbols.get(row)?;
         if place::is_atom(symbol.atom) && symbol.name.len > 0 {
-            symbols.entry(symbol.atom.0).or_default().push((symbol.value, symbol.size, store.text(symbol.name)));
+            symbols.entry(symbol.atom.0).or_default().push((
+                symbol.value,
+                symbol.size,
+                store.text(symbol.name),
+            ));
         }
     }
     Ok((atoms, symbols))

@@ -43,7 +43,8 @@ pub(crate) fn move_references(
     let Some(options) = request.options.incremental.as_ref().filter(|_| frame.warm()) else { return };
     draft.clear();
     pool.used = 0;
-    let changed: HashSet<u32> = plan.inputs.iter().filter_map(|&e| inputs.get(e).ok()).map(|i| i.row.0).collect();
+    let changed: HashSet<u32> =
+        plan.inputs.iter().filter_map(|&e| inputs.get(e).ok()).map(|i| i.row.0).collect();
     let symbols: Vec<Symbol> =
         plan.symbol_entities.iter().filter_map(|&entity| symbols.get(entity).ok()).copied().collect();
     let mut mover = Mover {
@@ -127,7 +128,10 @@ impl Mover<'_> {
             return Ok(false);
         }
         let old = self.store.atoms.get(symbol.old.atom.0)?.address.wrapping_add(symbol.old.value);
-        let new = View::new(self.store, self.plan).atom_record(symbol.new.atom).address.wrapping_add(symbol.new.value);
+        let new = View::new(self.store, self.plan)
+            .atom_record(symbol.new.atom)
+            .address
+            .wrapping_add(symbol.new.value);
         Ok(old != new)
     }
 
@@ -181,7 +185,8 @@ impl Mover<'_> {
     fn offset_of_address(&self, address: u64) -> Result<u64, StoreError> {
         for row in 0..self.store.sections.len() {
             let section = self.store.sections.get(row)?;
-            if section.address != 0 && address >= section.address && address < section.address + section.size {
+            if section.address != 0 && address >= section.address && address < section.address + section.size
+            {
                 return Ok(section.offset + (address - section.address));
             }
         }
@@ -320,7 +325,10 @@ impl Mover<'_> {
         island::island(&entry, address, target).map_err(|error| StoreError::Malformed(error.to_string()))
     }
 
-    fn vacate(&mut self, (section, start, len): (relink_engine::rows::SectionRow, u64, u64)) -> Result<(), StoreError> {
+    fn vacate(
+        &mut self,
+        (section, start, len): (relink_engine::rows::SectionRow, u64, u64),
+    ) -> Result<(), StoreError> {
         if len == 0 {
             return Ok(());
         }

@@ -45,7 +45,8 @@ impl Checker<'_> {
 /// If those inputs do not link.
 pub fn verify(mut request: Request, store: &Store, image: &Image) -> Result<Vec<Finding>, LinkError> {
     if request.options.gc_sections {
-        request.kept = placement::live_sections(store).map_err(|error| LinkError::other(error.to_string()))?;
+        request.kept =
+            placement::live_sections(store).map_err(|error| LinkError::other(error.to_string()))?;
     }
     let mut world = crate::world();
     let mut frames = crate::Frames::new(request.options.schedule_kind);

@@ -108,6 +108,12 @@ impl Program {
         self.inputs.iter().map(|(_, name, bytes)| (name.clone(), bytes.clone())).collect()
     }
 
+    /// The session's name for an input.
+    #[track_caller]
+    pub fn id_of(&self, name: &str) -> InputId {
+        self.inputs.iter().find(|(_, n, _)| n == name).unwrap_or_else(|| panic!("no input {name}")).0
+    }
+
     /// A copy of the image.
     pub fn image(&self) -> Vec<u8> {
         self.session.image().into_owned()

@@ -12,8 +12,8 @@ use relink_engine::image::Image;
 use relink_engine::input::Input;
 use relink_engine::program::{Object, OutputSection, Pool, Program, SectionUse};
 use relink_engine::records::{
-    CieRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord, InputRecord, PoolRecord,
-    RelocRecord, SectionRecord, atom_flags, file_flags, global_state, reloc_flags, section_role,
+    CieRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord, InputRecord,
+    PoolRecord, RelocRecord, SectionRecord, atom_flags, file_flags, global_state, reloc_flags, section_role,
 };
 use relink_engine::rows::{
     AtomRow, CieRow, InputRow, NONE, PoolRow, RelocRow, SectionRow, Span, SymbolRow, Target, TargetKind,
@@ -38,7 +38,10 @@ pub(crate) fn commit_program(
     }
     frame.counters.bytes_written = program.image.len() as u64;
     if request.options.incremental.is_some() {
-        commands.insert_resource(Freezer { rows: Rows::default(), known: HashMap::new(), listed: (NONE, Vec::new()) }.freeze(&request, &program));
+        commands.insert_resource(
+            Freezer { rows: Rows::default(), known: HashMap::new(), listed: (NONE, Vec::new()) }
+                .freeze(&request, &program),
+        );
     }
     commands.insert_resource(Image::owned(std::mem::take(&mut program.image)));
     frame.committed = true;
@@ -192,7 +195,9 @@ impl Freezer {
 
     /// The place of an object in its archive. Members of one archive stand in a row, so one listing is kept.
     fn member_ordinal(&mut self, program: &Program, object: &Object) -> u32 {
-        let Some(archive) = program.archives.get(object.file.0 as usize).and_then(Option::as_ref) else { return 0 };
+        let Some(archive) = program.archives.get(object.file.0 as usize).and_then(Option::as_ref) else {
+            return 0;
+        };
         if self.listed.0 != object.file.0 {
             let offsets = archive.members().unwrap_or_default().iter().map(|member| member.offset).collect();
             self.listed = (object.file.0, offsets);
@@ -254,7 +259,8 @@ impl Freezer {
 
     fn freeze_image(&mut self, request: &Request, program: &Program) {
         let note = crate::build_id::note_range(program);
-        let output = |row: AtomRow| row.some().map_or(SectionRow(NONE), |row| program.atoms[row.index()].output);
+        let output =
+            |row: AtomRow| row.some().map_or(SectionRow(NONE), |row| program.atoms[row.index()].output);
         let address = |row: AtomRow| row.some().map_or(0, |row| program.atoms[row.index()].address);
         let named = |name: &[u8]| program.outputs.iter().position(|section| section.name == name);
         let fillers = crate::relocate::bulk::filler_context(program);
@@ -392,7 +398,13 @@ pub(crate) fn section_relocs<P: crate::kernel::Places>(
         if site.plan.op == Op::None || site.target == Target::NONE {
             continue;
         }
-        records.push(record_of(places, &site, row, flags, if reversed { Some(bytes.len() as u64) } else { None }));
+        records.push(record_of(
+            places,
+            &site,
+            row,
+            flags,
+            if reversed { Some(bytes.len() as u64) } else { None },
+        ));
     }
     records
 }

@@ -87,8 +87,12 @@ fn commit_rows(
         }
     }
     for (atom, range) in &plan.relocs {
-        let records: Vec<RelocRecord> =
-            relocations.get(range.clone()).unwrap_or_default().iter().map(|relocation| relocation.record).collect();
+        let records: Vec<RelocRecord> = relocations
+            .get(range.clone())
+            .unwrap_or_default()
+            .iter()
+            .map(|relocation| relocation.record)
+            .collect();
         commit_relocs(store, *atom, &records)?;
     }
     if let Some(free) = &plan.free {
@@ -142,7 +146,8 @@ fn commit_pieces(store: &mut Store, plan: &Plan) -> Result<(), StoreError> {
 fn commit_relocs(store: &mut Store, atom: AtomRow, records: &[RelocRecord]) -> Result<(), StoreError> {
     let span = store.atoms.get(atom.0)?.relocs;
     let same = |old: &RelocRecord, new: &RelocRecord| {
-        (old.offset, old.target, old.op, old.flags, old.addend) == (new.offset, new.target, new.op, new.flags, new.addend)
+        (old.offset, old.target, old.op, old.flags, old.addend)
+            == (new.offset, new.target, new.op, new.flags, new.addend)
     };
     let fits = records.len() as u32 <= span.len;
     for row in span.range() {

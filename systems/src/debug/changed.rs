@@ -9,7 +9,9 @@ use relink_engine::components::{Atom, Input, Slot};
 use relink_engine::frame::Frame;
 use relink_engine::image::{Draft, Image};
 use relink_engine::plan::Plan;
-use relink_engine::records::{FdeRecord, FreeRecord, IslandRecord, SectionRecord, atom_flags, place, symbol_flags};
+use relink_engine::records::{
+    FdeRecord, FreeRecord, IslandRecord, SectionRecord, atom_flags, place, symbol_flags,
+};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{AtomRow, CieRow, FdeRow, SectionRow};
 use relink_engine::store::Store;
@@ -224,7 +226,10 @@ impl Writer<'_> {
             }
             return Ok((range.start as u32, taken as u32));
         }
-        Err(Stop::Reason(GateReason::UnwindChanged { input: String::new(), why: "its table is full".to_owned() }))
+        Err(Stop::Reason(GateReason::UnwindChanged {
+            input: String::new(),
+            why: "its table is full".to_owned(),
+        }))
     }
 
     fn fill_unwind(&mut self, start: u64, len: u64) -> Result<(), Stop> {
@@ -239,7 +244,8 @@ impl Writer<'_> {
     fn free_unwind(&mut self, start: u32, len: u32) -> Result<(), Stop> {
         self.fill_unwind(u64::from(start), u64::from(len))?;
         let section = self.plan.image.eh_frame;
-        let range = FreeRecord { section, start: u64::from(start), len: u64::from(len), ..Default::default() };
+        let range =
+            FreeRecord { section, start: u64::from(start), len: u64::from(len), ..Default::default() };
         // Fillers are not joined: each free range is one record of the table.
         let free = free_list(self.store, self.plan)?;
         match free.iter_mut().find(|known| known.len == 0) {
@@ -270,7 +276,8 @@ impl Writer<'_> {
             }
             let table = self.eh_frame()?;
             let cie = self.store.cies.get(piece.cie)?;
-            let placed = relink_engine::program::EhPiece { offset: new.offset, capacity: new.capacity, ..*piece };
+            let placed =
+                relink_engine::program::EhPiece { offset: new.offset, capacity: new.capacity, ..*piece };
             let view = View::new(self.store, self.plan);
             let bytes = piece_bytes(&view, &input.object, &placed, table.address, Some(cie.offset));
             let old_code = self.store.atoms.get(old.atom.0)?.address + u64::from(old.start);
@@ -354,7 +361,8 @@ impl Writer<'_> {
     }
 
     fn write_island_symbol(&mut self, island: &IslandRecord) -> Result<u32, Stop> {
-        let (Some(symtab), Some(strtab)) = (self.plan.image.symtab.some(), self.plan.image.strtab.some()) else {
+        let (Some(symtab), Some(strtab)) = (self.plan.image.symtab.some(), self.plan.image.strtab.some())
+        else {
             return Ok(0);
         };
         let symbol = self.store.symbols.get(island.symbol.0)?;
@@ -394,7 +402,8 @@ impl Writer<'_> {
         let header = self.store.sections.get(row.0)?;
         let table = self.eh_frame()?;
         let bytes = self.image.read(header.offset, header.size as usize).unwrap_or_default();
-        let damaged = |error: formats::error::FormatError| Stop::from(StoreError::Malformed(error.to_string()));
+        let damaged =
+            |error: formats::error::FormatError| Stop::from(StoreError::Malformed(error.to_string()));
         let mut entries: Vec<(u64, u64)> = eh_frame::parse_hdr(&bytes)
             .map_err(damaged)?
             .iter()
@@ -443,7 +452,8 @@ impl Writer<'_> {
 
     /// Sections that grew at their tail.
     fn write_section_sizes(&mut self) -> Result<(), Stop> {
-        let changed: Vec<(u32, SectionRecord)> = self.plan.sections.iter().map(|(row, record)| (*row, *record)).collect();
+        let changed: Vec<(u32, SectionRecord)> =
+            self.plan.sections.iter().map(|(row, record)| (*row, *record)).collect();
         for (row, record) in changed {
             if self.store.sections.get(row)?.size != record.size {
                 let offset = self.plan.image.section_headers + 64 * u64::from(record.index) + 32;

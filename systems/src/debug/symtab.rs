@@ -1,8 +1,8 @@
 //! `.symtab` and `.strtab` of a whole program.
 
 use bevy_ecs::prelude::{Res, ResMut};
-use formats::units::VirtAddr;
 use formats::elf;
+use formats::units::VirtAddr;
 use object::elf::{Sym64, SymbolInfo, SymbolOther, SymbolSection};
 use object::endian::{U16, U32, U64};
 use object::{LittleEndian as LE, pod};
@@ -19,7 +19,11 @@ use crate::place::symtab::{keeps_global, keeps_local};
 use crate::relocate::headers::put;
 
 /// Writes both tables, and the filler unit that debug fillers may speak of.
-pub(crate) fn write_symbol_table(request: Res<'_, Request>, mut program: ResMut<'_, Program>, mut frame: ResMut<'_, Frame>) {
+pub(crate) fn write_symbol_table(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    mut frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }
@@ -81,7 +85,8 @@ fn entry(program: &Program, row: SymbolRow, name: u32, local: bool) -> [u8; 24] 
         place::ABSOLUTE => (elf::SHN_ABS, record.value),
         atom if place::is_atom(atom) => {
             let atom = &program.atoms[atom.index()];
-            let index = atom.output.some().and_then(|row| program.outputs.get(row.index())).map_or(0, |s| s.index);
+            let index =
+                atom.output.some().and_then(|row| program.outputs.get(row.index())).map_or(0, |s| s.index);
             let section = if index == 0 { elf::SHN_ABS } else { index as u16 };
             (section, atom.address.wrapping_add(record.value))
         }
@@ -96,7 +101,13 @@ fn entry(program: &Program, row: SymbolRow, name: u32, local: bool) -> [u8; 24] 
 }
 
 /// The bytes of a symbol: local if its visibility hides it from other images.
-pub(crate) fn symbol_bytes(record: &SymbolRecord, name: u32, section: u16, value: VirtAddr, local: bool) -> [u8; 24] {
+pub(crate) fn symbol_bytes(
+    record: &SymbolRecord,
+    name: u32,
+    section: u16,
+    value: VirtAddr,
+    local: bool,
+) -> [u8; 24] {
     let mut info = record.info;
     if section == elf::SHN_UNDEF {
         info = (elf::STB_WEAK << 4) | (info & 0xf);

@@ -14,7 +14,11 @@ use crate::place::addresses::own_address;
 use crate::resolve::scan::site_error;
 
 /// Writes both tables.
-pub(crate) fn write_unwind_tables(request: Res<'_, Request>, mut program: ResMut<'_, Program>, mut frame: ResMut<'_, Frame>) {
+pub(crate) fn write_unwind_tables(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    mut frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }
@@ -71,7 +75,8 @@ pub(crate) fn piece_bytes<P: Places>(
     let relocs = object.parsed.relocations(section);
     let bases = places.bases();
     for index in piece.relocs.indexes() {
-        let mut site = lower(places, object, atom_flags::ALLOC, pristine, relocs, index).map_err(|error| (index, error))?;
+        let mut site = lower(places, object, atom_flags::ALLOC, pristine, relocs, index)
+            .map_err(|error| (index, error))?;
         site.plan.offset = relocs[index].r_offset.get(LittleEndian) - u64::from(piece.start);
         store(&bases, &site, &mut bytes, address + u64::from(piece.offset))
             .map_err(|error| (index, SiteError::Reloc(error)))?;

@@ -74,12 +74,17 @@ fn diff_input(
     unwind::match_fdes(context, input)?;
     context.frame.counters.atoms_diffed += matched.len() as u64;
     for (row, section, old) in matched {
-        if old.flags & (atom_flags::DISCARDED | atom_flags::DEAD | atom_flags::MERGE | atom_flags::EH_FRAME) != 0 {
+        if old.flags & (atom_flags::DISCARDED | atom_flags::DEAD | atom_flags::MERGE | atom_flags::EH_FRAME)
+            != 0
+        {
             continue;
         }
         let size = input.object.parsed.sections[section as usize].size;
         let slot = Slot { address: old.address, capacity: old.capacity, size };
-        context.plan.atom_entities.push(commands.spawn((Atom { row, input: entity, section, old }, slot)).id());
+        context
+            .plan
+            .atom_entities
+            .push(commands.spawn((Atom { row, input: entity, section, old }, slot)).id());
     }
     for (row, old, new) in symbols {
         // Also those that keep their record: their atom may move.

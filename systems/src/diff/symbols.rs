@@ -104,7 +104,9 @@ fn defined_record(
         SymbolPlace::Absolute => place::ABSOLUTE,
         SymbolPlace::Section(section) => {
             match object.uses.get(section as usize).copied().unwrap_or_default() {
-                SectionUse::Merge(_, merge) if object.merges[merge as usize].pool != relink_engine::rows::NONE => {
+                SectionUse::Merge(_, merge)
+                    if object.merges[merge as usize].pool != relink_engine::rows::NONE =>
+                {
                     let merge = &object.merges[merge as usize];
                     let Some(offset) = merge.map(value) else { return Ok(None) };
                     value = offset;
@@ -278,7 +280,10 @@ fn dropped_reference(
     let record = store.symbols.get(old.symbol.0)?;
     if record.atom == place::UNDEFINED {
         // It stands in the symbol table for our reference, and would not in a full link's.
-        return Ok(Some(GateReason::RemovedUndefined { symbol: text(name), input: input.object.name.clone() }));
+        return Ok(Some(GateReason::RemovedUndefined {
+            symbol: text(name),
+            input: input.object.name.clone(),
+        }));
     }
     if old.info >> 4 == elf::STB_WEAK || !place::is_atom(record.atom) || record.input.some().is_none() {
         return Ok(None);

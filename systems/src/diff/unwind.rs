@@ -77,7 +77,8 @@ fn find_cie(context: &Context<'_>, raw: &[u8], personality: Target) -> Result<Op
         if cie.personality != personality || (cie.len as usize) < raw.len() {
             continue;
         }
-        let Some(mut bytes) = context.image.read(table.offset + u64::from(cie.offset), cie.len as usize) else {
+        let Some(mut bytes) = context.image.read(table.offset + u64::from(cie.offset), cie.len as usize)
+        else {
             continue;
         };
         // The personality pointer is relocated; the length may count padding.

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use bevy_ecs::prelude::{Res, ResMut};
 use formats::Bytes;
 use formats::archive::Archive;
+use formats::elf;
 use formats::error::FormatError;
 use formats::object_file::{ObjectFile, StackNote, SymbolPlace};
 use formats::property::Property;
-use formats::elf;
 use rayon::prelude::*;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
@@ -81,7 +81,8 @@ pub(crate) fn load_program(
         extraction.drain();
     }
     let wanted = extraction.wanted;
-    let archives = extraction.archives.into_iter().map(|archive| archive.map(|(archive, _)| archive)).collect();
+    let archives =
+        extraction.archives.into_iter().map(|archive| archive.map(|(archive, _)| archive)).collect();
     program.archives = archives;
     program.objects.sort_by_key(|object| (object.file, object.member_offset));
     program.property = Property::merge_all(program.objects.iter().map(|object| &object.parsed.property));
@@ -119,7 +120,8 @@ impl Extraction<'_> {
             DefsymValue::Symbol(name, _) => Some(name.as_str()),
             DefsymValue::Absolute(_) => None,
         });
-        for name in std::iter::once(entry).chain(options.undefined.iter().map(String::as_str)).chain(defsyms) {
+        for name in std::iter::once(entry).chain(options.undefined.iter().map(String::as_str)).chain(defsyms)
+        {
             let row = self.program.names.intern_own(name.as_bytes());
             self.at(row).wanted = true;
         }
@@ -186,7 +188,8 @@ impl Extraction<'_> {
 
     fn add_archive(&mut self, archive: Archive, file: u32) {
         let input = &self.request.inputs[file as usize];
-        let result = if input.whole_archive { self.load_all(&archive, file) } else { self.offer(&archive, file) };
+        let result =
+            if input.whole_archive { self.load_all(&archive, file) } else { self.offer(&archive, file) };
         if let Err(error) = result {
             self.errors.push(Diagnostic::BadInput { input: input.name.clone(), why: error.to_string() });
         }
@@ -415,7 +418,9 @@ fn fill_rows(
     let mut locals = Vec::with_capacity(object.locals.len as usize);
     for index in 1..end {
         let section = match object.parsed.symbol_place(index) {
-            SymbolPlace::Section(section) => object.uses.get(section as usize).copied().unwrap_or_default().atom(),
+            SymbolPlace::Section(section) => {
+                object.uses.get(section as usize).copied().unwrap_or_default().atom()
+            }
             _ => None,
         };
         if !has_row(&object.parsed, index) {

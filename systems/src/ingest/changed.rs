@@ -160,7 +160,12 @@ impl Loader<'_> {
         Ok(())
     }
 
-    fn compare_archive(&mut self, known: &FileRecord, input: &Input, bytes: Bytes) -> Result<(u32, u64), StoreError> {
+    fn compare_archive(
+        &mut self,
+        known: &FileRecord,
+        input: &Input,
+        bytes: Bytes,
+    ) -> Result<(u32, u64), StoreError> {
         let refused = GateReason::ArchiveChanged { archive: input.name.clone() };
         let Ok(archive) = Archive::parse(bytes) else {
             self.frame.refuse(refused);

@@ -1,7 +1,7 @@
 //! What becomes of a section: nothing, an atom, pieces of a pool, unwind records.
 
-use formats::object_file::{ObjectFile, Section};
 use formats::elf;
+use formats::object_file::{ObjectFile, Section};
 use relink_engine::options::Strip;
 use relink_engine::records::atom_flags;
 use relink_formats as formats;
@@ -22,7 +22,12 @@ const TOOL_SECTIONS: std::ops::RangeInclusive<u32> = 0x6fff_4700..=0x6fff_4cff;
 pub(crate) fn classify(object: &ObjectFile, index: usize, section: &Section, strip: Strip) -> Class {
     let name = object.section_name(index);
     match section.kind {
-        elf::SHT_NULL | elf::SHT_SYMTAB | elf::SHT_STRTAB | elf::SHT_RELA | elf::SHT_REL | elf::SHT_GROUP
+        elf::SHT_NULL
+        | elf::SHT_SYMTAB
+        | elf::SHT_STRTAB
+        | elf::SHT_RELA
+        | elf::SHT_REL
+        | elf::SHT_GROUP
         | elf::SHT_SYMTAB_SHNDX => return Class::Ignore,
         kind if TOOL_SECTIONS.contains(&kind) => return Class::Ignore,
         _ => {}
@@ -64,13 +69,10 @@ pub(crate) fn classify(object: &ObjectFile, index: usize, section: &Section, str
     if has(elf::SHF_MERGE) && !has(elf::SHF_WRITE) && section.entsize > 0 && section.relocations.is_empty() {
         return Class::Merge(flags | atom_flags::MERGE);
     }
-    let ordered =
-        matches!(section.kind, elf::SHT_INIT_ARRAY | elf::SHT_FINI_ARRAY | elf::SHT_PREINIT_ARRAY)
-            || [&b".init"[..], b".fini", b".ctors", b".dtors", b".init_array", b".fini_array", b".preinit_array"]
-                .iter()
-                .any(|&prefix| {
-                    name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest[0] == b'.')
-                });
+    let ordered = matches!(section.kind, elf::SHT_INIT_ARRAY | elf::SHT_FINI_ARRAY | elf::SHT_PREINIT_ARRAY)
+        || [&b".init"[..], b".fini", b".ctors", b".dtors", b".init_array", b".fini_array", b".preinit_array"]
+            .iter()
+            .any(|&prefix| name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest[0] == b'.'));
     if section.kind == elf::SHT_NOTE {
         flags |= atom_flags::FIXED | atom_flags::EXACT;
     }

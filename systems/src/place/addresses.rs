@@ -1,8 +1,8 @@
 //! Addresses and file offsets of everything, slack and reserves included.
 
 use bevy_ecs::prelude::{Res, ResMut};
-use formats::units::Align;
 use formats::elf;
+use formats::units::Align;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::options::{LinkOptions, OutputKind};
 use relink_engine::program::{OutputSection, Program, Segment as ProgramHeader};
@@ -18,7 +18,11 @@ const PROGRAM_HEADER: u64 = 56;
 const SECTION_HEADER: u64 = 64;
 
 /// Lays out sections in addresses and file.
-pub(crate) fn assign_addresses(request: Res<'_, Request>, mut program: ResMut<'_, Program>, frame: ResMut<'_, Frame>) {
+pub(crate) fn assign_addresses(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }
@@ -128,7 +132,13 @@ impl Layout {
         }
     }
 
-    fn place_unloaded(&mut self, section: &mut OutputSection, program: &mut Program, options: &LinkOptions, align: Align) {
+    fn place_unloaded(
+        &mut self,
+        section: &mut OutputSection,
+        program: &mut Program,
+        options: &LinkOptions,
+        align: Align,
+    ) {
         self.offset = align.up(self.offset);
         section.offset = self.offset;
         let end = place_atoms(section, program, options, 0);
@@ -167,7 +177,10 @@ fn place_atoms(section: &mut OutputSection, program: &mut Program, options: &Lin
 
 /// The TLS block's bounds and the thread pointer, which stands at its aligned end (variant II).
 fn set_tls(program: &mut Program) {
-    let tls = program.outputs.iter().filter(|section| section.flags & u64::from(elf::SHF_TLS) != 0 && section.size > 0);
+    let tls = program
+        .outputs
+        .iter()
+        .filter(|section| section.flags & u64::from(elf::SHF_TLS) != 0 && section.size > 0);
     let (mut start, mut end, mut align) = (u64::MAX, 0, 0);
     for section in tls {
         start = start.min(section.address);
@@ -184,7 +197,8 @@ fn set_tls(program: &mut Program) {
 fn plan_headers(outputs: &[OutputSection], options: &LinkOptions) -> Vec<u32> {
     let used = |wanted: Segment| {
         outputs.iter().any(|section| {
-            segment(&section.name, section.kind, section.flags, options.relro) == wanted && !section.atoms.is_empty()
+            segment(&section.name, section.kind, section.flags, options.relro) == wanted
+                && !section.atoms.is_empty()
         })
     };
     let named = |name: &[u8]| outputs.iter().any(|section| section.name == name);
@@ -210,18 +224,26 @@ fn plan_headers(outputs: &[OutputSection], options: &LinkOptions) -> Vec<u32> {
     if named(b".note.gnu.property") {
         plan.push(elf::PT_GNU_PROPERTY);
     }
-    let mut aligns: Vec<u8> = outputs.iter().filter(|section| is_loaded_note(section)).map(|section| section.align).collect();
+    let mut aligns: Vec<u8> =
+        outputs.iter().filter(|section| is_loaded_note(section)).map(|section| section.align).collect();
     aligns.dedup();
     plan.extend(aligns.iter().map(|_| elf::PT_NOTE));
     plan
 }
 
-fn program_headers(program: &Program, options: &LinkOptions, base: u64, plan: Vec<u32>) -> Vec<ProgramHeader> {
+fn program_headers(
+    program: &Program,
+    options: &LinkOptions,
+    base: u64,
+    plan: Vec<u32>,
+) -> Vec<ProgramHeader> {
     let headers = ELF_HEADER + plan.len() as u64 * PROGRAM_HEADER;
     let page = options.max_page_size;
     let mut loads = load_segments(program, options, base, headers, page).into_iter();
     let mut notes = note_groups(program).into_iter();
-    let of = |name: &[u8]| program.output(name).map_or((0, 0, 0), |section| (section.offset, section.address, section.size));
+    let of = |name: &[u8]| {
+        program.output(name).map_or((0, 0, 0), |section| (section.offset, section.address, section.size))
+    };
     let mut segments = Vec::with_capacity(plan.len());
     for kind in plan {
         let mut header = ProgramHeader { kind, flags: elf::PF_R, align: 8, ..Default::default() };
@@ -263,7 +285,13 @@ fn program_headers(program: &Program, options: &LinkOptions, base: u64, plan: Ve
     segments
 }
 
-fn load_segments(program: &Program, options: &LinkOptions, base: u64, headers: u64, page: u64) -> Vec<ProgramHeader> {
+fn load_segments(
+    program: &Program,
+    options: &LinkOptions,
+    base: u64,
+    headers: u64,
+    page: u64,
+) -> Vec<ProgramHeader> {
     let mut loads = Vec::new();
     for wanted in [Segment::Read, Segment::Code, Segment::Relro, Segment::Write] {
         let mut header = ProgramHeader {
@@ -283,7 +311,9 @@ fn load_segments(program: &Program, options: &LinkOptions, base: u64, headers: u
             (file_end, memory_end) = (headers, base + headers);
         }
         for section in &program.outputs {
-            if section.index == 0 || segment(&section.name, section.kind, section.flags, options.relro) != wanted {
+            if section.index == 0
+                || segment(&section.name, section.kind, section.flags, options.relro) != wanted
+            {
                 continue;
             }
             if header.offset == u64::MAX {

@@ -1,25 +1,29 @@
 //! Output sections: which atoms stand in which, in which order; and the atoms that the linker makes itself.
 
 use bevy_ecs::prelude::{Res, ResMut};
-use hashbrown::HashMap;
 use formats::elf;
-use relink_formats as formats;
+use hashbrown::HashMap;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::options::{BuildId, LinkOptions, Strip};
 use relink_engine::program::{OutputSection, Program, SectionUse};
 use relink_engine::records::{AtomRecord, atom_flags};
 use relink_engine::rows::{AtomRow, InputRow, NONE, SectionRow};
+use relink_formats as formats;
 use relink_formats::dwarf::{DebugSection, FILLER_ABBREVIATIONS};
 
 use super::names::{init_priority, output_name, rank, segment};
 use super::reserve;
 
-const SHF_DROPPED: u64 = (elf::SHF_GROUP | elf::SHF_MERGE | elf::SHF_STRINGS | elf::SHF_LINK_ORDER | elf::SHF_COMPRESSED)
-    as u64
-    | 1 << 21;
+const SHF_DROPPED: u64 =
+    (elf::SHF_GROUP | elf::SHF_MERGE | elf::SHF_STRINGS | elf::SHF_LINK_ORDER | elf::SHF_COMPRESSED) as u64
+        | 1 << 21;
 
 /// Sorts all live atoms into output sections and the sections into file order.
-pub(crate) fn arrange_sections(request: Res<'_, Request>, mut program: ResMut<'_, Program>, frame: ResMut<'_, Frame>) {
+pub(crate) fn arrange_sections(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }
@@ -58,7 +62,9 @@ pub(crate) fn arrange_sections(request: Res<'_, Request>, mut program: ResMut<'_
         if matches!(section.kind, elf::SHT_INIT_ARRAY | elf::SHT_FINI_ARRAY | elf::SHT_PREINIT_ARRAY) {
             section.atoms.sort_by_key(|row| {
                 let atom = &program.atoms[row.index()];
-                program.object(atom).map_or(0, |object| init_priority(object.parsed.section_name(atom.section as usize)))
+                program
+                    .object(atom)
+                    .map_or(0, |object| init_priority(object.parsed.section_name(atom.section as usize)))
             });
         }
         section.rank = rank(&section.name, section.kind, section.flags);
@@ -95,7 +101,8 @@ impl Outputs {
         section.flags |= flags;
         if section.kind != kind {
             // Mixed kinds: bytes win over no bytes, an array's kind over plain ones (`.ctors` in `.init_array`).
-            let array = |kind| matches!(kind, elf::SHT_INIT_ARRAY | elf::SHT_FINI_ARRAY | elf::SHT_PREINIT_ARRAY);
+            let array =
+                |kind| matches!(kind, elf::SHT_INIT_ARRAY | elf::SHT_FINI_ARRAY | elf::SHT_PREINIT_ARRAY);
             if section.kind == elf::SHT_NOBITS || array(kind) {
                 section.kind = kind;
             }
@@ -155,7 +162,8 @@ fn add_fillers(program: &mut Program, outputs: &mut Outputs) {
     if !debug(b".debug_info") {
         return;
     }
-    let abbrev = own_atom(program, FILLER_ABBREVIATIONS.len() as u64, 0, atom_flags::DEBUG, elf::SHT_PROGBITS);
+    let abbrev =
+        own_atom(program, FILLER_ABBREVIATIONS.len() as u64, 0, atom_flags::DEBUG, elf::SHT_PROGBITS);
     outputs.push(program, b".debug_abbrev", elf::SHT_PROGBITS, 0, abbrev);
     let unit = own_atom(program, FILLER_UNIT_BYTES, 0, atom_flags::DEBUG, elf::SHT_PROGBITS);
     outputs.push(program, b".debug_info", elf::SHT_PROGBITS, 0, unit);
@@ -171,19 +179,20 @@ fn add_tables(program: &mut Program, options: &LinkOptions, outputs: &mut Output
     let alloc = u64::from(elf::SHF_ALLOC);
     let write = alloc | u64::from(elf::SHF_WRITE);
     let incremental = options.incremental.is_some();
-    let mut add = |program: &mut Program, name: &[u8], kind, flags: u64, size: u64, align: u8, entsize: u64| {
-        let mut bits = atom_flags::ALLOC;
-        if flags & u64::from(elf::SHF_WRITE) != 0 {
-            bits |= atom_flags::WRITE;
-        }
-        if flags & u64::from(elf::SHF_EXECINSTR) != 0 {
-            bits |= atom_flags::CODE;
-        }
-        let row = own_atom(program, size, align, bits, kind);
-        let output = outputs.push(program, name, kind, flags, row);
-        outputs.sections[output].entsize = entsize;
-        row
-    };
+    let mut add =
+        |program: &mut Program, name: &[u8], kind, flags: u64, size: u64, align: u8, entsize: u64| {
+            let mut bits = atom_flags::ALLOC;
+            if flags & u64::from(elf::SHF_WRITE) != 0 {
+                bits |= atom_flags::WRITE;
+            }
+            if flags & u64::from(elf::SHF_EXECINSTR) != 0 {
+                bits |= atom_flags::CODE;
+            }
+            let row = own_atom(program, size, align, bits, kind);
+            let output = outputs.push(program, name, kind, flags, row);
+            outputs.sections[output].entsize = entsize;
+            row
+        };
     let property = program.property.encode();
     if !property.is_empty() {
         program.synthetic.property =
@@ -207,7 +216,8 @@ fn add_tables(program: &mut Program, options: &LinkOptions, outputs: &mut Output
         program.synthetic.dynamic = add(program, b".dynamic", elf::SHT_DYNAMIC, write, entries * 16, 3, 16);
     }
     let in_atoms: u32 = program.objects.iter().map(|object| object.dynamic_relocs).sum();
-    let in_got = program.got.iter().filter(|&&row| crate::relocate::dynamic::slot_is_relative(program, row)).count();
+    let in_got =
+        program.got.iter().filter(|&&row| crate::relocate::dynamic::slot_is_relative(program, row)).count();
     program.dynamic_relocs = in_atoms + in_got as u32 + program.plt.len() as u32;
     if program.dynamic_relocs > 0 {
         let size = u64::from(program.dynamic_relocs) * 24;
@@ -236,7 +246,8 @@ fn add_tables(program: &mut Program, options: &LinkOptions, outputs: &mut Output
             let fdes: usize = program.objects.iter().map(|object| object.fdes.len()).sum();
             let entries = if incremental { reserve::header_entries(fdes) } else { fdes };
             let size = 12 + 8 * entries as u64;
-            program.synthetic.eh_frame_hdr = add(program, b".eh_frame_hdr", elf::SHT_PROGBITS, alloc, size, 2, 0);
+            program.synthetic.eh_frame_hdr =
+                add(program, b".eh_frame_hdr", elf::SHT_PROGBITS, alloc, size, 2, 0);
         }
     }
     if options.relro {

@@ -178,7 +178,10 @@ impl Placer<'_> {
 }
 
 /// The free ranges, read when first asked for.
-pub(crate) fn free_list<'a>(store: &Store, plan: &'a mut Plan) -> Result<&'a mut Vec<FreeRecord>, StoreError> {
+pub(crate) fn free_list<'a>(
+    store: &Store,
+    plan: &'a mut Plan,
+) -> Result<&'a mut Vec<FreeRecord>, StoreError> {
     if plan.free.is_none() {
         plan.free = Some(store.free.to_vec()?);
     }
@@ -207,7 +210,8 @@ pub(crate) fn give_back(free: &mut Vec<FreeRecord>, range: FreeRecord) {
         return;
     }
     let joined = free.iter_mut().find(|known| {
-        known.section == range.section && known.len > 0
+        known.section == range.section
+            && known.len > 0
             && (known.start + known.len == range.start || range.start + range.len == known.start)
     });
     if let Some(known) = joined {

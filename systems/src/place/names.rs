@@ -1,13 +1,31 @@
 //! Which output section an input section goes to, and in which order output sections stand.
 
-use relink_formats as formats;
 use formats::elf;
+use relink_formats as formats;
 
 /// Prefixes that name an output section: `.text.f` goes to `.text`. Order matters: longer ones first.
 const PREFIXES: [&[u8]; 21] = [
-    b".text", b".rodata", b".data.rel.ro", b".data", b".bss.rel.ro", b".bss", b".tdata", b".tbss", b".init_array",
-    b".fini_array", b".preinit_array", b".ctors", b".dtors", b".gcc_except_table", b".lrodata", b".ldata", b".lbss",
-    b".ltext", b".sdata", b".sbss", b".eh_frame",
+    b".text",
+    b".rodata",
+    b".data.rel.ro",
+    b".data",
+    b".bss.rel.ro",
+    b".bss",
+    b".tdata",
+    b".tbss",
+    b".init_array",
+    b".fini_array",
+    b".preinit_array",
+    b".ctors",
+    b".dtors",
+    b".gcc_except_table",
+    b".lrodata",
+    b".ldata",
+    b".lbss",
+    b".ltext",
+    b".sdata",
+    b".sbss",
+    b".eh_frame",
 ];
 
 /// The output section of an input section.
@@ -84,7 +102,10 @@ pub(crate) fn segment(name: &[u8], kind: u32, flags: u64, relro: bool) -> Segmen
 
 fn is_relro(name: &[u8], kind: u32, flags: u64) -> bool {
     flags & u64::from(elf::SHF_TLS) != 0
-        || matches!(kind, elf::SHT_INIT_ARRAY | elf::SHT_FINI_ARRAY | elf::SHT_PREINIT_ARRAY | elf::SHT_DYNAMIC)
+        || matches!(
+            kind,
+            elf::SHT_INIT_ARRAY | elf::SHT_FINI_ARRAY | elf::SHT_PREINIT_ARRAY | elf::SHT_DYNAMIC
+        )
         || matches!(name, b".data.rel.ro" | b".got" | b".jcr" | b".pad.relro")
 }
 

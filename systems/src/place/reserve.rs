@@ -10,7 +10,7 @@ const CODE_SLOT_ALIGN: u64 = 16;
 /// Code that moves in a small program: the acceptance suite grows one function by 10 KiB, twice.
 const TEXT_RESERVE_MIN: u64 = 64 << 10;
 /// A unit's debug information that outgrows its slot moves to the tail of its section.
-const DEBUG_TAIL_MIN: u64 = 16 << 10;
+const DEBUG_TAIL_MIN: u64 = 32 << 10;
 const POOL_RESERVE_MIN: u64 = 4 << 10;
 
 /// Bytes to reserve for an atom; `size` for what must not have a hole.
@@ -42,7 +42,8 @@ fn debug_capacity(options: &IncrementalOptions, size: u64, debug: Option<DebugSe
     if size == 0 {
         return 0;
     }
-    let hole = (size.saturating_mul(u64::from(options.debug_slack_percent)) / 100).max(64).next_multiple_of(16);
+    let hole =
+        (size.saturating_mul(u64::from(options.debug_slack_percent)) / 100).max(64).next_multiple_of(16);
     // Two fillers of `.debug_aranges` would speak of one unit, and gdb then ignores the whole section.
     if debug.fillable(hole) && debug != DebugSection::Aranges { size + hole } else { size }
 }
@@ -54,7 +55,7 @@ pub(crate) fn text_reserve(options: &IncrementalOptions, code: u64) -> u64 {
 
 /// Free bytes behind a debug section, outside its `sh_size`.
 pub(crate) fn debug_tail(size: u64) -> u64 {
-    (size / 16).max(DEBUG_TAIL_MIN).next_multiple_of(16)
+    (size / 8).max(DEBUG_TAIL_MIN).next_multiple_of(16)
 }
 
 /// Free bytes in `.eh_frame`, in front of its terminator.

@@ -2,26 +2,50 @@
 
 use bevy_ecs::prelude::{Res, ResMut};
 use formats::elf;
-use relink_formats as formats;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::program::{OutputSection, Program};
 use relink_engine::records::{AtomRecord, atom_flags, place, symbol_flags};
 use relink_engine::rows::{AtomRow, InputRow, NONE, SectionRow, SymbolRow};
+use relink_formats as formats;
 
 use super::addresses::own_address;
 use crate::ingest::classify::is_c_identifier;
 
 /// Names that the linker defines when something refers to them and nothing defines them.
 const NAMES: [&str; 24] = [
-    "__ehdr_start", "__executable_start", "_end", "end", "_edata", "edata", "_etext", "etext", "__bss_start",
-    "__init_array_start", "__init_array_end", "__fini_array_start", "__fini_array_end", "__preinit_array_start",
-    "__preinit_array_end", "__rela_iplt_start", "__rela_iplt_end", "_GLOBAL_OFFSET_TABLE_", "_DYNAMIC",
-    "_TLS_MODULE_BASE_", "__GNU_EH_FRAME_HDR", "__dso_handle", "__tls_get_addr", "__etext",
+    "__ehdr_start",
+    "__executable_start",
+    "_end",
+    "end",
+    "_edata",
+    "edata",
+    "_etext",
+    "etext",
+    "__bss_start",
+    "__init_array_start",
+    "__init_array_end",
+    "__fini_array_start",
+    "__fini_array_end",
+    "__preinit_array_start",
+    "__preinit_array_end",
+    "__rela_iplt_start",
+    "__rela_iplt_end",
+    "_GLOBAL_OFFSET_TABLE_",
+    "_DYNAMIC",
+    "_TLS_MODULE_BASE_",
+    "__GNU_EH_FRAME_HDR",
+    "__dso_handle",
+    "__tls_get_addr",
+    "__etext",
 ];
 
 /// Before the scan: gives each referenced name of the linker's own an atom, whose address comes with the layout.
-pub(crate) fn define_linker_names(request: Res<'_, Request>, mut program: ResMut<'_, Program>, frame: ResMut<'_, Frame>) {
+pub(crate) fn define_linker_names(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }
@@ -38,7 +62,11 @@ pub(crate) fn define_linker_names(request: Res<'_, Request>, mut program: ResMut
         let defined = match name {
             b"_DYNAMIC" => pie,
             b"__dso_handle" | b"__tls_get_addr" => name == b"__tls_get_addr",
-            _ => known || bounded.is_some_and(|section| is_c_identifier(section) && has_section(program, section)),
+            _ => {
+                known
+                    || bounded
+                        .is_some_and(|section| is_c_identifier(section) && has_section(program, section))
+            }
         };
         if !defined {
             continue;
@@ -64,7 +92,8 @@ fn has_section(program: &Program, name: &[u8]) -> bool {
     program.objects.iter().any(|object| {
         object.uses.iter().enumerate().any(|(index, used)| {
             used.atom().is_some_and(|row| {
-                program.atoms[row.index()].flags & (atom_flags::DISCARDED | atom_flags::ALLOC) == atom_flags::ALLOC
+                program.atoms[row.index()].flags & (atom_flags::DISCARDED | atom_flags::ALLOC)
+                    == atom_flags::ALLOC
             }) && object.parsed.section_name(index) == name
         })
     })
@@ -162,7 +191,9 @@ fn linker_address(program: &Program, name: &[u8]) -> (u64, SectionRow) {
         b"_end" | b"end" => last(&alloc).map(end),
         b"_edata" | b"edata" => last(&|s| alloc(s) && s.kind != elf::SHT_NOBITS).map(end),
         b"_etext" | b"etext" | b"__etext" => last(&|s| s.flags & u64::from(elf::SHF_EXECINSTR) != 0).map(end),
-        b"__bss_start" => find(b".bss").map(start).or_else(|| last(&|s| alloc(s) && s.kind != elf::SHT_NOBITS).map(end)),
+        b"__bss_start" => {
+            find(b".bss").map(start).or_else(|| last(&|s| alloc(s) && s.kind != elf::SHT_NOBITS).map(end))
+        }
         b"__init_array_start" => find(b".init_array").map(start),
         b"__init_array_end" => find(b".init_array").map(end),
         b"__fini_array_start" => find(b".fini_array").map(start),
@@ -173,14 +204,24 @@ fn linker_address(program: &Program, name: &[u8]) -> (u64, SectionRow) {
         b"__rela_iplt_start" | b"__rela_iplt_end" if program.position_independent => None,
         b"__rela_iplt_start" => find(b".rela.dyn").map(start),
         b"__rela_iplt_end" => find(b".rela.dyn").map(end),
-        b"_GLOBAL_OFFSET_TABLE_" => Some((program.got_base, find(b".got.plt").map_or(first_row(program), |row| SectionRow(row as u32)))),
+        b"_GLOBAL_OFFSET_TABLE_" => Some((
+            program.got_base,
+            find(b".got.plt").map_or(first_row(program), |row| SectionRow(row as u32)),
+        )),
         b"_DYNAMIC" => find(b".dynamic").map(start),
-        b"_TLS_MODULE_BASE_" => Some((program.tls_start, find(b".tdata").or_else(|| find(b".tbss")).map_or(first_row(program), |row| SectionRow(row as u32)))),
+        b"_TLS_MODULE_BASE_" => Some((
+            program.tls_start,
+            find(b".tdata")
+                .or_else(|| find(b".tbss"))
+                .map_or(first_row(program), |row| SectionRow(row as u32)),
+        )),
         b"__GNU_EH_FRAME_HDR" => find(b".eh_frame_hdr").map(start),
         _ => {
             let bounded = name.strip_prefix(b"__start_").map(|section| (section, true));
             let bounded = bounded.or_else(|| name.strip_prefix(b"__stop_").map(|section| (section, false)));
-            bounded.and_then(|(section, first)| find(section).map(|row| if first { start(row) } else { end(row) }))
+            bounded.and_then(|(section, first)| {
+                find(section).map(|row| if first { start(row) } else { end(row) })
+            })
         }
     };
     found.unwrap_or((base, first_row(program)))

@@ -3,19 +3,23 @@
 use bevy_ecs::prelude::{Res, ResMut};
 use formats::elf;
 use rayon::prelude::*;
-use relink_formats as formats;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::options::{Discard, LinkOptions, Strip};
 use relink_engine::program::{Object, OutputSection, Program};
 use relink_engine::records::{SymbolRecord, atom_flags, place, symbol_flags};
 use relink_engine::rows::{SectionRow, SymbolRow};
+use relink_formats as formats;
 
 use super::addresses::finish_file;
 use super::reserve;
 use crate::ingest::bulk::local_symbols;
 
 /// Lays out the symbol and string tables behind everything else, and then the section headers.
-pub(crate) fn lay_out_symbol_table(request: Res<'_, Request>, mut program: ResMut<'_, Program>, frame: ResMut<'_, Frame>) {
+pub(crate) fn lay_out_symbol_table(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }
@@ -23,23 +27,24 @@ pub(crate) fn lay_out_symbol_table(request: Res<'_, Request>, mut program: ResMu
     let program = &mut *program;
     let mut offset = program.image_len;
     let mut index = program.outputs.iter().map(|section| section.index).max().unwrap_or(0);
-    let mut add = |program: &mut Program, name: &[u8], kind: u32, align: u8, entsize: u64, size: u64, capacity: u64| {
-        offset = offset.next_multiple_of(1 << align);
-        index += 1;
-        program.outputs.push(OutputSection {
-            name: name.to_vec(),
-            kind,
-            align,
-            entsize,
-            offset,
-            size,
-            capacity,
-            index,
-            ..Default::default()
-        });
-        offset += capacity;
-        SectionRow(program.outputs.len() as u32 - 1)
-    };
+    let mut add =
+        |program: &mut Program, name: &[u8], kind: u32, align: u8, entsize: u64, size: u64, capacity: u64| {
+            offset = offset.next_multiple_of(1 << align);
+            index += 1;
+            program.outputs.push(OutputSection {
+                name: name.to_vec(),
+                kind,
+                align,
+                entsize,
+                offset,
+                size,
+                capacity,
+                index,
+                ..Default::default()
+            });
+            offset += capacity;
+            SectionRow(program.outputs.len() as u32 - 1)
+        };
     if options.strip != Strip::All {
         assign_indexes(program, options);
         let size = u64::from(program.symtab_len) * 24;
@@ -68,7 +73,13 @@ pub(crate) fn lay_out_symbol_table(request: Res<'_, Request>, mut program: ResMu
 }
 
 /// Whether an object's local symbol is written.
-pub(crate) fn keeps_local(program: &Program, object: &Object, index: usize, record: &SymbolRecord, options: &LinkOptions) -> bool {
+pub(crate) fn keeps_local(
+    program: &Program,
+    object: &Object,
+    index: usize,
+    record: &SymbolRecord,
+    options: &LinkOptions,
+) -> bool {
     let name = object.parsed.symbol_name(index);
     if options.discard == Discard::All || name.is_empty() || name.starts_with(b".L") {
         return false;
@@ -90,9 +101,7 @@ pub(crate) fn keeps_global(program: &Program, row: SymbolRow) -> Option<bool> {
     let hidden = matches!(symbol.other & 3, elf::STV_HIDDEN | elf::STV_INTERNAL);
     match symbol.atom {
         place::ABSOLUTE => Some(hidden),
-        place::LAZY | place::UNDEFINED => {
-            (symbol.flags & symbol_flags::REFERENCED != 0).then_some(false)
-        }
+        place::LAZY | place::UNDEFINED => (symbol.flags & symbol_flags::REFERENCED != 0).then_some(false),
         atom => {
             let live = program.atoms[atom.index()].flags & atom_flags::LIVE != 0;
             live.then_some(hidden)
@@ -133,7 +142,9 @@ fn assign_indexes(program: &mut Program, options: &LinkOptions) {
                 .locals
                 .range()
                 .zip(local_symbols(&object.parsed))
-                .filter(|&(row, index)| keeps_local(program, object, index, &program.symbols[row as usize], options))
+                .filter(|&(row, index)| {
+                    keeps_local(program, object, index, &program.symbols[row as usize], options)
+                })
                 .map(|(row, _)| row)
                 .collect()
         };

@@ -2,8 +2,8 @@
 
 use bevy_ecs::prelude::ResMut;
 use formats::dwarf::{self, DebugSection, FillerContext};
-use formats::reloc::Op;
 use formats::elf;
+use formats::reloc::Op;
 use object::LittleEndian;
 use rayon::prelude::*;
 use relink_engine::diagnostic::Diagnostic;
@@ -50,13 +50,15 @@ pub(crate) fn write_atoms(mut program: ResMut<'_, Program>, mut frame: ResMut<'_
         frame.counters.relocations_applied += written.relocations;
         frame.errors.extend(written.errors);
     }
-    frame.counters.atoms_placed = program.atoms.iter().filter(|atom| atom.flags & atom_flags::LIVE != 0).count() as u64;
+    frame.counters.atoms_placed =
+        program.atoms.iter().filter(|atom| atom.flags & atom_flags::LIVE != 0).count() as u64;
     program.image = image;
     super::dynamic::write_dynamic_relocs(&mut program, dynamic);
 }
 
 fn write_image_atoms(program: &Program, image: &mut [u8]) -> Vec<Written> {
-    for section in program.outputs.iter().filter(|section| section.flags & u64::from(elf::SHF_EXECINSTR) != 0) {
+    for section in program.outputs.iter().filter(|section| section.flags & u64::from(elf::SHF_EXECINSTR) != 0)
+    {
         // Free bytes of code trap; fragments of one function are joined by bytes that do nothing.
         let filler = if matches!(&section.name[..], b".init" | b".fini") { 0x90 } else { 0xcc };
         let range = section.offset as usize..(section.offset + section.size) as usize;
@@ -135,9 +137,10 @@ fn write_atom(program: &Program, job: &mut Job<'_>, context: FillerContext, writ
             written.errors.push(site_error(program, object, section, &relocs[at], error));
         }
         if bases.position_independent && site.relative && site.plan.op == Op::Abs64 {
-            let offset =
-                if reversed { bytes.len() as u64 - 8 - site.plan.offset } else { site.plan.offset };
-            written.dynamic.push((atom.address + offset, site.s.wrapping_add_signed(site.plan.addend) as i64));
+            let offset = if reversed { bytes.len() as u64 - 8 - site.plan.offset } else { site.plan.offset };
+            written
+                .dynamic
+                .push((atom.address + offset, site.s.wrapping_add_signed(site.plan.addend) as i64));
         }
         written.relocations += 1;
     }

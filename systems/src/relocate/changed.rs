@@ -179,7 +179,8 @@ fn write_atom(
     let offset = view.file_offset(&record);
     view.damage()?;
     let names = || {
-        let input = store.inputs.get(atom.old.input.0).map(|input| store.text(input.name)).unwrap_or_default();
+        let input =
+            store.inputs.get(atom.old.input.0).map(|input| store.text(input.name)).unwrap_or_default();
         (store.text(atom.old.name), input)
     };
     if !same_dynamic_places(store, atom, slot, derived)? {
@@ -206,7 +207,12 @@ fn write_atom(
 }
 
 /// Whether an atom has its RELATIVE relocations where it had them: the table has no room for others.
-fn same_dynamic_places(store: &Store, atom: &Atom, slot: &Slot, derived: &Derived) -> Result<bool, StoreError> {
+fn same_dynamic_places(
+    store: &Store,
+    atom: &Atom,
+    slot: &Slot,
+    derived: &Derived,
+) -> Result<bool, StoreError> {
     let mut old = Vec::new();
     for entry in store.relocs.span(atom.old.relocs) {
         let (_, reloc) = entry?;
@@ -288,7 +294,14 @@ fn retarget_site(
         return Err(StoreError::Malformed("a relocation is outside the image".to_owned()));
     }
     if record.flags & reloc_flags::DYNAMIC != 0
-        && !write_relative(store, plan, image, draft, place, symbol.address.wrapping_add_signed(record.addend))?
+        && !write_relative(
+            store,
+            plan,
+            image,
+            draft,
+            place,
+            symbol.address.wrapping_add_signed(record.addend),
+        )?
     {
         let section = store.text(atom.name);
         let input = store.text(store.inputs.get(atom.input.0)?.name);

@@ -1,11 +1,11 @@
 //! Dynamic relocations and `.dynamic` of a static PIE; IRELATIVE relocations of any static program.
 
-use relink_formats as formats;
 use formats::elf;
 use relink_engine::options::LinkOptions;
 use relink_engine::program::Program;
 use relink_engine::records::{place, symbol_flags};
 use relink_engine::rows::SymbolRow;
+use relink_formats as formats;
 
 use crate::place::addresses::own_address;
 
@@ -73,7 +73,9 @@ pub(crate) fn dynamic_bytes(program: &Program, options: &LinkOptions) -> Vec<u8>
     let mut entries = Vec::new();
     for tag in dynamic_entries(options) {
         let value = match tag {
-            elf::DT_FLAGS_1 => Some(u64::from(elf::DF_1_PIE) | if options.now { u64::from(elf::DF_1_NOW) } else { 0 }),
+            elf::DT_FLAGS_1 => {
+                Some(u64::from(elf::DF_1_PIE) | if options.now { u64::from(elf::DF_1_NOW) } else { 0 })
+            }
             elf::DT_FLAGS => Some(u64::from(elf::DF_BIND_NOW)),
             elf::DT_RELA => address(b".rela.dyn"),
             elf::DT_RELASZ => size(b".rela.dyn"),

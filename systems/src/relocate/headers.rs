@@ -9,7 +9,11 @@ use relink_engine::options::OutputKind;
 use relink_engine::program::{OutputSection, Program};
 
 /// Writes the headers and `.shstrtab`.
-pub(crate) fn write_headers(request: Res<'_, Request>, mut program: ResMut<'_, Program>, frame: ResMut<'_, Frame>) {
+pub(crate) fn write_headers(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }

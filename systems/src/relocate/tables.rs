@@ -24,14 +24,17 @@ pub(crate) fn write_own(program: &mut Program, row: AtomRow, bytes: &[u8]) {
 }
 
 /// Writes the tables.
-pub(crate) fn write_tables(request: Res<'_, Request>, mut program: ResMut<'_, Program>, mut frame: ResMut<'_, Frame>) {
+pub(crate) fn write_tables(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    mut frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }
     let options = &request.options;
     let program = &mut *program;
-    let slots: Vec<u8> =
-        program.got.iter().flat_map(|&row| slot_value(program, row).to_le_bytes()).collect();
+    let slots: Vec<u8> = program.got.iter().flat_map(|&row| slot_value(program, row).to_le_bytes()).collect();
     write_own(program, program.synthetic.got, &slots);
     match plt_bytes(program) {
         Ok(plt) => write_own(program, program.synthetic.plt, &plt),

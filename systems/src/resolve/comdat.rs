@@ -21,8 +21,9 @@ pub(crate) fn choose_group_owners(mut program: ResMut<'_, Program>, frame: ResMu
             }
             let signature = signature(&program.objects[row], group);
             let hash = hash_name(signature);
-            let same =
-                |&(object, group): &(u32, u32)| self::signature(&program.objects[object as usize], group as usize) == signature;
+            let same = |&(object, group): &(u32, u32)| {
+                self::signature(&program.objects[object as usize], group as usize) == signature
+            };
             if owners.find(hash, same).is_none() {
                 let objects = &program.objects;
                 owners.insert_unique(hash, (row as u32, group as u32), |&(object, group)| {

@@ -1,8 +1,8 @@
 //! Which definition a name has: strong before common before weak, then link order; visibility is the strictest.
 
 use bevy_ecs::prelude::{Res, ResMut};
-use formats::object_file::SymbolPlace;
 use formats::elf;
+use formats::object_file::SymbolPlace;
 use object::LittleEndian;
 use relink_engine::diagnostic::{Diagnostic, Place};
 use relink_engine::frame::{Frame, Request};
@@ -24,7 +24,11 @@ enum Strength {
 }
 
 /// Resolves every global name and gives common symbols their storage.
-pub(crate) fn resolve_names(request: Res<'_, Request>, mut program: ResMut<'_, Program>, mut frame: ResMut<'_, Frame>) {
+pub(crate) fn resolve_names(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    mut frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }
@@ -45,10 +49,14 @@ pub(crate) fn resolve_names(request: Res<'_, Request>, mut program: ResMut<'_, P
                 SymbolPlace::Undefined => None,
                 SymbolPlace::Absolute => Some(place::ABSOLUTE),
                 SymbolPlace::Common => Some(place::UNDEFINED),
-                SymbolPlace::Section(section) => object.uses.get(section as usize).and_then(|used| used.atom()),
+                SymbolPlace::Section(section) => {
+                    object.uses.get(section as usize).and_then(|used| used.atom())
+                }
             };
             let common = parsed.symbol_place(index) == SymbolPlace::Common;
-            if atom.is_some_and(|row| place::is_atom(row) && atoms[row.index()].flags & atom_flags::DISCARDED != 0) {
+            if atom.is_some_and(|row| {
+                place::is_atom(row) && atoms[row.index()].flags & atom_flags::DISCARDED != 0
+            }) {
                 atom = None; // A discarded group's definition is a mere reference to the owner's.
             }
             let Some(atom) = atom else {
@@ -85,7 +93,8 @@ pub(crate) fn resolve_names(request: Res<'_, Request>, mut program: ResMut<'_, P
             record.value = symbol.st_value.get(LittleEndian);
             record.size = symbol.st_size.get(LittleEndian);
             record.info = symbol.st_info.0;
-            record.flags = keep | type_flags(symbol.st_type().0) | if common { symbol_flags::COMMON } else { 0 };
+            record.flags =
+                keep | type_flags(symbol.st_type().0) | if common { symbol_flags::COMMON } else { 0 };
         }
     }
     place_commons(program);
@@ -131,15 +140,17 @@ fn define_option_names(request: &Request, program: &mut Program, frame: &mut Fra
         let definition = match value {
             DefsymValue::Absolute(value) => Some((place::ABSOLUTE, *value, InputRow::default())),
             DefsymValue::Symbol(other, offset) => {
-                program.names.find(other.as_bytes()).map(|other| program.symbols[other.index()]).and_then(|other| {
-                    (other.atom == place::ABSOLUTE || place::is_atom(other.atom)).then(|| {
-                        (other.atom, other.value.wrapping_add_signed(*offset), other.input)
-                    })
-                })
+                program.names.find(other.as_bytes()).map(|other| program.symbols[other.index()]).and_then(
+                    |other| {
+                        (other.atom == place::ABSOLUTE || place::is_atom(other.atom))
+                            .then(|| (other.atom, other.value.wrapping_add_signed(*offset), other.input))
+                    },
+                )
             }
         };
         let Some((atom, value, input)) = definition else {
-            let message = format!("--defsym {name}: the symbol on its right side is not defined by any input");
+            let message =
+                format!("--defsym {name}: the symbol on its right side is not defined by any input");
             frame.errors.push(Diagnostic::Other { message });
             continue;
         };
@@ -155,7 +166,9 @@ fn define_option_names(request: &Request, program: &mut Program, frame: &mut Fra
 /// Where an object defines a name, for messages.
 fn definition_place(object: &Object, name: SymbolRow) -> Place {
     let index = object.targets.iter().position(|target| target.kind() == TargetKind::Symbol(name));
-    let Some((index, SymbolPlace::Section(section))) = index.map(|index| (index, object.parsed.symbol_place(index))) else {
+    let Some((index, SymbolPlace::Section(section))) =
+        index.map(|index| (index, object.parsed.symbol_place(index)))
+    else {
         return Place { object: object.name.clone(), ..Place::default() };
     };
     let offset = object.parsed.symbols()[index].st_value.get(LittleEndian);

@@ -1,7 +1,6 @@
 //! Which atoms are part of the image: all that no group discarded, or, with `--gc-sections`, what a root reaches.
 
 use bevy_ecs::prelude::{Res, ResMut};
-use relink_formats as formats;
 use formats::elf;
 use hashbrown::HashMap;
 use object::LittleEndian;
@@ -9,13 +8,18 @@ use relink_engine::frame::{Frame, Request};
 use relink_engine::program::{Program, SectionUse};
 use relink_engine::records::{atom_flags, place, symbol_flags};
 use relink_engine::rows::{AtomRow, SymbolRow, TargetKind};
+use relink_formats as formats;
 
 use crate::ingest::classify::is_c_identifier;
 
 const SHF_GNU_RETAIN: u64 = 1 << 21;
 
 /// Marks atoms live; what stays unmarked is dropped.
-pub(crate) fn mark_live_atoms(request: Res<'_, Request>, mut program: ResMut<'_, Program>, frame: ResMut<'_, Frame>) {
+pub(crate) fn mark_live_atoms(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }
@@ -29,7 +33,8 @@ pub(crate) fn mark_live_atoms(request: Res<'_, Request>, mut program: ResMut<'_,
         return;
     }
     let start_stop_gc = request.options.start_stop_gc;
-    let mut marker = Marker { live: vec![false; program.atoms.len()], queue: Vec::new(), program, start_stop_gc };
+    let mut marker =
+        Marker { live: vec![false; program.atoms.len()], queue: Vec::new(), program, start_stop_gc };
     marker.mark_roots(&request);
     marker.walk();
     let live = marker.live;
@@ -83,7 +88,9 @@ impl Marker<'_> {
     /// `__start_X` and `__stop_X` keep all sections named X.
     fn mark_bounded(&mut self, row: SymbolRow) {
         let name = self.program.names.of(row);
-        let Some(section) = name.strip_prefix(b"__start_").or_else(|| name.strip_prefix(b"__stop_")) else { return };
+        let Some(section) = name.strip_prefix(b"__start_").or_else(|| name.strip_prefix(b"__stop_")) else {
+            return;
+        };
         let section = section.to_vec();
         for object in &self.program.objects {
             for (index, used) in object.uses.iter().enumerate() {
@@ -157,7 +164,9 @@ impl Marker<'_> {
     fn follow(&mut self, row: AtomRow) {
         let program = self.program;
         let atom = &program.atoms[row.index()];
-        let Some(object) = program.object(atom).filter(|_| atom.section != relink_engine::rows::NONE) else { return };
+        let Some(object) = program.object(atom).filter(|_| atom.section != relink_engine::rows::NONE) else {
+            return;
+        };
         let section = atom.section as usize;
         for rela in object.parsed.relocations(section) {
             self.follow_symbol(object, rela.r_sym(LittleEndian, false) as usize);
@@ -200,7 +209,8 @@ impl Marker<'_> {
                 if program.atoms[row.index()].flags & atom_flags::DISCARDED != 0 {
                     continue;
                 }
-                let Ok(records) = relink_formats::eh_frame::records(object.parsed.section_bytes(index)) else {
+                let Ok(records) = relink_formats::eh_frame::records(object.parsed.section_bytes(index))
+                else {
                     continue;
                 };
                 let relocs = object.parsed.relocations(index);
@@ -231,7 +241,8 @@ impl Marker<'_> {
         if fde {
             // The first relocation is pc_begin: the rest counts only if that code is live.
             let Some(first) = inside.next() else { return };
-            let target = object.targets.get(first.r_sym(LittleEndian, false) as usize).map(|target| target.kind());
+            let target =
+                object.targets.get(first.r_sym(LittleEndian, false) as usize).map(|target| target.kind());
             let code = match target {
                 Some(TargetKind::Atom(row)) => row,
                 Some(TargetKind::Symbol(row)) => self.program.symbols[row.index()].atom,

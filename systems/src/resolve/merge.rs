@@ -1,8 +1,8 @@
 //! Mergeable sections: pieces of equal bytes become one, in pools by output section, size and alignment.
 
 use bevy_ecs::prelude::ResMut;
-use formats::merge::split;
 use formats::elf;
+use formats::merge::split;
 use rayon::prelude::*;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::Frame;
@@ -20,7 +20,8 @@ pub(crate) fn merge_pieces(mut program: ResMut<'_, Program>, mut frame: ResMut<'
         return;
     }
     let Program { objects, atoms, pools, symbols, globals, names, .. } = &mut *program;
-    let failed: Vec<Diagnostic> = objects.par_iter_mut().flat_map_iter(|object| split_sections(object, atoms)).collect();
+    let failed: Vec<Diagnostic> =
+        objects.par_iter_mut().flat_map_iter(|object| split_sections(object, atoms)).collect();
     frame.errors.extend(failed);
     for object in objects.iter_mut() {
         let Object { merges, parsed, .. } = object;
@@ -35,7 +36,8 @@ pub(crate) fn merge_pieces(mut program: ResMut<'_, Program>, mut frame: ResMut<'
     }
     for pool in pools.iter_mut() {
         let row = AtomRow(atoms.len() as u32);
-        let data = if pool.flags & u64::from(elf::SHF_ALLOC) != 0 { atom_flags::ALLOC } else { atom_flags::DEBUG };
+        let data =
+            if pool.flags & u64::from(elf::SHF_ALLOC) != 0 { atom_flags::ALLOC } else { atom_flags::DEBUG };
         atoms.push(AtomRecord {
             input: InputRow::default(),
             section: NONE,
@@ -62,7 +64,9 @@ pub(crate) fn merge_pieces(mut program: ResMut<'_, Program>, mut frame: ResMut<'
             } else {
                 &mut local[row.index() - *globals as usize]
             };
-            let formats::object_file::SymbolPlace::Section(section) = parsed.symbol_place(index) else { continue };
+            let formats::object_file::SymbolPlace::Section(section) = parsed.symbol_place(index) else {
+                continue;
+            };
             let Some(&SectionUse::Merge(atom, merge)) = object.uses.get(section as usize) else { continue };
             if record.atom != atom || !place::is_atom(atom) {
                 continue;
@@ -91,14 +95,22 @@ fn split_sections(object: &mut Object, atoms: &[AtomRecord]) -> Vec<Diagnostic> 
             Ok(starts) => merge.starts = starts,
             Err(error) => failed.push(Diagnostic::BadInput {
                 input: object.name.clone(),
-                why: format!("section {}: {error}", String::from_utf8_lossy(object.parsed.section_name(index))),
+                why: format!(
+                    "section {}: {error}",
+                    String::from_utf8_lossy(object.parsed.section_name(index))
+                ),
             }),
         }
     }
     failed
 }
 
-fn pool_for(pools: &mut Vec<Pool>, name: &[u8], section: &formats::object_file::Section, strings: bool) -> usize {
+fn pool_for(
+    pools: &mut Vec<Pool>,
+    name: &[u8],
+    section: &formats::object_file::Section,
+    strings: bool,
+) -> usize {
     let align = section.align.exponent();
     let alloc = section.flags & u64::from(elf::SHF_ALLOC);
     let found = pools.iter().position(|pool| {

@@ -27,7 +27,11 @@ struct Found {
 }
 
 /// Scans all live atoms and assigns GOT slots and indirect PLT entries in the order of symbol rows.
-pub(crate) fn scan_relocations(request: Res<'_, Request>, mut program: ResMut<'_, Program>, mut frame: ResMut<'_, Frame>) {
+pub(crate) fn scan_relocations(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    mut frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }
@@ -35,7 +39,12 @@ pub(crate) fn scan_relocations(request: Res<'_, Request>, mut program: ResMut<'_
     let needs: Vec<AtomicU8> = (0..program.symbols.len()).map(|_| AtomicU8::new(0)).collect();
     let found: Vec<Found> = {
         let program = &*program;
-        program.objects.par_iter().enumerate().map(|(row, object)| scan_object(program, row, object, &needs)).collect()
+        program
+            .objects
+            .par_iter()
+            .enumerate()
+            .map(|(row, object)| scan_object(program, row, object, &needs))
+            .collect()
     };
     let mut missing = Vec::new();
     for (object, found) in program.objects.iter_mut().zip(found) {
@@ -77,7 +86,8 @@ fn scan_object(program: &Program, row: usize, object: &Object, needs: &[AtomicU8
                     next += usize::from(site.plan.skip_next);
                     let relative = site.relative && site.plan.op == relink_formats::reloc::Op::Abs64;
                     found.dynamic_relocs += u32::from(relative && program.position_independent);
-                    let bits = if site.plan.op.needs_got_slot() { GOT } else { 0 } | if site.ifunc { PLT } else { 0 };
+                    let bits = if site.plan.op.needs_got_slot() { GOT } else { 0 }
+                        | if site.ifunc { PLT } else { 0 };
                     if bits != 0
                         && let TargetKind::Symbol(symbol) = site.target.kind()
                     {
@@ -110,16 +120,19 @@ pub(crate) fn site_error(
 ) -> Diagnostic {
     use formats::reloc::RelocError;
     match error {
-        SiteError::Reloc(RelocError::OutOfRange { value, min, max, .. }) => Diagnostic::RelocationOutOfRange {
-            kind: formats::reloc::kind_name(rela.r_type(LittleEndian, false).0).to_owned(),
-            symbol: target_name(program, object, rela),
-            place: site_place(object, section, rela.r_offset.get(LittleEndian)),
-            value: i128::from(value),
-            min: i128::from(min),
-            max: i128::from(max),
-        },
+        SiteError::Reloc(RelocError::OutOfRange { value, min, max, .. }) => {
+            Diagnostic::RelocationOutOfRange {
+                kind: formats::reloc::kind_name(rela.r_type(LittleEndian, false).0).to_owned(),
+                symbol: target_name(program, object, rela),
+                place: site_place(object, section, rela.r_offset.get(LittleEndian)),
+                value: i128::from(value),
+                min: i128::from(min),
+                max: i128::from(max),
+            }
+        }
         SiteError::Reloc(RelocError::NotPositionIndependent { .. }) => {
-            let why = "it can't be used in a position-independent executable; recompile with -fPIE".to_owned();
+            let why =
+                "it can't be used in a position-independent executable; recompile with -fPIE".to_owned();
             bad_relocation(program, object, section, rela, why)
         }
         SiteError::Reloc(error) => bad_relocation(program, object, section, rela, error.to_string()),
@@ -156,7 +169,9 @@ fn target_name(program: &Program, object: &Object, rela: &formats::object_file::
     let name = match object.targets.get(index).map(|target| target.kind()) {
         Some(TargetKind::Symbol(row)) if row.0 < program.globals => program.names.of(row),
         _ => match object.parsed.symbol_place(index) {
-            formats::object_file::SymbolPlace::Section(section) if object.parsed.symbol_name(index).is_empty() => {
+            formats::object_file::SymbolPlace::Section(section)
+                if object.parsed.symbol_name(index).is_empty() =>
+            {
                 object.parsed.section_name(section as usize)
             }
             _ => object.parsed.symbol_name(index),
@@ -181,7 +196,8 @@ pub(crate) fn site_place(object: &Object, section: usize, offset: u64) -> Place 
         object: object.name.clone(),
         section: String::from_utf8_lossy(object.parsed.section_name(section)).into_owned(),
         offset,
-        function: function.map(|index| String::from_utf8_lossy(object.parsed.symbol_name(index)).into_owned()),
+        function: function
+            .map(|index| String::from_utf8_lossy(object.parsed.symbol_name(index)).into_owned()),
         line: line.map(|line| (line.file, line.line)),
     }
 }

@@ -68,12 +68,14 @@ impl Table {
                     if program.atoms[atom.index()].flags & atom_flags::LIVE == 0 {
                         continue;
                     }
-                    let (cie_record, known) =
-                        own.get_mut(&cie).ok_or_else(|| format!(".eh_frame+{offset:#x}: no CIE at {cie:#x}"))?;
+                    let (cie_record, known) = own
+                        .get_mut(&cie)
+                        .ok_or_else(|| format!(".eh_frame+{offset:#x}: no CIE at {cie:#x}"))?;
                     let cie_row = match known {
                         Some(row) => *row,
                         None => {
-                            let added = self.add_cie(object, row as u32, index as u32, *cie_record, bytes, relocs)?;
+                            let added =
+                                self.add_cie(object, row as u32, index as u32, *cie_record, bytes, relocs)?;
                             *known = Some(added);
                             added
                         }
@@ -148,7 +150,8 @@ impl Table {
 /// The relocations of a record, as indexes into those of its section, which assemblers write in order.
 pub(crate) fn relocs_within(relocs: &[Rela], offset: u32, len: u32) -> Span {
     let start = relocs.partition_point(|rela| rela.r_offset.get(LittleEndian) < u64::from(offset));
-    let end = relocs.partition_point(|rela| rela.r_offset.get(LittleEndian) < u64::from(offset) + u64::from(len));
+    let end =
+        relocs.partition_point(|rela| rela.r_offset.get(LittleEndian) < u64::from(offset) + u64::from(len));
     Span::new(start as u32, end.saturating_sub(start) as u32)
 }
 
@@ -160,7 +163,9 @@ pub(crate) fn code_of(object: &Object, relocs: &[Rela], offset: u32, span: Span)
         return None;
     }
     let index = rela.r_sym(LittleEndian, false) as usize;
-    let formats::object_file::SymbolPlace::Section(section) = object.parsed.symbol_place(index) else { return None };
+    let formats::object_file::SymbolPlace::Section(section) = object.parsed.symbol_place(index) else {
+        return None;
+    };
     let atom = object.uses.get(section as usize)?.atom()?;
     let value = object.parsed.symbols().get(index)?.st_value.get(LittleEndian);
     let start = value.wrapping_add_signed(rela.r_addend.get(LittleEndian));

@@ -30,7 +30,8 @@ pub(super) fn check_atoms(checker: &mut Checker<'_>, placement: &Placement) -> R
                 let at = actual.iter().zip(&expected).position(|(a, b)| a != b).unwrap_or(actual.len());
                 let (name, section) = (input_name(checker, atom.input), checker.program.section_name(&atom));
                 let bytes = (actual.get(at).copied(), expected.get(at).copied());
-                checker.report(4, format!("{name}:({section}+{at:#x}): image and inputs differ: {bytes:02x?}"));
+                checker
+                    .report(4, format!("{name}:({section}+{at:#x}): image and inputs differ: {bytes:02x?}"));
             }
         }
     }
@@ -73,7 +74,10 @@ fn expected_bytes(
         let range = site.plan.offset as usize..site.plan.offset as usize + 4;
         let direct = bytes.get(range.clone()).map(<[u8]>::to_vec).unwrap_or_default();
         let actual = checker.image.get(start + range.start..start + range.end).unwrap_or_default();
-        if actual != direct && store(&bases, &through, &mut bytes, atom.address).is_ok() && bytes[range.clone()] != *actual {
+        if actual != direct
+            && store(&bases, &through, &mut bytes, atom.address).is_ok()
+            && bytes[range.clone()] != *actual
+        {
             bytes[range].copy_from_slice(&direct);
         }
     }
@@ -85,7 +89,11 @@ fn expected_bytes(
 }
 
 /// The address of the island that stands at a symbol's first place.
-fn island_of(checker: &Checker<'_>, placement: &Placement, target: TargetKind) -> Result<Option<u64>, StoreError> {
+fn island_of(
+    checker: &Checker<'_>,
+    placement: &Placement,
+    target: TargetKind,
+) -> Result<Option<u64>, StoreError> {
     let TargetKind::Symbol(symbol) = target else { return Ok(None) };
     let symbol = &checker.program.symbols[symbol.index()];
     if !place::is_atom(symbol.atom) || symbol.value != 0 {
@@ -112,15 +120,21 @@ pub(super) fn check_slots(checker: &mut Checker<'_>) -> Result<(), StoreError> {
         let section = store.sections.get(atom.output.0)?;
         let name = || format!("{} in {}", store.text(atom.name), store.text(section.name));
         if atom.size > atom.capacity {
-            checker.findings.push(super::Finding { invariant: 2, what: format!("{} outgrows its slot", name()) });
+            checker
+                .findings
+                .push(super::Finding { invariant: 2, what: format!("{} outgrows its slot", name()) });
         }
         if atom.size > 0 && atom.address & ((1 << atom.align) - 1) != 0 {
-            checker.findings.push(super::Finding { invariant: 2, what: format!("{} is not aligned", name()) });
+            checker
+                .findings
+                .push(super::Finding { invariant: 2, what: format!("{} is not aligned", name()) });
         }
         if atom.capacity > 0 && atom.flags & atom_flags::SYNTHETIC == 0 {
             let end = atom.address + atom.capacity;
             if atom.address < section.address || end > section.address + section.size {
-                checker.findings.push(super::Finding { invariant: 2, what: format!("{} leaves its section", name()) });
+                checker
+                    .findings
+                    .push(super::Finding { invariant: 2, what: format!("{} leaves its section", name()) });
             }
             ranges.push((atom.output.0, atom.address, end, name()));
         }
@@ -134,7 +148,12 @@ pub(super) fn check_slots(checker: &mut Checker<'_>) -> Result<(), StoreError> {
     for row in 0..store.islands.len() {
         let island = store.islands.get(row)?;
         let atom = store.atoms.get(island.atom.0)?;
-        ranges.push((atom.output.0, island.address, island.address + island.capacity, "an island".to_owned()));
+        ranges.push((
+            atom.output.0,
+            island.address,
+            island.address + island.capacity,
+            "an island".to_owned(),
+        ));
         let section = store.sections.get(atom.output.0)?;
         let start = (section.offset + (island.address - section.address)) as usize;
         let code = checker.image.get(start..start + island.size as usize).unwrap_or_default();
@@ -160,7 +179,9 @@ pub(super) fn check_debug_units(checker: &mut Checker<'_>) -> Result<(), StoreEr
     let mut starts: HashMap<u32, Vec<u64>> = HashMap::new();
     for row in 0..store.atoms.len() {
         let atom = store.atoms.get(row)?;
-        if atom.flags & (atom_flags::LIVE | atom_flags::DEBUG) == atom_flags::LIVE | atom_flags::DEBUG && atom.size > 0 {
+        if atom.flags & (atom_flags::LIVE | atom_flags::DEBUG) == atom_flags::LIVE | atom_flags::DEBUG
+            && atom.size > 0
+        {
             starts.entry(atom.output.0).or_default().push(atom.address);
         }
     }
@@ -168,8 +189,14 @@ pub(super) fn check_debug_units(checker: &mut Checker<'_>) -> Result<(), StoreEr
         let section = store.sections.get(row)?;
         let name = store.strings.bytes(section.name)?;
         let walkable = [
-            &b".debug_info"[..], b".debug_line", b".debug_aranges", b".debug_rnglists", b".debug_loclists",
-            b".debug_addr", b".debug_str_offsets", b".debug_frame",
+            &b".debug_info"[..],
+            b".debug_line",
+            b".debug_aranges",
+            b".debug_rnglists",
+            b".debug_loclists",
+            b".debug_addr",
+            b".debug_str_offsets",
+            b".debug_frame",
         ];
         if !walkable.contains(&name) {
             continue;
@@ -201,7 +228,9 @@ fn unit_starts(bytes: &[u8]) -> Vec<u64> {
     while let Some(word) = bytes.get(at..at + 4) {
         let len = u32::from_le_bytes(word.try_into().unwrap_or_default());
         let next = match (len, bytes.get(at + 4..at + 12)) {
-            (u32::MAX, Some(long)) => (at as u64 + 12).checked_add(u64::from_le_bytes(long.try_into().unwrap_or_default())),
+            (u32::MAX, Some(long)) => {
+                (at as u64 + 12).checked_add(u64::from_le_bytes(long.try_into().unwrap_or_default()))
+            }
             (u32::MAX, None) => None,
             (len, _) => Some(at as u64 + 4 + u64::from(len)),
         };

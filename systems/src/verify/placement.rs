@@ -29,7 +29,9 @@ pub(super) fn live_sections(store: &Store) -> Result<HashSet<(u32, Vec<u8>, u32)
             let (_, atom) = entry?;
             let name = store.strings.bytes(atom.name)?.to_vec();
             let ordinal = ordinals.entry(name.clone()).or_default();
-            if atom.flags & atom_flags::LIVE != 0 {
+            // Debug information is kept without being looked into, or it would keep all that it describes.
+            let whole = atom_flags::LIVE | atom_flags::ALLOC;
+            if atom.flags & (whole | atom_flags::EH_FRAME) == whole {
                 live.insert((input, name, *ordinal));
             }
             *ordinal += 1;
@@ -115,7 +117,10 @@ fn match_atoms(checker: &mut Checker<'_>, placement: &mut Placement, row: usize)
         // Of what is cut into pieces, only the pieces have places.
         let whole = record.flags & (atom_flags::MERGE | atom_flags::EH_FRAME) == 0;
         if known_live && whole && record.size != size {
-            checker.report(5, format!("{name}:({text}) has {size} bytes, the image's slot says {}", record.size));
+            checker.report(
+                5,
+                format!("{name}:({text}) has {size} bytes, the image's slot says {}", record.size),
+            );
         }
     }
     for (_, record) in known.into_values() {
@@ -134,7 +139,9 @@ fn match_sections(checker: &mut Checker<'_>) -> Result<(), StoreError> {
     for section in &checker.program.outputs {
         if section.index != 0 && !rows.contains_key(&section.name) {
             let name = String::from_utf8_lossy(&section.name).into_owned();
-            checker.findings.push(super::Finding { invariant: 5, what: format!("section {name} is missing") });
+            checker
+                .findings
+                .push(super::Finding { invariant: 5, what: format!("section {name} is missing") });
         }
     }
     Ok(())

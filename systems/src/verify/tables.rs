@@ -17,7 +17,10 @@ use crate::debug::unwind::piece_bytes;
 use crate::ingest::bulk::local_symbols;
 use crate::place::symtab::keeps_global;
 
-fn section_bytes<'a>(checker: &Checker<'a>, row: SectionRow) -> Result<Option<(SectionRecord, &'a [u8])>, StoreError> {
+fn section_bytes<'a>(
+    checker: &Checker<'a>,
+    row: SectionRow,
+) -> Result<Option<(SectionRecord, &'a [u8])>, StoreError> {
     let Some(row) = row.some() else { return Ok(None) };
     let record = checker.store.sections.get(row.0)?;
     let range = record.offset as usize..(record.offset + record.size) as usize;
@@ -48,9 +51,9 @@ pub(super) fn check_unwind(checker: &mut Checker<'_>, placement: &Placement) -> 
                 continue;
             };
             let at = offset as usize;
-            let len = bytes.get(at..at + 4).map_or(0, |word| {
-                u32::from_le_bytes(word.try_into().unwrap_or_default()).saturating_add(4)
-            });
+            let len = bytes
+                .get(at..at + 4)
+                .map_or(0, |word| u32::from_le_bytes(word.try_into().unwrap_or_default()).saturating_add(4));
             let pointer = bytes.get(at + 4..at + 8).unwrap_or_default().try_into().unwrap_or_default();
             let cie = (offset + 4).wrapping_sub(u32::from_le_bytes(pointer));
             let piece = EhPiece { offset, capacity: len, ..*fde };
@@ -159,7 +162,8 @@ fn expected_symbols(checker: &Checker<'_>, _: &Placement) -> Result<Vec<Symbol>,
         if symbol.flags & symbol_flags::TLS != 0 && section != elf::SHN_UNDEF {
             value = value.wrapping_sub(program.tls_start);
         }
-        let bytes = crate::debug::symtab::symbol_bytes(symbol, 0, section, formats::units::VirtAddr(value), local);
+        let bytes =
+            crate::debug::symtab::symbol_bytes(symbol, 0, section, formats::units::VirtAddr(value), local);
         expected.push((name.to_vec(), value, symbol.size, bytes[4], symbol.other, section));
         Ok(())
     };
@@ -203,7 +207,11 @@ pub(super) fn check_got(checker: &mut Checker<'_>) -> Result<(), StoreError> {
         let expected = if tls { address.wrapping_sub(record.tp) } else { address };
         let offset = got.offset + (record.got_address - got.address) + 8 * u64::from(symbol.got - 1);
         if word(offset) != expected {
-            wrong.push(format!("GOT slot {} holds {:#x} instead of {expected:#x}", symbol.got - 1, word(offset)));
+            wrong.push(format!(
+                "GOT slot {} holds {:#x} instead of {expected:#x}",
+                symbol.got - 1,
+                word(offset)
+            ));
         }
     }
     if let Some(entry) = record.entry.some() {

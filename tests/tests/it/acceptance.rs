@@ -310,7 +310,17 @@ fn e_same_source_gives_the_same_bytes_and_one_byte_changes_one_atom() {
                 assert_eq!(other.state(), images[0].state(), "state at other thread counts");
             }
         }
-        // One byte of one body: one atom differs.
+        // One byte of one body: one atom's id differs, and the object's.
+        let ids = |defines: &[&str]| {
+            let object = fixture::unit(opt, "arith", defines);
+            (relink::object_id(&object), relink::atom_ids(object).unwrap())
+        };
+        let ((object, atoms), (edited_object, edited_atoms)) = (ids(&[]), ids(&["ARITH_EDIT"]));
+        assert_eq!(ids(&[]), (object, atoms.clone()), "ids are a function of the bytes");
+        assert_ne!(object, edited_object);
+        assert_eq!(atoms.len(), edited_atoms.len());
+        let other: Vec<_> = atoms.iter().zip(&edited_atoms).filter(|(a, b)| a.id != b.id).map(|(a, _)| &a.section).collect();
+        assert_eq!(other, [".text.arith_mul"], "one byte changes one atom");
         let mut base = Baseline::new(opt, App::B);
         let outcome = base.edit("arith", &["ARITH_EDIT"]);
         base.program.assert_patched(outcome);

@@ -1,13 +1,14 @@
 //! Scenario D: one edited unit, two images, all patched or all fallen back.
 
-use relink::{LinkGroup, Outcome};
+use relink::{Input, InputId, LinkError, LinkGroup, Outcome};
 use relink_tests::cc::Opt;
-use relink_tests::fixture::{App, Core};
+use relink_tests::fixture::{self, App, Core};
 use relink_tests::program::{self, Program, assert_behaves, assert_same_bytes};
 
 /// The two programs as a group.
 struct Pair {
     group: LinkGroup,
+    archives: Vec<InputId>,
     core: Core,
 }
 
@@ -16,21 +17,23 @@ impl Pair {
     fn new(opt: Opt) -> Pair {
         let core = Core::new(opt);
         let mut group = LinkGroup::new();
+        let mut archives = Vec::new();
         for (number, app) in App::BOTH.into_iter().enumerate() {
             let program = Program::new(program::incremental(), &core.inputs(app));
+            archives.push(program.id_of(fixture::ARCHIVE));
             assert_eq!(group.add(program.session), number);
         }
         assert_eq!(group.resolve().unwrap(), [Outcome::Full; 2]);
-        Pair { group, core }
+        Pair { group, archives, core }
     }
 
     /// Replaces the archive in both, and links both.
     #[track_caller]
-    fn edit(&mut self, core: &Core) -> Result<Vec<Outcome>, relink::LinkError> {
-        for index in 0..2 {
-            let session = self.group.session_mut(index);
-            let id = session.input_ids().nth(1).expect("the archive");
-            session.replace_input(id, relink::Input::bytes(relink_tests::fixture::ARCHIVE, core.archive())).unwrap();
+    fn edit(&mut self, core: &Core) -> Result<Vec<Outcome>, LinkError> {
+        let archive = core.archive();
+        for (index, id) in self.archives.iter().enumerate() {
+            let input = Input::bytes(fixture::ARCHIVE, archive.clone());
+            self.group.session_mut(index).replace_input(*id, input).unwrap();
         }
         self.group.resolve()
     }
@@ -40,7 +43,7 @@ impl Pair {
         for (index, app) in App::BOTH.into_iter().enumerate() {
             let session = self.group.session_mut(index);
             assert_eq!(session.verify().unwrap(), []);
-            assert_behaves(session.image(), &core.inputs(app));
+            assert_behaves(&session.image(), &core.inputs(app));
         }
     }
 
@@ -84,7 +87,7 @@ fn d_an_error_in_one_leaves_both() {
         let mut pair = Pair::new(opt);
         let before = pair.images();
         // Only app_b refers to state_sum.
-        let bad = relink_tests::fixture::unit(opt, "state", &["state_sum=other_name"]);
+        let bad = fixture::unit(opt, "state", &["state_sum=other_name"]);
         let bad = pair.core.replaced("state", bad);
         assert!(pair.edit(&bad).is_err());
         assert!(pair.images() == before, "both images stay");

@@ -5,7 +5,6 @@ mod acceptance_ld;
 mod determinism;
 mod errors;
 mod gates;
-#[cfg(feature = "group")]
 mod group;
 mod hostile;
 mod lua_incremental;
