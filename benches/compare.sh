@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# usage: benches/compare.sh [ROUNDS]
-# Cold static links of Lua, the sqlite3 shell and a C++ program: ld.relink beside ld.lld, mold and wild, A B C A B C ...
+# usage: benches/compare.sh [ROUNDS [PROGRAM ...]]     PROGRAM: lua sqlite cxx generated (default: all)
+# Cold static links of Lua, the sqlite3 shell, a C++ program and a generated one (see src/workload.rs; 20,000 functions):
+# ld.relink beside ld.lld, mold and wild, A B C A B C ...
 # Per linker: medians of wall, user and system time (ms), peak memory (MiB), size of the output, whether it runs, and
 # the median of the round-by-round ratios of wall and of user + system time to ld.lld's. Then ld.relink's time set by set.
 # Environment: DIR (work folder, kept; default a folder of the target directory), RELINK (a binary; built otherwise),
@@ -8,7 +9,8 @@
 #   CALLGRIND=1 (instructions of ld.relink and ld.lld on Lua with one thread, by valgrind), NICE (default: empty).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-rounds=${1:-15}
+rounds=${1:-15}; shift || true
+programs=${*:-lua sqlite cxx generated}
 target=${CARGO_TARGET_DIR:-$PWD/target}
 dir=${DIR:-$target/compare}; mkdir -p "$dir"; dir=$(cd "$dir" && pwd)
 lld=${LLD:-$(command -v ld.lld-19 || command -v ld.lld)}
@@ -50,23 +52,40 @@ compile() { # DRIVER FLAGS... -- SOURCES...: objects beside each other in the cu
 }
 capture() { ARGS=$PWD/args "$1" -B"$wrap/" -static ./*.o "${@:2}" -o out; }
 here=$PWD
-lua=$(echo "$(crate lua-src)"/lua-5.4*); sqlite=$(crate sqlite3-src)/source
-mkdir -p "$dir"/{lua,sqlite,cxx}
-# The crates have no `lua.c`; tests/programs/lua_main.c runs a script.
-(cd "$dir/lua"; compile gcc -g -O2 -DLUA_USE_POSIX "-I$lua" -- \
-    "$here/tests/programs/lua_main.c" $(ls "$lua"/*.c | grep -vE '/(lua|luac|onelua|ltests)\.c$'); capture gcc -lm)
-(cd "$dir/sqlite"; compile gcc -g -O0 -DSQLITE_OMIT_LOAD_EXTENSION -pthread -- "$sqlite"/{shell,sqlite3}.c; capture gcc -lm -pthread)
-(cd "$dir/cxx"; compile g++ -g -O0 -std=c++17 -- "$here"/tests/programs/cxx_{main,other}.cpp; capture g++)
+for program in $programs; do
+  mkdir -p "$dir/$program"; cd "$dir/$program"
+  case $program in
+    lua) # The crate has no `lua.c`; tests/programs/lua_main.c runs a script.
+      source=$(cd "$here"; echo "$(crate lua-src)"/lua-5.4*)
+      compile gcc -g -O2 -DLUA_USE_POSIX "-I$source" -- \
+        "$here/tests/programs/lua_main.c" $(ls "$source"/*.c | grep -vE '/(lua|luac|onelua|ltests)\.c$')
+      capture gcc -lm ;;
+    sqlite)
+      source=$(cd "$here"; crate sqlite3-src)/source
+      compile gcc -g -O0 -DSQLITE_OMIT_LOAD_EXTENSION -pthread -- "$source"/{shell,sqlite3}.c
+      capture gcc -lm -pthread ;;
+    cxx)
+      compile g++ -g -O0 -std=c++17 -- "$here"/tests/programs/cxx_{main,other}.cpp
+      capture g++ ;;
+    generated)
+      [[ -e unit00000.o ]] || (cd "$here"; cargo run --locked --release -q -p relink-benches --bin generate "$dir/generated" 20000)
+      printf '%s\n' -static --build-id --eh-frame-hdr ./*.o > args ;;
+    *) echo "unknown program $program" >&2; exit 2 ;;
+  esac
+  cd "$here"
+done
 
-export ROUNDS=$rounds SOURCE=$here DIR=$dir RELINK=$relink LLD=$lld MOLD=$mold WILD=${WILD:-} THREADS=${THREADS:-$(nproc) 1}
+export ROUNDS=$rounds PROGRAMS=$programs SOURCE=$here DIR=$dir RELINK=$relink LLD=$lld MOLD=$mold WILD=${WILD:-} THREADS=${THREADS:-$(nproc) 1}
 ${NICE:-} python3 - <<'P'
 import json, os, statistics, subprocess, time
 env, dir = os.environ, os.environ["DIR"]
 median = statistics.median
+# Arguments of a run and how it ends.
 checks = {
-    "lua": [env["SOURCE"] + "/tests/programs/test.lua"],
-    "sqlite": [":memory:", "create table t(a); insert into t values(1), (41); select sum(a) from t"],
-    "cxx": [],
+    "lua": ([env["SOURCE"] + "/tests/programs/test.lua"], 0),
+    "sqlite": ([":memory:", "create table t(a); insert into t values(1), (41); select sum(a) from t"], 0),
+    "cxx": ([], 5),
+    "generated": ([], 0),
 }
 
 def linkers(threads):
@@ -80,7 +99,7 @@ def linkers(threads):
         yield "wild", [env["WILD"], f"--threads={threads}", "--no-fork"]
 
 def clean():
-    subprocess.run(["rm", "-rf", "out", "out.relink", ".relink"] + [f for f in os.listdir() if f.startswith(".out") or f.endswith(".relink")])
+    subprocess.run(["rm", "-rf", "out", ".relink"])
 
 def link(command):
     """Wall, user, system time in ms of one link."""
@@ -99,7 +118,8 @@ def memory(command):
     said = subprocess.run(["/usr/bin/time", "-f", "%M"] + command, capture_output=True, text=True)
     return int(said.stderr.split()[-1]) / 1024
 
-for program, arguments in checks.items():
+for program in env["PROGRAMS"].split():
+    arguments, status = checks[program]
     os.chdir(f"{dir}/{program}")
     args = open("args").read().split("\n")[:-1] + ["-o", "out"]
     size = sum(os.path.getsize(a) for a in args if os.path.isfile(a))
@@ -108,7 +128,7 @@ for program, arguments in checks.items():
         for row in rows.values():
             row["rss"] = memory(row["command"])
             row["size"] = os.path.getsize("out")
-            row["runs"] = subprocess.run(["./out"] + arguments, capture_output=True).returncode == 0
+            row["runs"] = subprocess.run(["./out"] + arguments, capture_output=True).returncode == status
         for _ in range(int(env["ROUNDS"])):
             for row in rows.values():
                 row["times"].append(link(row["command"]))
@@ -121,7 +141,8 @@ for program, arguments in checks.items():
             wall, user, system = (median(times[i] for times in row["times"]) for i in range(3))
             ratio = median(t[0] / b[0] for t, b in zip(row["times"], base))
             cpu = median((t[1] + t[2]) / (b[1] + b[2]) for t, b in zip(row["times"], base))
-            print(f"| {name} | {wall:.1f} | {user:.1f} | {system:.1f} | {row['rss']:.0f} | {ratio:.2f} | {cpu:.2f} | {row['size']} | {'yes' if row['runs'] else 'NO'} |")
+            print(f"| {name} | {wall:.1f} | {user:.1f} | {system:.1f} | {row['rss']:.0f} |"
+                f" {ratio:.2f} | {cpu:.2f} | {row['size']} | {'yes' if row['runs'] else 'NO'} |")
         for name in ["relink", "relink --incremental"]:
             sets = {}
             for _ in range(int(env["ROUNDS"])):
@@ -140,7 +161,7 @@ if [[ ${CALLGRIND:-} ]]; then
   cd "$dir/lua"
   echo
   for linker in "$relink" "$lld"; do
-    rm -rf out .relink out.relink
+    rm -rf out .relink
     valgrind --tool=callgrind --callgrind-out-file=callgrind.out "$linker" --threads=1 @args -o out 2>&1 |
       sed -n "s|.*Collected : |$(basename "$linker"): instructions |p"
   done

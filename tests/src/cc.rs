@@ -160,7 +160,10 @@ pub fn archive_with<N: AsRef<str>, B: AsRef<[u8]>>(letters: &str, members: &[(N,
         crate::write(dir.path().join(name.as_ref()), bytes);
     }
     let mut command = tools::AR.command();
-    command.current_dir(dir.path()).args([letters, "a.a"]).args(members.iter().map(|(name, _)| name.as_ref()));
+    command
+        .current_dir(dir.path())
+        .args([letters, "a.a"])
+        .args(members.iter().map(|(name, _)| name.as_ref()));
     tools::say(&mut command).ok();
     crate::read(dir.path().join("a.a"))
 }

@@ -86,7 +86,9 @@ fn lists(
     let mut entries = unit.entries();
     while let Ok(Some(entry)) = entries.next_dfs() {
         offset = offset.or(match entry.attr_value(attribute) {
-            Some(gimli::AttributeValue::RangeListsRef(raw)) => Some(dwarf.ranges_offset_from_raw(unit, raw).0),
+            Some(gimli::AttributeValue::RangeListsRef(raw)) => {
+                Some(dwarf.ranges_offset_from_raw(unit, raw).0)
+            }
             Some(gimli::AttributeValue::LocationListsRef(list)) => Some(list.0),
             _ => None,
         });

@@ -15,7 +15,9 @@ pub fn nm(path: &Path) -> BTreeMap<String, u64> {
     let mut addresses = BTreeMap::new();
     for line in said.stdout.lines() {
         let mut words = line.split_whitespace();
-        let (Some(address), Some(_), Some(name)) = (words.next(), words.next(), words.next()) else { continue };
+        let (Some(address), Some(_), Some(name)) = (words.next(), words.next(), words.next()) else {
+            continue;
+        };
         let Ok(address) = u64::from_str_radix(address, 16) else { continue };
         let mut key = name.to_owned();
         let mut number = 1;

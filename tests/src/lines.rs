@@ -32,7 +32,8 @@ fn place(text: &str) -> Option<Place> {
 pub fn ask(image: &Path, addresses: &[u64]) -> Vec<Seen> {
     let hex: Vec<String> = addresses.iter().map(|address| format!("{address:#x}")).collect();
     let path = image.to_string_lossy().into_owned();
-    let with = |before: &[&str]| before.iter().map(|&s| s.to_owned()).chain(hex.iter().cloned()).collect::<Vec<_>>();
+    let with =
+        |before: &[&str]| before.iter().map(|&s| s.to_owned()).chain(hex.iter().cloned()).collect::<Vec<_>>();
     let quiet = |said: Said| {
         assert!(said.stderr.trim().is_empty(), "{said}");
         said.ok().stdout
@@ -42,9 +43,16 @@ pub fn ask(image: &Path, addresses: &[u64]) -> Vec<Seen> {
     let gnu = one_a_line(quiet(tools::ADDR2LINE.run(with(&["-e", &path]))));
     let elfutils = one_a_line(quiet(tools::EU_ADDR2LINE.run(with(&["-e", &path]))));
     let obj = format!("--obj={path}");
-    let llvm = quiet(tools::LLVM_SYMBOLIZER.run(with(&[&obj, "--no-inlines", "--functions=none", "--output-style=GNU"])));
-    let llvm = one_a_line(llvm.lines().filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect());
-    let commands: Vec<String> = hex.iter().flat_map(|address| ["-ex".into(), format!("info line *{address}")]).collect();
+    let llvm = quiet(tools::LLVM_SYMBOLIZER.run(with(&[
+        &obj,
+        "--no-inlines",
+        "--functions=none",
+        "--output-style=GNU",
+    ])));
+    let llvm =
+        one_a_line(llvm.lines().filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect());
+    let commands: Vec<String> =
+        hex.iter().flat_map(|address| ["-ex".into(), format!("info line *{address}")]).collect();
     let gdb = gdb(image, &commands.iter().map(String::as_str).collect::<Vec<_>>());
     let gdb = gdb.lines().map(gdb_place).collect();
     let seen = vec![
@@ -70,7 +78,16 @@ fn gdb_place(text: &str) -> Option<Place> {
 /// Runs gdb without start-up files; panics if it complains.
 #[track_caller]
 pub fn gdb(image: &Path, commands: &[&str]) -> String {
-    let start = ["-nx", "-batch", "-iex", "set debuginfod enabled off", "-iex", "set width 0", "-iex", "set height 0"];
+    let start = [
+        "-nx",
+        "-batch",
+        "-iex",
+        "set debuginfod enabled off",
+        "-iex",
+        "set width 0",
+        "-iex",
+        "set height 0",
+    ];
     let args = start.into_iter().chain(commands.iter().copied()).map(std::ffi::OsStr::new);
     let said = tools::GDB.run(args.chain([image.as_os_str()]));
     let complaints = said.stderr.lines().filter(|line| !line.trim().is_empty() && !harmless(line)).count();
@@ -80,7 +97,8 @@ pub fn gdb(image: &Path, commands: &[&str]) -> String {
 
 /// What gdb says on a machine without a terminal or permissions, about nothing in the image.
 fn harmless(line: &str) -> bool {
-    line.contains("Error disabling address space randomization") || line.contains("Unable to determine the number")
+    line.contains("Error disabling address space randomization")
+        || line.contains("Unable to determine the number")
 }
 
 /// Panics unless all four readers see these places at these addresses.
@@ -98,7 +116,8 @@ pub fn assert_places(image: &Path, expected: &[(u64, Place)]) {
 #[track_caller]
 pub fn address_of_line(image: &Path, file: &str, line: u32) -> u64 {
     let text = gdb(image, &["-ex", &format!("info line {file}:{line}")]);
-    let (_, rest) = text.split_once("starts at address 0x").unwrap_or_else(|| panic!("no code at {file}:{line}: {text}"));
+    let (_, rest) =
+        text.split_once("starts at address 0x").unwrap_or_else(|| panic!("no code at {file}:{line}: {text}"));
     let digits: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
     u64::from_str_radix(&digits, 16).expect("hexadecimal digits")
 }
@@ -111,7 +130,9 @@ pub fn of_functions(image: &Path, names: &[String]) -> BTreeMap<String, Vec<Opti
     let mut asked = Vec::new();
     for name in names {
         let symbol = elf.symbol(name);
-        asked.extend([0, symbol.size / 3, symbol.size / 2, symbol.size.saturating_sub(1)].map(|at| (name, at)));
+        asked.extend(
+            [0, symbol.size / 3, symbol.size / 2, symbol.size.saturating_sub(1)].map(|at| (name, at)),
+        );
     }
     let addresses: Vec<u64> = asked.iter().map(|(name, at)| elf.symbol(name).address + at).collect();
     let mut answers: BTreeMap<String, Vec<Option<Place>>> = BTreeMap::new();

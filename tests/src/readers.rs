@@ -15,7 +15,19 @@ const READERS: &[(Tool, &[&str])] = &[
     (tools::EU_READELF, &["-a", "-N"]),
     (tools::LLVM_DWARFDUMP, &["--verify"]),
     (tools::EU_ELFLINT, &["--gnu-ld"]),
-    (tools::GDB, &["-nx", "-batch", "-iex", "set debuginfod enabled off", "-ex", "info line _start", "-ex", "maintenance expand-symtabs"]),
+    (
+        tools::GDB,
+        &[
+            "-nx",
+            "-batch",
+            "-iex",
+            "set debuginfod enabled off",
+            "-ex",
+            "info line _start",
+            "-ex",
+            "maintenance expand-symtabs",
+        ],
+    ),
 ];
 
 /// Complaints by reader and wording (numbers and paths taken out), with how often they came.
@@ -34,7 +46,10 @@ pub fn complaints(image: &Path) -> Complaints {
         if said.status != 0 {
             count(&reader, &format!("exit status {}", said.status));
         }
-        said.stderr.lines().filter(|line| !line.trim().is_empty() && !notice(line)).for_each(|line| count(&reader, line));
+        said.stderr
+            .lines()
+            .filter(|line| !line.trim().is_empty() && !notice(line))
+            .for_each(|line| count(&reader, line));
         said.stdout.lines().filter(|line| complains(tool, line)).for_each(|line| count(&reader, line));
     }
     complaints
@@ -70,7 +85,8 @@ pub fn complaints_of_others(system: &Path, lld: &Path) -> Complaints {
 
 /// `readelf -w` names every byte of `.debug_loclists` that no list holds, whatever fills it; no reader minds such a hole.
 fn notice(line: &str) -> bool {
-    line.contains(".debug_loclists") && (line.contains("There is a hole") || line.contains("unused bytes at the end"))
+    line.contains(".debug_loclists")
+        && (line.contains("There is a hole") || line.contains("unused bytes at the end"))
 }
 
 /// Whether a line of standard output is a complaint. Dumps quote the program's own strings, so words are not enough.
@@ -80,7 +96,8 @@ fn complains(tool: &Tool, line: &str) -> bool {
         "eu-elflint" => !line.starts_with("No errors"),
         "llvm-dwarfdump" => line.starts_with("error:") || line.starts_with("warning:"),
         "readelf" => {
-            ["readelf: ", "Warning:", "Error:"].iter().any(|p| line.starts_with(p)) || line.contains("<corrupt")
+            ["readelf: ", "Warning:", "Error:"].iter().any(|p| line.starts_with(p))
+                || line.contains("<corrupt")
         }
         "eu-readelf" => line.starts_with("eu-readelf: ") || line.contains("invalid data"),
         _ => false,
@@ -95,7 +112,8 @@ fn wording(text: &str, image: &Path) -> String {
     while let Some(c) = rest.chars().next() {
         let word = rest.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or("");
         let digits = word.strip_prefix("0x").unwrap_or(word);
-        let number = word.starts_with(|c: char| c.is_ascii_digit()) && digits.chars().all(|c| c.is_ascii_hexdigit());
+        let number =
+            word.starts_with(|c: char| c.is_ascii_digit()) && digits.chars().all(|c| c.is_ascii_hexdigit());
         let taken = if word.is_empty() { c.len_utf8() } else { word.len() };
         out += if number { "N" } else { &rest[..taken] };
         rest = &rest[taken..];
@@ -116,7 +134,9 @@ pub fn assert_no_worse(image: &Path, measure: &Complaints) {
     let worse: Vec<_> = found
         .iter()
         .filter(|(what, times)| measure.get(*what).copied().unwrap_or(0) < **times)
-        .map(|(what, times)| format!("{times} times (allowed {}): {what}", measure.get(what).copied().unwrap_or(0)))
+        .map(|(what, times)| {
+            format!("{times} times (allowed {}): {what}", measure.get(what).copied().unwrap_or(0))
+        })
         .collect();
     assert!(worse.is_empty(), "readers of {} complain:\n{}", image.display(), worse.join("\n"));
 }

@@ -79,7 +79,11 @@ impl Real {
 
     /// POSIX threads.
     pub fn threads() -> Real {
-        Real { flags: vec!["-pthread".to_owned()], libraries: &["-pthread"], ..Real::of("threads", &["threads.c"]) }
+        Real {
+            flags: vec!["-pthread".to_owned()],
+            libraries: &["-pthread"],
+            ..Real::of("threads", &["threads.c"])
+        }
     }
 
     /// Lua 5.4 with a script that touches every library.
@@ -99,7 +103,8 @@ impl Real {
         let dir = sources::sqlite();
         let mut real = Real::of("sqlite", &[]);
         real.sources = vec![dir.join("shell.c"), dir.join("sqlite3.c")];
-        real.flags = ["-DSQLITE_OMIT_LOAD_EXTENSION", "-DSQLITE_ENABLE_FTS5", "-pthread"].map(str::to_owned).into();
+        real.flags =
+            ["-DSQLITE_OMIT_LOAD_EXTENSION", "-DSQLITE_ENABLE_FTS5", "-pthread"].map(str::to_owned).into();
         real.libraries = &["-lm", "-pthread"];
         let sql = "create table t(a integer primary key, b text);
             with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000)
@@ -136,7 +141,14 @@ impl Real {
 
     /// Links objects with gcc and the linker that stands in a folder; the system's where none is given.
     #[track_caller]
-    pub fn link(&self, objects: &[PathBuf], link: Link, prefix: Option<&Path>, more: &[&str], out: &Path) -> Said {
+    pub fn link(
+        &self,
+        objects: &[PathBuf],
+        link: Link,
+        prefix: Option<&Path>,
+        more: &[&str],
+        out: &Path,
+    ) -> Said {
         let mut command = self.driver.command();
         if let Some(prefix) = prefix {
             command.arg(format!("-B{}/", prefix.display()));

@@ -45,7 +45,10 @@ fn report(seed: u64, frames: usize, edits: &[Edit], failure: &Failure) -> String
         failure.what,
         shorter.len(),
         told.join("\n"),
-        last.map_or_else(|| "(the shrunk list passes: the failure is not deterministic)".to_owned(), |f| f.what),
+        last.map_or_else(
+            || "(the shrunk list passes: the failure is not deterministic)".to_owned(),
+            |f| f.what
+        ),
         dir.display()
     )
 }

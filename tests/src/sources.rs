@@ -20,11 +20,13 @@ fn crate_dir(name: &str) -> PathBuf {
             tools::say(command.args(args).arg("--locked").arg("--manifest-path").arg(&manifest)).ok().stdout
         };
         cargo(&["fetch", "--quiet"]);
-        serde_json::from_str(&cargo(&["metadata", "--format-version=1", "--offline"])).expect("cargo writes JSON")
+        serde_json::from_str(&cargo(&["metadata", "--format-version=1", "--offline"]))
+            .expect("cargo writes JSON")
     });
     let packages = metadata["packages"].as_array().expect("packages");
     let package = packages.iter().find(|package| package["name"] == name);
-    let manifest = package.and_then(|p| p["manifest_path"].as_str()).unwrap_or_else(|| panic!("no crate {name}"));
+    let manifest =
+        package.and_then(|p| p["manifest_path"].as_str()).unwrap_or_else(|| panic!("no crate {name}"));
     Path::new(manifest).parent().expect("a folder").to_owned()
 }
 
@@ -33,7 +35,8 @@ fn crate_dir(name: &str) -> PathBuf {
 pub fn lua() -> PathBuf {
     let package = crate_dir("lua-src");
     let dirs = std::fs::read_dir(&package).expect("the crate's folder").filter_map(|e| Some(e.ok()?.path()));
-    let is_54 = |dir: &PathBuf| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("lua-5.4"));
+    let is_54 =
+        |dir: &PathBuf| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("lua-5.4"));
     dirs.into_iter().find(is_54).expect("the crate has Lua 5.4")
 }
 

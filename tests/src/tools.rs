@@ -109,16 +109,19 @@ impl Tool {
     /// Where it is; panics with the package's name.
     #[track_caller]
     pub fn path(&self) -> PathBuf {
-        self.find().unwrap_or_else(|| {
-            panic!("`{}` is missing: apt-get install {}", self.names[0], self.package)
-        })
+        self.find()
+            .unwrap_or_else(|| panic!("`{}` is missing: apt-get install {}", self.names[0], self.package))
     }
 
     /// A command that is ended after five minutes (a hang is a failure) and reads nothing.
     #[track_caller]
     pub fn command(&self) -> Command {
         let mut command = Command::new(TIMEOUT.path());
-        command.args(["--kill-after=5", "300"]).arg(self.path()).stdin(Stdio::null()).env("LC_ALL", "C.UTF-8");
+        command
+            .args(["--kill-after=5", "300"])
+            .arg(self.path())
+            .stdin(Stdio::null())
+            .env("LC_ALL", "C.UTF-8");
         // A debug information server would be asked over the network.
         command.env_remove("DEBUGINFOD_URLS");
         command

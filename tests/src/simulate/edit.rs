@@ -149,19 +149,29 @@ fn apply(kind: EditKind, model: &mut Model, rng: &mut Rng) -> String {
             format!("f{id}")
         }
         EditKind::RemoveRoot => NOTHING.to_owned(),
-        EditKind::ChangeValue | EditKind::GrowData | EditKind::ShrinkData | EditKind::AlignData | EditKind::EditTable => {
-            edit_data(kind, model, rng)
-        }
-        EditKind::AddConstructor | EditKind::RemoveConstructor | EditKind::ShiftLines | EditKind::AddLabel | EditKind::Optimise => {
-            edit_unit(kind, model, rng)
-        }
+        EditKind::ChangeValue
+        | EditKind::GrowData
+        | EditKind::ShrinkData
+        | EditKind::AlignData
+        | EditKind::EditTable => edit_data(kind, model, rng),
+        EditKind::AddConstructor
+        | EditKind::RemoveConstructor
+        | EditKind::ShiftLines
+        | EditKind::AddLabel
+        | EditKind::Optimise => edit_unit(kind, model, rng),
         EditKind::EditComdat | EditKind::MoveComdat => edit_comdat(kind, model, rng),
         _ => edit_function(kind, model, rng),
     }
 }
 
 fn several(model: &mut Model, rng: &mut Rng) -> String {
-    let kinds = [EditKind::ChangeConstant, EditKind::GrowALittle, EditKind::GrowMuch, EditKind::ChangeValue, EditKind::AddCall];
+    let kinds = [
+        EditKind::ChangeConstant,
+        EditKind::GrowALittle,
+        EditKind::GrowMuch,
+        EditKind::ChangeValue,
+        EditKind::AddCall,
+    ];
     let told: Vec<_> = (0..2 + rng.below(3))
         .map(|_| {
             let kind = *rng.pick(&kinds);
@@ -237,8 +247,12 @@ fn edit_data(kind: EditKind, model: &mut Model, rng: &mut Rng) -> String {
     }
     let at = *rng.pick(&fitting);
     let unit = model.data[at].unit;
-    let seen: Vec<_> =
-        model.functions.iter().filter(|f| f.unit == unit || f.linkage != Linkage::Static).map(|f| f.id).collect();
+    let seen: Vec<_> = model
+        .functions
+        .iter()
+        .filter(|f| f.unit == unit || f.linkage != Linkage::Static)
+        .map(|f| f.id)
+        .collect();
     let data = &mut model.data[at];
     match kind {
         EditKind::ChangeValue => data.value = (data.value + 1) % 500,

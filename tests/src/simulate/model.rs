@@ -127,7 +127,8 @@ impl Model {
     /// The program of a seed.
     pub fn new(seed: u64) -> Model {
         let mut rng = Rng::new(seed);
-        let mut flags = vec!["-ffreestanding", "-fno-stack-protector", "-fno-tree-loop-distribute-patterns", "-w"];
+        let mut flags =
+            vec!["-ffreestanding", "-fno-stack-protector", "-fno-tree-loop-distribute-patterns", "-w"];
         flags.push(*rng.pick(&["-gdwarf-5", "-gdwarf-5", "-gdwarf-4", "-g0"]));
         flags.push(*rng.pick(&["-fPIE", "-fno-pie"]));
         flags.push(*rng.pick(&["-fcf-protection=none", "-fcf-protection=full"]));
@@ -184,14 +185,33 @@ impl Model {
     /// Adds a function that nobody calls yet; returns its place.
     pub fn add_function(&mut self, rng: &mut Rng) -> usize {
         let unit = self.some_unit(rng);
-        let linkage = *rng.pick(&[Linkage::Global, Linkage::Global, Linkage::Weak, Linkage::Hidden, Linkage::Static, Linkage::Static]);
-        let twin = (linkage == Linkage::Weak && rng.one_in(2)).then(|| self.some_ordered_unit(rng)).filter(|&other| other != unit);
+        let linkage = *rng.pick(&[
+            Linkage::Global,
+            Linkage::Global,
+            Linkage::Weak,
+            Linkage::Hidden,
+            Linkage::Static,
+            Linkage::Static,
+        ]);
+        let twin = (linkage == Linkage::Weak && rng.one_in(2))
+            .then(|| self.some_ordered_unit(rng))
+            .filter(|&other| other != unit);
         let steps = (0..1 + rng.below(8)).map(|_| rng.below(1000) as i32).collect();
         let literal = rng.one_in(3).then(|| word(rng));
         let cases = if rng.one_in(5) { 5 + rng.below(10) as u32 } else { 0 };
         let id = self.fresh();
-        let mut function =
-            Function { id, unit, linkage, twin, steps, calls: vec![], pointers: vec![], data: vec![], literal, cases };
+        let mut function = Function {
+            id,
+            unit,
+            linkage,
+            twin,
+            steps,
+            calls: vec![],
+            pointers: vec![],
+            data: vec![],
+            literal,
+            cases,
+        };
         for _ in 0..rng.below(3) {
             function.data.extend(self.some_data(unit, rng));
         }
@@ -201,7 +221,8 @@ impl Model {
 
     /// A variable that a unit may use.
     pub fn some_data(&self, unit: usize, rng: &mut Rng) -> Option<u32> {
-        let seen: Vec<_> = self.data.iter().filter(|data| data.unit == unit || !data.local).map(|data| data.id).collect();
+        let seen: Vec<_> =
+            self.data.iter().filter(|data| data.unit == unit || !data.local).map(|data| data.id).collect();
         (!seen.is_empty()).then(|| *rng.pick(&seen))
     }
 
@@ -229,8 +250,12 @@ impl Model {
     }
 
     fn pointees(&self, unit: usize, rng: &mut Rng) -> Vec<u32> {
-        let seen: Vec<_> =
-            self.functions.iter().filter(|f| f.linkage != Linkage::Static || f.unit == unit).map(|f| f.id).collect();
+        let seen: Vec<_> = self
+            .functions
+            .iter()
+            .filter(|f| f.linkage != Linkage::Static || f.unit == unit)
+            .map(|f| f.id)
+            .collect();
         if seen.is_empty() { Vec::new() } else { (0..1 + rng.below(4)).map(|_| *rng.pick(&seen)).collect() }
     }
 

@@ -79,7 +79,8 @@ impl Compiler {
         let archived = |name: &str| {
             model.units.iter().enumerate().any(|(n, unit)| unit.archived && source::object_name(n) == name)
         };
-        let (members, mut inputs): (Vec<_>, Inputs) = objects.iter().cloned().partition(|(name, _)| archived(name));
+        let (members, mut inputs): (Vec<_>, Inputs) =
+            objects.iter().cloned().partition(|(name, _)| archived(name));
         if !members.is_empty() {
             inputs.push((ARCHIVE.to_owned(), cc::archive(&members)));
         }
@@ -141,7 +142,8 @@ impl Run {
         let (inputs, objects) = compiler.inputs(&model);
         let program = Program::linked(program::incremental(), &inputs);
         let history = vec![model.clone()];
-        let mut run = Run { compiler, program, model, history, inputs, objects, statistics: Statistics::default() };
+        let mut run =
+            Run { compiler, program, model, history, inputs, objects, statistics: Statistics::default() };
         run.judge_image();
         run
     }
@@ -178,7 +180,13 @@ impl Run {
         self.judge_image();
     }
 
-    fn judge_outcome(&mut self, outcome: Outcome, changed: bool, before: &[u8], objects: &[(String, Vec<u8>)]) {
+    fn judge_outcome(
+        &mut self,
+        outcome: Outcome,
+        changed: bool,
+        before: &[u8],
+        objects: &[(String, Vec<u8>)],
+    ) {
         // A session that had nothing to do keeps the report of the frame before.
         let counters = self.program.counters();
         let image = self.program.image();
@@ -218,7 +226,8 @@ impl Run {
         let moved = self.program.counters().atoms_moved > 0;
         // A weak definition of an unchanged unit may have lost to one that moved.
         let mut may_move = BTreeSet::new();
-        for ((_, object), _) in objects.iter().zip(&self.objects).filter(|(new, old)| moved && new.1 != old.1) {
+        for ((_, object), _) in objects.iter().zip(&self.objects).filter(|(new, old)| moved && new.1 != old.1)
+        {
             let elf = Elf::parse(object);
             may_move.extend(elf.file.symbols().filter_map(|symbol| Some(symbol.name().ok()?.to_owned())));
         }

@@ -82,7 +82,8 @@ pub(super) fn unit(model: &Model, number: usize) -> String {
         }
     }
     for (index, priority) in own.constructors.iter().enumerate() {
-        let attribute = if *priority == 0 { "constructor".to_owned() } else { format!("constructor({priority})") };
+        let attribute =
+            if *priority == 0 { "constructor".to_owned() } else { format!("constructor({priority})") };
         writeln!(
             out,
             "__attribute__(({attribute})) static void built_{number}_{index}(void)\n{{\n    built = built * 7 + {};\n}}",
@@ -125,7 +126,8 @@ fn declare(model: &Model, number: usize, out: &mut String) {
 fn define(data: &Data, out: &mut String) {
     let (id, length, value) = (data.id, data.length, data.value);
     let local = if data.local { "static " } else { "" };
-    let align = if data.align == 0 { String::new() } else { format!(" __attribute__((aligned({})))", data.align) };
+    let align =
+        if data.align == 0 { String::new() } else { format!(" __attribute__((aligned({})))", data.align) };
     let text = match data.storage {
         Storage::Data => format!("{local}int d{id}[{length}]{align} = {{{value}, 1}};"),
         Storage::Bss => format!("{local}int d{id}[{length}]{align} = {{0}};"),
@@ -134,12 +136,18 @@ fn define(data: &Data, out: &mut String) {
         Storage::Common => format!("__attribute__((common)) int d{id}[{length}];"),
         Storage::Table => {
             let list: Vec<_> = data.functions.iter().map(|f| format!("f{f}")).collect();
-            format!("{local}int (*const d{id}[])(int){align} = {{{}}};", if list.is_empty() { "0".into() } else { list.join(", ") })
+            format!(
+                "{local}int (*const d{id}[])(int){align} = {{{}}};",
+                if list.is_empty() { "0".into() } else { list.join(", ") }
+            )
         }
-        Storage::Section => format!("__attribute__((section(\"entries\"), used)) static int d{id}[{length}] = {{{value}}};"),
+        Storage::Section => {
+            format!("__attribute__((section(\"entries\"), used)) static int d{id}[{length}] = {{{value}}};")
+        }
     };
     // Arrays of one element would warn of excess elements.
-    writeln!(out, "{}", if length == 1 { text.replace(", 1}", "}").replace(", 2}", "}") } else { text }).expect("a string grows");
+    writeln!(out, "{}", if length == 1 { text.replace(", 1}", "}").replace(", 2}", "}") } else { text })
+        .expect("a string grows");
 }
 
 fn body(model: &Model, function: &Function, twin: bool, out: &mut String) {
@@ -151,7 +159,9 @@ fn body(model: &Model, function: &Function, twin: bool, out: &mut String) {
         Linkage::Global => "__attribute__((noinline)) ",
     };
     let id = function.id;
-    let mut text = format!("{attribute}int f{id}(int x)\n{{\n    int (*volatile p)(int);\n    if (--fuel < 0)\n        return x;\n");
+    let mut text = format!(
+        "{attribute}int f{id}(int x)\n{{\n    int (*volatile p)(int);\n    if (--fuel < 0)\n        return x;\n"
+    );
     if twin {
         text += "    x += 77;\n    return x;\n}\n";
         *out += &text;
@@ -193,7 +203,9 @@ fn body(model: &Model, function: &Function, twin: bool, out: &mut String) {
     for pointee in &function.pointers {
         text += &format!("    p = f{pointee};\n    x += (p == f{pointee}) + p(x);\n");
     }
-    for comdat in model.comdats.iter().filter(|comdat| comdat.copies.iter().any(|(unit, _)| *unit == function.unit)) {
+    for comdat in
+        model.comdats.iter().filter(|comdat| comdat.copies.iter().any(|(unit, _)| *unit == function.unit))
+    {
         if (comdat.id + id) % 3 == 0 {
             text += &format!("    x += c{}(x);\n", comdat.id);
         }

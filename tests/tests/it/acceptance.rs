@@ -74,8 +74,10 @@ fn assert_readable(program: &Program, edited: &[(&str, &str, &str)]) {
         let elf = Elf::parse(&image);
         let dir = scratch();
         let measure = program::reference_image(&program.inputs(), dir.path());
-        let functions = ["arith_add", "arith_mul", "tbl_get", "tbl_sum", "state_sum", "feature_level", "app_main"];
-        let names: Vec<_> = functions.iter().filter(|&&name| elf.find(name).is_some()).map(|s| s.to_string()).collect();
+        let functions =
+            ["arith_add", "arith_mul", "tbl_get", "tbl_sum", "state_sum", "feature_level", "app_main"];
+        let names: Vec<_> =
+            functions.iter().filter(|&&name| elf.find(name).is_some()).map(|s| s.to_string()).collect();
         lines::assert_same_lines(path, &measure, &names);
         let mut expected = Vec::new();
         for (unit, function, text) in edited {
@@ -104,7 +106,10 @@ fn a_edit_in_slack_patches_and_moves_nothing() {
             assert_only_the_edit_differs(&base.image, &image, "table.c", "tbl_get");
             assert_ne!(Elf::parse(&image).build_id(), Elf::parse(&base.image).build_id());
             let counters = base.program.counters();
-            assert_eq!((counters.atoms_moved, counters.islands_written, counters.sites_retargeted), (0, 0, 0));
+            assert_eq!(
+                (counters.atoms_moved, counters.islands_written, counters.sites_retargeted),
+                (0, 0, 0)
+            );
             assert_eq!(counters.inputs_parsed, 1, "one member changed: {counters:?}");
             assert_patch_leads_from(&base.image, &base.program);
         }
@@ -169,7 +174,10 @@ fn b_grown_function_moves_behind_one_island() {
             let second = assert_moved(base, old, old.address);
             assert_ne!(first, second, "the second growth fits the first's slot no more");
             let elf_names = Elf::parse(&base.program.image()).names_at(first);
-            assert!(!elf_names.iter().any(|name| name.contains("tbl_sum")), "no second island: {elf_names:?}");
+            assert!(
+                !elf_names.iter().any(|name| name.contains("tbl_sum")),
+                "no second island: {elf_names:?}"
+            );
             assert_patch_leads_from(&before, &base.program);
             assert_unwinds(&base.program);
             assert_readable(&base.program, &[("table", "tbl_sum", "total = arith_mul(total, 5);")]);
@@ -219,8 +227,20 @@ fn assert_unwinds(program: &Program) {
         lines::gdb(
             path,
             &[
-                "-ex", "break tbl_sum", "-ex", "run", "-ex", "break arith_add", "-ex", "continue", "-ex", "backtrace",
-                "-ex", "finish", "-ex", "info symbol $pc",
+                "-ex",
+                "break tbl_sum",
+                "-ex",
+                "run",
+                "-ex",
+                "break arith_add",
+                "-ex",
+                "continue",
+                "-ex",
+                "backtrace",
+                "-ex",
+                "finish",
+                "-ex",
+                "info symbol $pc",
             ],
         )
     });
@@ -230,7 +250,10 @@ fn assert_unwinds(program: &Program) {
         assert!(shown, "frame {number} is {function}…):\n{text}");
     }
     assert!(frames[1].contains("table.c:"), "the moved function has lines:\n{text}");
-    assert!(text.lines().any(|line| line.starts_with("tbl_sum + ")), "finish returns into the moved body:\n{text}");
+    assert!(
+        text.lines().any(|line| line.starts_with("tbl_sum + ")),
+        "finish returns into the moved body:\n{text}"
+    );
 }
 
 #[test]
@@ -280,7 +303,11 @@ fn data_in_its_slack_patches_and_moves_nothing() {
             let mut base = Baseline::new(opt, App::A);
             let outcome = base.edit("state", &[define]);
             base.program.assert_patched(outcome);
-            assert_eq!(addresses(&base.program.image()), base.addresses, "{define}: every symbol keeps its address");
+            assert_eq!(
+                addresses(&base.program.image()),
+                base.addresses,
+                "{define}: every symbol keeps its address"
+            );
             assert_patch_leads_from(&base.image, &base.program);
         }
     });
@@ -294,7 +321,11 @@ fn e_same_source_gives_the_same_bytes_and_one_byte_changes_one_atom() {
         let text = String::from_utf8(relink_tests::read(path)).unwrap();
         let header = String::from_utf8(relink_tests::read(fixture::dir().join("fixture.h"))).unwrap();
         let text = text.replace("#include \"fixture.h\"", &header);
-        assert_eq!(cc.text_anew("table.c", &text), cc.text_anew("table.c", &text), "the compiler is deterministic");
+        assert_eq!(
+            cc.text_anew("table.c", &text),
+            cc.text_anew("table.c", &text),
+            "the compiler is deterministic"
+        );
 
         let core = Core::new(opt);
         for app in App::BOTH {
@@ -319,7 +350,8 @@ fn e_same_source_gives_the_same_bytes_and_one_byte_changes_one_atom() {
         assert_eq!(ids(&[]), (object, atoms.clone()), "ids are a function of the bytes");
         assert_ne!(object, edited_object);
         assert_eq!(atoms.len(), edited_atoms.len());
-        let other: Vec<_> = atoms.iter().zip(&edited_atoms).filter(|(a, b)| a.id != b.id).map(|(a, _)| &a.section).collect();
+        let other: Vec<_> =
+            atoms.iter().zip(&edited_atoms).filter(|(a, b)| a.id != b.id).map(|(a, _)| &a.section).collect();
         assert_eq!(other, [".text.arith_mul"], "one byte changes one atom");
         let mut base = Baseline::new(opt, App::B);
         let outcome = base.edit("arith", &["ARITH_EDIT"]);
@@ -330,7 +362,12 @@ fn e_same_source_gives_the_same_bytes_and_one_byte_changes_one_atom() {
         let elf = Elf::parse(&image);
         let body = elf.symbol("arith_mul");
         let differing = elf::differences(elf.body("arith_mul"), Elf::parse(&base.image).body("arith_mul"));
-        assert_eq!(differing.iter().map(|range| range.end - range.start).sum::<u64>(), 1, "of {} bytes", body.size);
+        assert_eq!(
+            differing.iter().map(|range| range.end - range.start).sum::<u64>(),
+            1,
+            "of {} bytes",
+            body.size
+        );
     });
 }
 
@@ -366,7 +403,11 @@ fn assert_untouched(base: &Baseline, state: &[u8]) {
     assert!(base.program.state() == state, "the state is untouched");
     let counters = base.program.counters();
     let atoms = relink_tests::elf::allocated_sections(&base.core.archive());
-    assert!(counters.atoms_diffed <= atoms, "{} of {atoms} atoms of the replaced input", counters.atoms_diffed);
+    assert!(
+        counters.atoms_diffed <= atoms,
+        "{} of {atoms} atoms of the replaced input",
+        counters.atoms_diffed
+    );
     assert_eq!(
         (counters.bytes_written, counters.atoms_changed, counters.atoms_placed, counters.pages_hashed),
         (0, 0, 0, 0),
@@ -384,7 +425,8 @@ fn g_failed_frames_leave_everything_and_the_next_good_one_patches() {
         let core = &base.core;
         let undefined = fixture::unit(opt, "table", &["arith_mul=no_such_function"]);
         let undefined = core.replaced("table", undefined).archive();
-        let duplicate = core.replaced("state", fixture::unit(opt, "state", &["state_sum=app_main"])).archive();
+        let duplicate =
+            core.replaced("state", fixture::unit(opt, "state", &["state_sum=app_main"])).archive();
         let archive = core.archive();
         let table = &core.members()[1].1;
         let at = archive.windows(table.len()).position(|bytes| bytes == table).expect("the member's bytes");
@@ -393,7 +435,10 @@ fn g_failed_frames_leave_everything_and_the_next_good_one_patches() {
         let cut = archive[..at + table.len() / 2].to_vec();
         let cases: [(Vec<u8>, &[&str]); 4] = [
             (undefined, &["undefined symbol: no_such_function", "table.c:", "libcore.a(table.o)", "tbl_get"]),
-            (duplicate, &["duplicate symbol: app_main", "app_a.c:", "state.c:", "app_a.o", "libcore.a(state.o)"]),
+            (
+                duplicate,
+                &["duplicate symbol: app_main", "app_a.c:", "state.c:", "app_a.o", "libcore.a(state.o)"],
+            ),
             (damaged, &["libcore.a(table.o)"]),
             (cut, &["libcore.a"]),
         ];
@@ -406,7 +451,10 @@ fn g_failed_frames_leave_everything_and_the_next_good_one_patches() {
             assert_same_bytes(&base.program.image(), &base.image, "image before and after an error");
             assert!(base.program.state() == state, "the state before and after an error");
             // The same error again, not a wrong success.
-            assert!(base.program.session.resolve().is_err(), "an error stays one until its input is replaced");
+            assert!(
+                base.program.session.resolve().is_err(),
+                "an error stays one until its input is replaced"
+            );
             // The old state is still good for another process.
             let mut other = Program::resumed(program::incremental(), &good, &base.program.state());
             assert_ne!(other.resolve(), Outcome::FellBackFull);

@@ -18,7 +18,11 @@ fn library_links_are_the_same_at_any_number_of_threads() {
             let image = link(1, relink::ScheduleKind::SingleThreaded);
             for threads in [0, 1, 2, 5] {
                 for schedule in [relink::ScheduleKind::SingleThreaded, relink::ScheduleKind::MultiThreaded] {
-                    assert_same_bytes(&link(threads, schedule), &image, &format!("{threads} threads, {schedule:?}"));
+                    assert_same_bytes(
+                        &link(threads, schedule),
+                        &image,
+                        &format!("{threads} threads, {schedule:?}"),
+                    );
                 }
             }
         }
@@ -75,7 +79,11 @@ fn canonical_size_is_within_two_percent_of_lld() {
                 };
                 let (ours, theirs) = (size(ld::gcc_prefix(), "ours"), size(lld_prefix(), "theirs"));
                 let ratio = ours as f64 / theirs as f64;
-                assert!(ratio <= 1.02, "{} {opt:?} {link:?}: {ours} bytes, lld {theirs} ({ratio:.4})", real.name);
+                assert!(
+                    ratio <= 1.02,
+                    "{} {opt:?} {link:?}: {ours} bytes, lld {theirs} ({ratio:.4})",
+                    real.name
+                );
             }
         }
     }
@@ -85,6 +93,7 @@ fn canonical_size_is_within_two_percent_of_lld() {
 fn compiler_is_deterministic() {
     // If this fails, the other tests of this file say nothing.
     let cc = Cc::freestanding(Opt::O1);
-    let text = "static int twice(int x) { return x * 2; }\nint f(int x) { return twice(x) + twice(x + 1); }\n";
+    let text =
+        "static int twice(int x) { return x * 2; }\nint f(int x) { return twice(x) + twice(x + 1); }\n";
     assert_eq!(cc.text_anew("a.c", text), cc.text_anew("a.c", text));
 }

@@ -6,7 +6,12 @@ use relink_tests::program::{self, Inputs, Program};
 use relink_tests::tools::{self, Said};
 
 fn unit(name: &str, text: &str) -> (String, Vec<u8>) {
-    (format!("{name}.o"), Cc::freestanding(Opt::O0).with(["-Wno-implicit-function-declaration"]).text(&format!("{name}.c"), text))
+    (
+        format!("{name}.o"),
+        Cc::freestanding(Opt::O0)
+            .with(["-Wno-implicit-function-declaration"])
+            .text(&format!("{name}.c"), text),
+    )
 }
 
 /// The errors of a link through the library, as text.
@@ -35,7 +40,10 @@ fn assert_holds(text: &str, wanted: &[&str]) {
 fn undefined_symbol_names_each_reference() {
     let text = errors(&vec![
         unit("a", "int missing(int);\nvoid _start(void)\n{\n    missing(1);\n}\n"),
-        unit("b", "extern int missing(int);\nint f(void)\n{\n    return missing(2);\n}\nint (*p)(int) = missing;\n"),
+        unit(
+            "b",
+            "extern int missing(int);\nint f(void)\n{\n    return missing(2);\n}\nint (*p)(int) = missing;\n",
+        ),
     ]);
     assert_holds(
         &text,
@@ -78,7 +86,10 @@ fn misspelt_name_gets_a_suggestion() {
         unit("a", "int compute_totl(void);\nvoid _start(void) { compute_totl(); }\n"),
         unit("b", "int compute_total(void) { return 1; }\n"),
     ]);
-    assert_holds(&text, &["undefined symbol: compute_totl\n", ">>> did you mean: compute_total", ">>> defined in: b.o"]);
+    assert_holds(
+        &text,
+        &["undefined symbol: compute_totl\n", ">>> did you mean: compute_total", ">>> defined in: b.o"],
+    );
 }
 
 #[test]
@@ -184,7 +195,10 @@ fn names_are_demangled_and_all_errors_shown() {
     let inputs = vec![("a.o".to_owned(), cxx.text("a.cpp", text))];
     let said = ld(&inputs, &["a.o"]);
     assert_eq!(said.status, 1, "{said}");
-    assert_holds(&said.stderr, &["ld.relink: error: undefined symbol: ns::f(int)", "a.cpp:2", "a.o:(_start)"]);
+    assert_holds(
+        &said.stderr,
+        &["ld.relink: error: undefined symbol: ns::f(int)", "a.cpp:2", "a.o:(_start)"],
+    );
     assert_holds(&said.stderr, &["ld.relink: error: undefined symbol: ns::S::g() const"]);
     let said = ld(&inputs, &["a.o", "--no-demangle"]);
     assert_holds(&said.stderr, &["undefined symbol: _ZN2ns1fEi"]);
@@ -218,7 +232,8 @@ fn errors_say_what_lld_says() {
 #[test]
 fn thin_archive_names_the_member_it_misses() {
     let dir = relink_tests::scratch();
-    let (a, b) = (unit("a", "int f(void);\nvoid _start(void) { f(); }\n"), unit("b", "int f(void) { return 1; }\n"));
+    let (a, b) =
+        (unit("a", "int f(void);\nvoid _start(void) { f(); }\n"), unit("b", "int f(void) { return 1; }\n"));
     relink_tests::write(dir.path().join("a.o"), &a.1);
     relink_tests::write(dir.path().join("b.o"), &b.1);
     tools::say(tools::AR.command().current_dir(dir.path()).args(["rcsDT", "thin.a", "b.o"])).ok();

@@ -64,7 +64,11 @@ const CASES: &[Case] = &[
     Case { reason: "new-global", edited: "int g(void) { return 2; }\nint f(void) { return g(); }\n", ..CASE },
     // Data, and a name without code or data.
     Case { reason: "new-global", edited: "int g = 3;\nint f(void) { return g; }\n", ..CASE },
-    Case { reason: "new-global", edited: "int f(void) { return 1; }\nextern int g(void) __attribute__((alias(\"f\")));\n", ..CASE },
+    Case {
+        reason: "new-global",
+        edited: "int f(void) { return 1; }\nextern int g(void) __attribute__((alias(\"f\")));\n",
+        ..CASE
+    },
     Case {
         reason: "removed-global",
         base: "int g(void) { return 2; }\nint f(void) { return g(); }\n",
@@ -127,7 +131,11 @@ const CASES: &[Case] = &[
         edited: "int f(void) { __asm__ volatile(\".fill 16 << 20, 1, 0x90\"); return 2; }\n",
         ..CASE
     },
-    Case { reason: "atom-added", edited: "static int g(void) { return 2; }\nint f(void) { return g(); }\n", ..CASE },
+    Case {
+        reason: "atom-added",
+        edited: "static int g(void) { return 2; }\nint f(void) { return g(); }\n",
+        ..CASE
+    },
     Case { reason: "atom-added", edited: "int f(void) { static int n = 5; return ++n; }\n", ..CASE },
     Case {
         reason: "atom-removed",
@@ -315,13 +323,19 @@ fn every_kind_of_reason_has_a_test() {
         "debug-space-exhausted",
         "debris-limit",
     ];
-    let tested: BTreeSet<&str> =
-        CASES.iter().map(|case| case.reason).chain(here).chain(ELSEWHERE.iter().map(|(kind, _)| *kind)).collect();
+    let tested: BTreeSet<&str> = CASES
+        .iter()
+        .map(|case| case.reason)
+        .chain(here)
+        .chain(ELSEWHERE.iter().map(|(kind, _)| *kind))
+        .collect();
     let source = relink_tests::read(relink_tests::root().join("engine/src/report.rs"));
     let source = String::from_utf8(source).unwrap();
     let (_, body) = source.split_once("pub enum GateReason {").expect("the enum of reasons");
     let (body, _) = body.split_once("\n}").expect("its end");
-    for variant in body.lines().map(str::trim).filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase())) {
+    for variant in
+        body.lines().map(str::trim).filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()))
+    {
         let name: String = variant.chars().take_while(char::is_ascii_alphanumeric).collect();
         let mut kind = String::new();
         for c in name.chars() {
@@ -341,7 +355,8 @@ fn two_units(f: &str) -> Inputs {
 /// A program whose `f` comes from an archive of these members.
 fn with_archive(main: &str, members: &[(&str, &str)]) -> Inputs {
     let cc = Cc::freestanding(Opt::O0);
-    let members: Vec<_> = members.iter().map(|(name, text)| (format!("{name}.o"), cc.text(name, text))).collect();
+    let members: Vec<_> =
+        members.iter().map(|(name, text)| (format!("{name}.o"), cc.text(name, text))).collect();
     vec![
         ("main.o".to_owned(), cc.text("main.c", &format!("{START}{main}"))),
         ("lib.a".to_owned(), cc::archive(&members)),
@@ -390,7 +405,10 @@ fn archive_that_resolves_otherwise() {
 
 #[test]
 fn archive_with_an_edited_member_patches() {
-    let base = with_archive(CALL_F, &[("one.c", "int f(void) { return 1; }\n"), ("two.c", "int g(void) { return 1; }\n")]);
+    let base = with_archive(
+        CALL_F,
+        &[("one.c", "int f(void) { return 1; }\n"), ("two.c", "int g(void) { return 1; }\n")],
+    );
     for edited in [
         // The loaded member, and one that is not loaded.
         [("one.c", "int f(void) { return 2; }\n"), ("two.c", "int g(void) { return 1; }\n")],
@@ -463,7 +481,9 @@ fn image_that_something_else_changed() {
     };
     let mut longer = image.clone();
     longer.push(0);
-    for (what, tampered) in [("strip", stripped), ("cut", image[..image.len() / 2].to_vec()), ("longer", longer)] {
+    for (what, tampered) in
+        [("strip", stripped), ("cut", image[..image.len() / 2].to_vec()), ("longer", longer)]
+    {
         let mut program = Program::new(program::incremental(), &edited);
         program.session.set_prior_parts(columns.clone().into(), tampered.into());
         let outcome = program.resolve();
@@ -496,14 +516,17 @@ fn debug_information_past_its_room() {
     let letters = || ('a'..='z').chain('A'..='Z');
     let names: Vec<_> = letters().flat_map(|a| letters().map(move |b| format!("_{a}{b}"))).collect();
     let block = format!("    {{ enum {{ {} }} e = _aa; x += e; }}\n", names.join(", "));
-    let text = |blocks: usize| format!("int f(void)\n{{\n    int x = 3;\n{}    return x;\n}}\n", block.repeat(blocks));
+    let text = |blocks: usize| {
+        format!("int f(void)\n{{\n    int x = 3;\n{}    return x;\n}}\n", block.repeat(blocks))
+    };
     judge(&two_units(&text(0)), &two_units(&text(40)), "debug-space-exhausted");
 }
 
 #[test]
 fn debris_is_limited() {
     // Two sizes in turn, each too big for the other's slot: every frame moves, until a cold link tidies up.
-    let body = |n: u32| format!("int f(void) {{ __asm__ volatile(\".fill {n}, 1, 0x90\"); return {}; }}\n", n % 7);
+    let body =
+        |n: u32| format!("int f(void) {{ __asm__ volatile(\".fill {n}, 1, 0x90\"); return {}; }}\n", n % 7);
     let mut program = Program::linked(program::incremental(), &two_units(&body(10)));
     let mut kinds = BTreeSet::new();
     for frame in 1..200 {

@@ -137,7 +137,8 @@ fn truncated_objects_and_archives_are_errors() {
     let table = &core.members()[1].1;
     without_panic("every length of an object", table.len() as u64, |length| {
         let cut = &table[..length as usize];
-        let linked = link(&program::canonical(), &[("app_b.o", &app), ("table.o", cut), (fixture::ARCHIVE, &archive)]);
+        let linked =
+            link(&program::canonical(), &[("app_b.o", &app), ("table.o", cut), (fixture::ARCHIVE, &archive)]);
         let error = linked.expect_err("the section table is at the end");
         assert!(error.to_string().contains("table.o"), "{error}");
     });
@@ -152,7 +153,8 @@ fn truncated_objects_and_archives_are_errors() {
 fn mutated_edits_of_a_live_session_leave_it_whole() {
     let core = Core::new(Opt::O1);
     let good = core.inputs(App::B);
-    let edits: Vec<Inputs> = ["TBL_GET_EDIT", "TBL_SUM_GROW=1"].map(|d| core.edited("table", &[d]).inputs(App::B)).into();
+    let edits: Vec<Inputs> =
+        ["TBL_GET_EDIT", "TBL_SUM_GROW=1"].map(|d| core.edited("table", &[d]).inputs(App::B)).into();
     let (table, archive) = (&core.members()[1].1, core.archive());
     let at = archive.windows(table.len()).position(|bytes| bytes == table).expect("the member's bytes");
     without_panic("edits", 8, |thread| {
@@ -210,7 +212,8 @@ fn mutated_state_never_gives_a_wrong_image() {
             });
         });
         // State and image in one: what holds the image's bytes may not be hit, since no link reads all of them.
-        let at = state.windows(64).position(|bytes| bytes == &image[..64]).expect("the image is in the state");
+        let at =
+            state.windows(64).position(|bytes| bytes == &image[..64]).expect("the image is in the state");
         let whole = [&state[..at], &state[at + image.len()..]].concat();
         without_panic("state", mutations() / 4, |seed| {
             let mutated = mutate(&whole, &mut Rng::new(seed ^ 0x57a7f));

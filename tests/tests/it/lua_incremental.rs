@@ -27,11 +27,7 @@ const EDITS: [(&str, &str, &str); 10] = [
         "    if (n < 0) n = (lua_Integer)(0u - (lua_Unsigned)n);\n    lua_pushinteger(L, n + 1);",
     ),
     // And this one: every second letter stays.
-    (
-        "lstrlib.c",
-        "    p[i] = toupper(uchar(s[i]));",
-        "    p[i] = (i & 1) ? s[i] : toupper(uchar(s[i]));",
-    ),
+    ("lstrlib.c", "    p[i] = toupper(uchar(s[i]));", "    p[i] = (i & 1) ? s[i] : toupper(uchar(s[i]));"),
     (
         "ltablib.c",
         "  if (n > 1) {  /* non-trivial interval? */",
@@ -80,7 +76,11 @@ impl Tree {
         }
         relink_tests::write(dir.path().join("lua_main.c"), relink_tests::read(program_file("lua_main.c")));
         let names: Vec<_> = real.sources().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
-        let tree = Tree { objects: names.iter().map(|n| dir.path().join(n).with_extension("o")).collect(), dir, real };
+        let tree = Tree {
+            objects: names.iter().map(|n| dir.path().join(n).with_extension("o")).collect(),
+            dir,
+            real,
+        };
         names.iter().for_each(|name| tree.compile(&name.to_string_lossy()));
         tree
     }
@@ -155,13 +155,17 @@ fn assert_readable(image: &Path, tree: &Tree) {
     let reference = tree.dir.path().join("reference");
     readers::assert_no_worse(image, &readers::complaints(&reference));
     let bytes = relink_tests::read(image);
-    let names = relink_tests::elf::some_functions(&relink_tests::elf::Elf::parse(&bytes), tree.real.sources());
+    let names =
+        relink_tests::elf::some_functions(&relink_tests::elf::Elf::parse(&bytes), tree.real.sources());
     relink_tests::lines::assert_same_lines(image, &reference, &names);
 }
 
 #[test]
 fn edits_are_body_edits_and_show_what_they_should() {
-    assert_eq!(EDITS.map(|edit| edit.0).into_iter().collect::<std::collections::BTreeSet<_>>().len(), EDITS.len());
+    assert_eq!(
+        EDITS.map(|edit| edit.0).into_iter().collect::<std::collections::BTreeSet<_>>().len(),
+        EDITS.len()
+    );
     for (file, from, _) in EDITS {
         let text = String::from_utf8(relink_tests::read(sources::lua().join(file))).unwrap();
         assert_eq!(text.matches(from).count(), 1, "`{from}` in {file}");

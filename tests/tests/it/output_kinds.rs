@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use relink::host::{self, Fault, FaultyIo, HostError, HostRequest, HostResult, InputArg, InputName, Io, SearchPath};
+use relink::host::{
+    self, Fault, FaultyIo, HostError, HostRequest, HostResult, InputArg, InputName, Io, SearchPath,
+};
 use relink_tests::cc::Opt;
 use relink_tests::fixture::{App, Core};
 use relink_tests::ld::{self, Workplace};
@@ -158,15 +160,33 @@ fn read_only_folder_is_an_error_for_others_than_root() {
 
 /// System calls that change a disk, and those that open what will.
 const CALLS: [&str; 17] = [
-    "openat", "write", "pwrite64", "writev", "ftruncate", "fallocate", "copy_file_range", "fchmod", "fchown", "renameat",
-    "rename", "renameat2", "unlinkat", "unlink", "mkdirat", "fsync", "flock",
+    "openat",
+    "write",
+    "pwrite64",
+    "writev",
+    "ftruncate",
+    "fallocate",
+    "copy_file_range",
+    "fchmod",
+    "fchown",
+    "renameat",
+    "rename",
+    "renameat2",
+    "unlinkat",
+    "unlink",
+    "mkdirat",
+    "fsync",
+    "flock",
 ];
 
 /// Runs a link under strace, which makes one call fail or kills the process in it.
 #[track_caller]
 fn link_under(place: &Workplace, inject: &str) -> Said {
     let mut strace = tools::STRACE.command();
-    strace.args(["-f", "-qq", "-o"]).arg(place.path("trace")).args(["-e", &format!("trace={}", CALLS.join(","))]);
+    strace
+        .args(["-f", "-qq", "-o"])
+        .arg(place.path("trace"))
+        .args(["-e", &format!("trace={}", CALLS.join(","))]);
     if !inject.is_empty() {
         strace.args(["-e", &format!("inject={inject}")]);
     }
@@ -192,7 +212,10 @@ fn full_disk_and_kill_at_any_call_leave_old_or_new_and_the_next_link_patches() {
     let [old_answer, new_answer] = [&old, &new].map(|inputs| reference(inputs).0);
     place.write(&new);
     let counts = call_counts(&place);
-    assert!(counts.iter().any(|(call, _)| call.starts_with("rename")), "outputs are renamed into place: {counts:?}");
+    assert!(
+        counts.iter().any(|(call, _)| call.starts_with("rename")),
+        "outputs are renamed into place: {counts:?}"
+    );
     place.write(&old);
     place.link().assert_outcome("patched");
     let names = folder_names(&place);
@@ -211,7 +234,10 @@ fn full_disk_and_kill_at_any_call_leave_old_or_new_and_the_next_link_patches() {
                 let answer = place.run().status;
                 match said.status {
                     0 => assert_eq!(answer, new_answer, "a link that says it is good is good: {what}"),
-                    _ => assert!([old_answer, new_answer].contains(&answer), "{what}: neither old nor new: {said}"),
+                    _ => assert!(
+                        [old_answer, new_answer].contains(&answer),
+                        "{what}: neither old nor new: {said}"
+                    ),
                 }
                 if said.status != 0 && fault != "signal=SIGKILL" {
                     assert!(said.stderr.contains("error:"), "{what}: {said}");

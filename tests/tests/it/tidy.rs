@@ -50,7 +50,11 @@ fn assert_none(rule: &str, breaches: Vec<String>) {
 /// Code without its comments and without the tests at its end.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let tests = text.find("\n#[cfg(test)]\nmod ").unwrap_or(text.len());
-    text[..tests].lines().enumerate().map(|(n, line)| (n + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+    text[..tests]
+        .lines()
+        .enumerate()
+        .map(|(n, line)| (n + 1, line))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
 /// Places of code that hold one of some words.
@@ -92,7 +96,10 @@ fn formats_know_no_entities_and_no_files() {
     let files = sources();
     let formats = |path: &Path| path.starts_with("formats/src");
     let words = ["bevy", "std::fs", "std::env", "std::process", "std::net", "std::time"];
-    assert_none("formats turn bytes into structs and back, and do nothing else", places(&files, formats, &words));
+    assert_none(
+        "formats turn bytes into structs and back, and do nothing else",
+        places(&files, formats, &words),
+    );
     let manifest = std::fs::read_to_string(root().join("formats/Cargo.toml")).unwrap();
     assert!(!manifest.contains("bevy"));
 }
@@ -104,7 +111,16 @@ fn only_the_host_opens_files() {
         ["engine/src", "systems/src", "relink/src", "cli/src"].iter().any(|dir| path.starts_with(dir))
             && !path.starts_with("relink/src/host")
     };
-    let words = ["std::fs::", "use std::fs;", "fs::read", "fs::write", "File::open", "File::create", "OpenOptions", "memmap2"];
+    let words = [
+        "std::fs::",
+        "use std::fs;",
+        "fs::read",
+        "fs::write",
+        "File::open",
+        "File::create",
+        "OpenOptions",
+        "memmap2",
+    ];
     assert_none("files are opened in relink/src/host alone", places(&files, library, &words));
 }
 
@@ -137,7 +153,8 @@ fn unsafe_is_rare_and_argued() {
         }
         let lines: Vec<_> = text.lines().collect();
         for (number, line) in code(&text) {
-            let word = line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl");
+            let word =
+                line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl");
             if !word {
                 continue;
             }
@@ -145,7 +162,9 @@ fn unsafe_is_rare_and_argued() {
             if !UNSAFE.iter().any(|allowed| path == Path::new(allowed)) {
                 breaches.push(format!("{place}: not on the list of tests/tests/it/tidy.rs"));
             }
-            let argued = lines[number.saturating_sub(6)..number].iter().any(|line| line.contains("SAFETY:") || line.contains("# Safety"));
+            let argued = lines[number.saturating_sub(6)..number]
+                .iter()
+                .any(|line| line.contains("SAFETY:") || line.contains("# Safety"));
             if !argued {
                 breaches.push(format!("{place}: no SAFETY line above it"));
             }
@@ -158,11 +177,16 @@ fn unsafe_is_rare_and_argued() {
 fn exceptions_from_lints_have_reasons_and_nothing_is_left_undone() {
     let files = sources();
     let own = |path: &Path| !path.ends_with("tidy.rs");
-    assert_none("what is unfinished is an issue", places(&files, own, &["todo!(", "unimplemented!(", "TODO", "FIXME", "XXX"]));
+    assert_none(
+        "what is unfinished is an issue",
+        places(&files, own, &["todo!(", "unimplemented!(", "TODO", "FIXME", "XXX"]),
+    );
     let mut breaches = Vec::new();
     for (path, text) in files.iter().filter(|(path, _)| own(path)) {
         let lines: Vec<_> = text.lines().collect();
-        for (number, line) in code(text).filter(|(_, line)| line.contains("[allow(") || line.contains("[expect(")) {
+        for (number, line) in
+            code(text).filter(|(_, line)| line.contains("[allow(") || line.contains("[expect("))
+        {
             let end = (number + 3).min(lines.len());
             if !lines[number - 1..end].iter().any(|line| line.contains("reason =")) {
                 breaches.push(format!("{}:{number}: {}", path.display(), line.trim()));
@@ -184,14 +208,19 @@ fn documents_are_there() {
     let mut missing = Vec::new();
     for (name, words) in BTreeMap::from([
         ("README.md", &["cargo run --release -- demo", "scripts/test.sh"][..]),
-        ("ARCHITECTURE.md", &["Ingest", "Diff", "Gate", "Resolve", "Place", "Move", "Relocate", "Debug", "BuildId", "Commit"]),
+        (
+            "ARCHITECTURE.md",
+            &["Ingest", "Diff", "Gate", "Resolve", "Place", "Move", "Relocate", "Debug", "BuildId", "Commit"],
+        ),
         ("GLOSSARY.md", &["atom", "slot", "island", "frame", "gate", "store", "world"]),
         ("CONTRIBUTING.md", &["scripts/test.sh"]),
         ("LICENSE-MIT", &[]),
         ("LICENSE-APACHE", &[]),
     ]) {
         match std::fs::read_to_string(root().join(name)) {
-            Ok(text) => missing.extend(words.iter().filter(|w| !text.contains(**w)).map(|w| format!("{name}: `{w}`"))),
+            Ok(text) => {
+                missing.extend(words.iter().filter(|w| !text.contains(**w)).map(|w| format!("{name}: `{w}`")))
+            }
             Err(error) => missing.push(format!("{name}: {error}")),
         }
     }
