@@ -121,8 +121,9 @@ def memory(command):
 for program in env["PROGRAMS"].split():
     arguments, status = checks[program]
     os.chdir(f"{dir}/{program}")
-    args = open("args").read().split("\n")[:-1] + ["-o", "out"]
+    args = open("args").read().split("\n")[:-1]
     size = sum(os.path.getsize(a) for a in args if os.path.isfile(a))
+    args += ["-o", "out"]
     for threads in env["THREADS"].split():
         rows = {name: dict(command=command + args, times=[]) for name, command in linkers(threads)}
         for row in rows.values():
@@ -134,7 +135,7 @@ for program in env["PROGRAMS"].split():
                 row["times"].append(link(row["command"]))
         base = rows["lld"]["times"]
         load = open("/proc/loadavg").read().split()[0]
-        print(f"\n{program}: {size / 1e6:.1f} MB of objects on the line, {env['ROUNDS']} rounds, {threads} threads, load {load}\n")
+        print(f"\n{program}: {size / 1e6:.1f} MB of files on the line, {env['ROUNDS']} rounds, {threads} threads, load {load}\n")
         print("| linker | wall ms | user ms | sys ms | peak MiB | wall / lld | cpu / lld | output bytes | runs |")
         print("| --- | --: | --: | --: | --: | --: | --: | --: | --- |")
         for name, row in rows.items():

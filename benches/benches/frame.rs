@@ -47,7 +47,10 @@ impl Curve {
     }
 
     fn print(&self) {
-        println!("\n{:<14} {:>8} {:>8} {:>10} {:>10} {:>7}  work", "frame", "atoms", "frames", "median us", "p90 us", "ratio");
+        println!(
+            "\n{:<14} {:>8} {:>8} {:>10} {:>10} {:>7}  work",
+            "frame", "atoms", "frames", "median us", "p90 us", "ratio"
+        );
         let run = || self.rows.iter().filter(|row| !row.samples.is_empty());
         let first_of = |row: &Row| run().find(|first| first.kind == row.kind).expect("it is one itself");
         let ratio = |row: &Row| row.quantile(50) as f64 / first_of(row).quantile(50) as f64;
@@ -66,7 +69,10 @@ impl Curve {
             println!("{:>66}  us: {}", "", row.set_times());
         }
         let worst = run().map(ratio).fold(0.0, f64::max);
-        println!("the curve is {} (worst ratio {worst:.2}, limit {FLAT})", if worst <= FLAT { "flat" } else { "NOT flat" });
+        println!(
+            "the curve is {} (worst ratio {worst:.2}, limit {FLAT})",
+            if worst <= FLAT { "flat" } else { "NOT flat" }
+        );
     }
 }
 
@@ -108,7 +114,11 @@ impl Row {
     /// Median microseconds of the sets that take any time.
     fn set_times(&self) -> String {
         let medians = self.sets.iter().map(|(set, times)| (*set, quantile(times, 50) as f64 / 1000.0));
-        medians.filter(|(_, us)| *us >= 1.0).map(|(set, us)| format!("{set} {us:.0}")).collect::<Vec<_>>().join(", ")
+        medians
+            .filter(|(_, us)| *us >= 1.0)
+            .map(|(set, us)| format!("{set} {us:.0}"))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -202,7 +212,9 @@ fn warm_grow(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
                 // All units take part, with functions that only other units call.
                 let (unit, last) = (grown % case.program.units(), grown / case.program.units());
                 grown += 1;
-                let edit = |function: usize| if function % 10 == 0 && function / 10 <= last { GROWN } else { Edit::default() };
+                let edit = |function: usize| {
+                    if function.is_multiple_of(10) && function / 10 <= last { GROWN } else { Edit::default() }
+                };
                 let input = live::input(unit, last as i64 + 1, &live::source(case.program.unit(unit, edit)));
                 let time = row.time(|| live.patch(unit, input));
                 row.note(&live);
@@ -218,7 +230,9 @@ fn fresh_edit(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
     let (state, image) = Live::cold(&case.inputs, STATIC).parts();
     let mut inputs = case.inputs.clone();
     inputs[case.unit] = case.edit(1);
-    let open = |inputs: &[Input], state: &Bytes, image: &Bytes| Live::opened(inputs, STATIC, state.clone(), image.clone());
+    let open = |inputs: &[Input], state: &Bytes, image: &Bytes| {
+        Live::opened(inputs, STATIC, state.clone(), image.clone())
+    };
     for kind in ["open", "open+edit"] {
         let row = curve.row(kind, case.program.functions());
         let id = format!("{}/{}", row.kind, row.size);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use relink::{
-    BuildId, FileIdentity, InMemory, IncrementalOptions, Input, InputId, InputSource, LinkOptions, LinkSession,
-    Outcome, OutputKind,
+    BuildId, FileIdentity, InMemory, IncrementalOptions, Input, InputId, InputSource, LinkOptions,
+    LinkSession, Outcome, OutputKind,
 };
 
 use crate::workload::{Edit, Program};

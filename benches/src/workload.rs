@@ -10,7 +10,8 @@ use std::collections::{HashMap, HashSet};
 use object::elf::{R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32, RelocationType};
 use object::write::{Object, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
 use object::{
-    Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
+    Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind,
+    SymbolScope,
 };
 
 /// Functions of a unit.
@@ -95,8 +96,8 @@ struct UnitWriter {
     object: Object<'static>,
     /// Symbols by name, undefined until their definition is written.
     symbols: HashMap<String, SymbolId>,
-    strings: SymbolId,
-    string_offsets: Vec<u64>,
+    /// Labels of the strings; gas never names a piece by its section and an addend either.
+    strings: Vec<SymbolId>,
     unwind: SectionId,
     called: Vec<String>,
     loaded: Vec<String>,
@@ -116,18 +117,28 @@ impl UnitWriter {
             0 => format!("shared string {n}\0"),
             _ => format!("string {n} of unit {unit}\0"),
         };
-        let string_offsets =
-            (0..UNIT_STRINGS).map(|n| object.append_section_data(section, string(n).as_bytes(), 1)).collect();
-        let strings = object.section_symbol(section);
+        let label = |n| {
+            let value = object.append_section_data(section, string(n).as_bytes(), 1);
+            let (scope, section) = (SymbolScope::Compilation, SymbolSection::Section(section));
+            object.add_symbol(Symbol {
+                value,
+                scope,
+                section,
+                kind: SymbolKind::Label,
+                ..undefined(&format!(".LC{n}"))
+            })
+        };
+        let strings = (0..UNIT_STRINGS).map(label).collect();
         let unwind = object.add_section(Vec::new(), b".eh_frame".to_vec(), SectionKind::ReadOnlyData);
         object.append_section_data(unwind, &CIE, 8);
         let mut rng = Rng(unit as u64);
         let foreign = |f: usize| f / UNIT_FUNCTIONS != unit && f % LOCAL_EVERY != LOCAL_EVERY - 1;
         let function = || Some(rng.below(program.functions)).filter(|&f| foreign(f)).map(|f| format!("f{f}"));
         let called = distinct(CALLED, function);
-        let loaded = distinct(LOADED, || Some(format!("d{}_{}", rng.below(program.units()), rng.below(UNIT_WORDS))));
+        let loaded =
+            distinct(LOADED, || Some(format!("d{}_{}", rng.below(program.units()), rng.below(UNIT_WORDS))));
         let symbols = HashMap::new();
-        UnitWriter { unit, object, symbols, strings, string_offsets, unwind, called, loaded }
+        UnitWriter { unit, object, symbols, strings, unwind, called, loaded }
     }
 
     /// A symbol by name; undefined if it is new.
@@ -144,7 +155,14 @@ impl UnitWriter {
         symbol.scope = if local { SymbolScope::Compilation } else { SymbolScope::Dynamic };
     }
 
-    fn reference(&mut self, section: SectionId, offset: u64, symbol: SymbolId, addend: i64, r_type: RelocationType) {
+    fn reference(
+        &mut self,
+        section: SectionId,
+        offset: u64,
+        symbol: SymbolId,
+        addend: i64,
+        r_type: RelocationType,
+    ) {
         let flags = RelocationFlags::Elf { r_type };
         let relocation = Relocation { offset, symbol, addend, flags };
         self.object.add_relocation(section, relocation).expect("the kind of relocation is known");
@@ -168,12 +186,14 @@ impl UnitWriter {
         let number = self.unit * UNIT_FUNCTIONS + index;
         let mut rng = Rng(!(number as u64));
         let name = format!("f{number}");
-        let section = self.object.add_section(Vec::new(), format!(".text.{name}").into_bytes(), SectionKind::Text);
+        let section =
+            self.object.add_section(Vec::new(), format!(".text.{name}").into_bytes(), SectionKind::Text);
         // endbr64; test edi, edi; je end; push rbx; lea ebx, [rdi - 1]
-        let mut code = vec![0xf3, 0x0f, 0x1e, 0xfa, 0x85, 0xff, 0x0f, 0x84, 0, 0, 0, 0, 0x53, 0x8d, 0x5f, 0xff];
+        let mut code =
+            vec![0xf3, 0x0f, 0x1e, 0xfa, 0x85, 0xff, 0x0f, 0x84, 0, 0, 0, 0, 0x53, 0x8d, 0x5f, 0xff];
         let mut sites = Vec::with_capacity(FUNCTION_RELOCATIONS);
         for site in 0..FUNCTION_RELOCATIONS {
-            let (opcode, symbol, addend, r_type): (&[u8], _, _, _) = match site {
+            let (opcode, symbol, r_type): (&[u8], _, _) = match site {
                 0..CALLS => {
                     let callee = if site % LOCAL_EVERY == 0 {
                         let within = rng.below(UNIT_FUNCTIONS / LOCAL_EVERY) * LOCAL_EVERY + LOCAL_EVERY - 1;
@@ -181,18 +201,15 @@ impl UnitWriter {
                     } else {
                         self.called[rng.below(CALLED)].clone()
                     };
-                    (&[0x89, 0xdf, 0xe8], self.symbol(callee), 0, R_X86_64_PLT32)
+                    (&[0x89, 0xdf, 0xe8], self.symbol(callee), R_X86_64_PLT32)
                 }
                 site if site < CALLS + LOADS => {
-                    (&[0x8b, 0x05], self.symbol(self.loaded[rng.below(LOADED)].clone()), 0, R_X86_64_PC32)
+                    (&[0x8b, 0x05], self.symbol(self.loaded[rng.below(LOADED)].clone()), R_X86_64_PC32)
                 }
-                _ => {
-                    let string = self.string_offsets[rng.below(UNIT_STRINGS)];
-                    (&[0x48, 0x8d, 0x05], self.strings, string as i64, R_X86_64_PC32)
-                }
+                _ => (&[0x48, 0x8d, 0x05], self.strings[rng.below(UNIT_STRINGS)], R_X86_64_PC32),
             };
             code.extend_from_slice(opcode);
-            sites.push((code.len() as u64, symbol, addend - 4, r_type));
+            sites.push((code.len() as u64, symbol, r_type));
             code.extend_from_slice(&[0; 4]);
         }
         code.push(0x5b); // pop rbx
@@ -203,8 +220,8 @@ impl UnitWriter {
         code.resize(code.len() + edit.padding, 0x90);
         code.push(0xc3);
         self.object.append_section_data(section, &code, 16);
-        for (offset, symbol, addend, r_type) in sites {
-            self.reference(section, offset, symbol, addend, r_type);
+        for (offset, symbol, r_type) in sites {
+            self.reference(section, offset, symbol, -4, r_type);
         }
         let local = number % LOCAL_EVERY == LOCAL_EVERY - 1;
         self.define(name, SymbolKind::Text, local, (section, 0, code.len() as u64));

@@ -11,7 +11,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let program = Program::new(functions.parse()?);
     for unit in 0..program.units() {
-        std::fs::write(Path::new(dir).join(format!("unit{unit:05}.o")), program.unit(unit, |_| Edit::default()))?;
+        std::fs::write(
+            Path::new(dir).join(format!("unit{unit:05}.o")),
+            program.unit(unit, |_| Edit::default()),
+        )?;
     }
     Ok(())
 }

@@ -86,6 +86,8 @@ pub(crate) fn load_program(
     program.archives = archives;
     program.objects.sort_by_key(|object| (object.file, object.member_offset));
     program.property = Property::merge_all(program.objects.iter().map(|object| &object.parsed.property));
+    let oversized: Vec<Diagnostic> = program.objects.par_iter().flat_map_iter(oversized_sections).collect();
+    frame.errors.extend(oversized);
     if frame.errors.is_empty() {
         allocate_rows(&mut program, &request.options);
         record_lazy(&mut program, &wanted);
@@ -308,6 +310,30 @@ fn name_ref(whole: &Bytes, part: &[u8], source: u32) -> NameRef {
     let start = if start.checked_add(part.len()).is_some_and(|end| end <= whole.len()) { start } else { 0 };
     let len = if start == 0 { 0 } else { part.len() };
     NameRef { source, start: start as u32, len: len as u32 }
+}
+
+/// Bytes that a section without contents, or a common symbol, may claim: beyond it no address space is left.
+pub(crate) const SIZE_MAX: u64 = 1 << 40;
+/// The largest alignment that is honoured, as an exponent.
+pub(crate) const ALIGN_MAX: u8 = 32;
+
+/// Sections whose claims no image can meet: of damaged or hostile objects. What has bytes is bounded by its file.
+fn oversized_sections(object: &Object) -> Vec<Diagnostic> {
+    let too_large = |section: &formats::object_file::Section| {
+        section.align.exponent() > ALIGN_MAX || (section.kind == elf::SHT_NOBITS && section.size > SIZE_MAX)
+    };
+    let sections = object.parsed.sections.iter().enumerate().filter(|(_, section)| too_large(section));
+    sections
+        .map(|(index, section)| Diagnostic::BadInput {
+            input: object.name.clone(),
+            why: format!(
+                "section {}: its size {:#x} or its alignment 2^{} is beyond what an image can have",
+                String::from_utf8_lossy(object.parsed.section_name(index)),
+                section.size,
+                section.align.exponent()
+            ),
+        })
+        .collect()
 }
 
 /// Gives each section and each local symbol its row.

@@ -3,6 +3,7 @@
 use bevy_ecs::prelude::{Res, ResMut};
 use formats::elf;
 use formats::units::Align;
+use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::options::{LinkOptions, OutputKind};
 use relink_engine::program::{OutputSection, Program, Segment as ProgramHeader};
@@ -21,7 +22,7 @@ const SECTION_HEADER: u64 = 64;
 pub(crate) fn assign_addresses(
     request: Res<'_, Request>,
     mut program: ResMut<'_, Program>,
-    frame: ResMut<'_, Frame>,
+    mut frame: ResMut<'_, Frame>,
 ) {
     if !frame.cold() {
         return;
@@ -56,7 +57,19 @@ pub(crate) fn assign_addresses(
     program.got_address = program.synthetic.got.some().map_or(0, |row| program.atoms[row.index()].address);
     program.segments = program_headers(program, options, base, plan);
     program.image_len = layout.offset;
+    let inputs: u64 = program.names.sources.iter().map(|bytes| bytes.len() as u64).sum();
+    let limit = inputs.saturating_mul(16).saturating_add(IMAGE_ALLOWANCE);
+    if program.image_len > limit {
+        let message = format!(
+            "the image would have {} bytes, far more than its inputs: some section has an absurd alignment",
+            program.image_len
+        );
+        frame.errors.push(Diagnostic::Other { message });
+    }
 }
+
+/// What an image may have beyond 16 times its inputs: reserves and alignment of small programs.
+const IMAGE_ALLOWANCE: u64 = 64 << 20;
 
 struct Layout {
     address: u64,

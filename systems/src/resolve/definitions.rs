@@ -12,7 +12,7 @@ use relink_engine::records::{AtomRecord, atom_flags, place, symbol_flags};
 use relink_engine::rows::{AtomRow, InputRow, SymbolRow, TargetKind};
 use relink_formats as formats;
 
-use crate::ingest::bulk::type_flags;
+use crate::ingest::bulk::{ALIGN_MAX, SIZE_MAX, type_flags};
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Strength {
@@ -97,7 +97,7 @@ pub(crate) fn resolve_names(
                 keep | type_flags(symbol.st_type().0) | if common { symbol_flags::COMMON } else { 0 };
         }
     }
-    place_commons(program);
+    place_commons(program, &mut frame);
     define_option_names(&request, program, &mut frame);
 }
 
@@ -112,10 +112,20 @@ fn stricter(known: u8, new: u8) -> u8 {
 }
 
 /// Every common symbol that won becomes an atom of `.bss` in the object that gave it.
-fn place_commons(program: &mut Program) {
+fn place_commons(program: &mut Program, frame: &mut Frame) {
     for row in 0..program.globals as usize {
         let symbol = program.symbols[row];
         if symbol.flags & symbol_flags::COMMON == 0 {
+            continue;
+        }
+        let align = symbol.value.max(1);
+        if symbol.size > SIZE_MAX || !align.is_power_of_two() || align.trailing_zeros() > u32::from(ALIGN_MAX)
+        {
+            let name = String::from_utf8_lossy(program.names.of(SymbolRow(row as u32))).into_owned();
+            let why =
+                format!("common symbol {name}: size {:#x} or alignment {align:#x} can't be met", symbol.size);
+            let input = program.objects.get(symbol.input.index()).map(|object| object.name.clone());
+            frame.errors.push(Diagnostic::BadInput { input: input.unwrap_or_default(), why });
             continue;
         }
         let tls = if symbol.flags & symbol_flags::TLS != 0 { atom_flags::TLS } else { 0 };
@@ -126,7 +136,7 @@ fn place_commons(program: &mut Program) {
             flags: atom_flags::COMMON | atom_flags::ALLOC | atom_flags::WRITE | atom_flags::NOBITS | tls,
             size: symbol.size,
             kind: elf::SHT_NOBITS,
-            align: symbol.value.max(1).trailing_zeros(),
+            align: align.trailing_zeros(),
             ..Default::default()
         });
         program.symbols[row].atom = atom;

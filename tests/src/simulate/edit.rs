@@ -100,7 +100,7 @@ impl Edit {
         let mut at = rng.below(total);
         for &(kind, weight) in WEIGHTS {
             if at < weight {
-                return Edit { kind, choice: rng.next() };
+                return Edit { kind, choice: rng.draw() };
             }
             at -= weight;
         }

@@ -206,7 +206,7 @@ fn body(model: &Model, function: &Function, twin: bool, out: &mut String) {
     for comdat in
         model.comdats.iter().filter(|comdat| comdat.copies.iter().any(|(unit, _)| *unit == function.unit))
     {
-        if (comdat.id + id) % 3 == 0 {
+        if (comdat.id + id).is_multiple_of(3) {
             text += &format!("    x += c{}(x);\n", comdat.id);
         }
     }

@@ -45,7 +45,7 @@ impl Base {
 
     /// A folder in which nothing was linked before.
     #[track_caller]
-    fn from_scratch(&self, core: &Core) -> Vec<u8> {
+    fn link_from_scratch(&self, core: &Core) -> Vec<u8> {
         let place = Workplace::new(&core.inputs(self.app), &["--incremental"]);
         place.link().assert_outcome("full");
         read(place.out())
@@ -98,7 +98,7 @@ fn c_what_is_not_local_falls_back_with_its_reason() {
         linked.assert_outcome("fell_back_full");
         assert!(linked.reasons().contains(&reason), "{reason} is not in {:?}", linked.reasons());
         assert!(linked.counter("whole_program_resolutions") > 0);
-        let fresh = base.from_scratch(&base.core.edited(unit, &[define]));
+        let fresh = base.link_from_scratch(&base.core.edited(unit, &[define]));
         assert!(read(base.place.out()) == fresh, "{define}: the image is the one of a link from scratch");
         // `relink log` shows both links and the reason.
         let log = base.place.relink(["log", "out"]).ok().stdout;

@@ -264,7 +264,6 @@ const CASES: &[Case] = &[
 
 /// A `GateReason` that no edit of C sources gives, with why; each other kind has a test in this file.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("section-flags-changed", "also reached by alignment, which is the same test"),
     ("unwind-changed", "needs unwind tables that no compiler writes: unit tests of the gate"),
     ("debug-shared", "needs type units or supplementary files: unit tests of the gate"),
     ("relocation-unpatchable", "a relocation that can't be applied is an error of the full link, too"),
@@ -312,6 +311,7 @@ fn each_reason_falls_back_to_the_link_from_scratch() {
 #[test]
 fn every_kind_of_reason_has_a_test() {
     let here = [
+        "gate-closed",
         "state-unusable",
         "options-changed",
         "input-set-changed",
@@ -462,6 +462,18 @@ fn options_changed() {
     let options = LinkOptions { threads: 1, error_limit: 3, ..program::incremental() };
     let mut program = Program::resumed(options, &base, &state);
     assert_ne!(program.resolve(), Outcome::FellBackFull, "{:?}", program.session.report());
+}
+
+#[test]
+fn closed_gate_lets_nothing_through() {
+    let incremental =
+        relink::IncrementalOptions { gate_kind: relink::GateKind::Closed, ..Default::default() };
+    let options = LinkOptions { incremental: Some(incremental), ..program::incremental() };
+    let mut program = Program::linked(options, &two_units(CASE.base));
+    let edited = two_units("int f(void) { return 2; }\n");
+    let outcome = program.edit(&edited);
+    program.assert_fell_back(outcome, "gate-closed");
+    assert_behaves(&program.image(), &edited);
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn mutated_archives() {
         let mut rng = Rng::new(seed ^ 0xa2);
         let mut mutated = archive.clone();
         for _ in 0..=rng.below(3) {
-            mutated[rng.below(head + 60)] = rng.next() as u8;
+            mutated[rng.below(head + 60)] = rng.draw() as u8;
         }
         let _ = link(&program::canonical(), &[("app_b.o", &app), (fixture::ARCHIVE, &mutated)]);
     });
