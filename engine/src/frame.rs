@@ -141,6 +141,8 @@ pub struct Frame {
     pub reasons: Vec<GateReason>,
     /// Errors of the user's making. A frame with one of them changes nothing.
     pub errors: Vec<Diagnostic>,
+    /// How many of the errors do not keep Resolve from looking for more.
+    pub noted: usize,
     /// Work done.
     pub counters: Counters,
     /// Time of each set.
@@ -157,6 +159,11 @@ impl Frame {
     /// Whether bulk drivers have work.
     pub fn cold(&self) -> bool {
         self.kind == FrameKind::Cold && self.errors.is_empty()
+    }
+
+    /// Whether the verbs of Resolve have work: they go on after duplicate names, so that a user sees all errors.
+    pub fn resolving(&self) -> bool {
+        self.kind == FrameKind::Cold && self.errors.len() == self.noted
     }
 
     /// Whether drivers over entities have work.

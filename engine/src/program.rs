@@ -162,7 +162,8 @@ impl MergeInput {
     /// The offset in the pool of an offset in the section.
     pub fn map(&self, offset: u64) -> Option<u64> {
         let piece = self.starts.partition_point(|&start| u64::from(start) <= offset).checked_sub(1)?;
-        Some(u64::from(*self.offsets.get(piece)?) + offset - u64::from(self.starts[piece]))
+        let within = offset - u64::from(self.starts[piece]);
+        u64::from(*self.offsets.get(piece)?).checked_add(within)
     }
 }
 

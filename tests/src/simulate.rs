@@ -40,7 +40,7 @@ fn report(seed: u64, frames: usize, edits: &[Edit], failure: &Failure) -> String
     let told: Vec<String> = shorter.iter().map(|edit| format!("  {}", edit.apply(&mut model))).collect();
     format!(
         "seed {seed} of {frames} frames fails in frame {}: {}\n{} edits are enough:\n{}\nthen: {}\n\
-         inputs of its last two frames: {}",
+         inputs of its frames: {}",
         failure.frame,
         failure.what,
         shorter.len(),

@@ -13,7 +13,7 @@ use super::addresses::own_address;
 use crate::ingest::classify::is_c_identifier;
 
 /// Names that the linker defines when something refers to them and nothing defines them.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 22] = [
     "__ehdr_start",
     "__executable_start",
     "_end",
@@ -35,8 +35,6 @@ const NAMES: [&str; 24] = [
     "_DYNAMIC",
     "_TLS_MODULE_BASE_",
     "__GNU_EH_FRAME_HDR",
-    "__dso_handle",
-    "__tls_get_addr",
     "__etext",
 ];
 
@@ -46,7 +44,7 @@ pub(crate) fn define_linker_names(
     mut program: ResMut<'_, Program>,
     frame: ResMut<'_, Frame>,
 ) {
-    if !frame.cold() {
+    if !frame.resolving() {
         return;
     }
     let pie = request.options.output_kind == relink_engine::options::OutputKind::StaticPie;
@@ -61,7 +59,6 @@ pub(crate) fn define_linker_names(
         let known = NAMES.iter().any(|known| known.as_bytes() == name);
         let defined = match name {
             b"_DYNAMIC" => pie,
-            b"__dso_handle" | b"__tls_get_addr" => name == b"__tls_get_addr",
             _ => {
                 known
                     || bounded
@@ -224,7 +221,9 @@ fn linker_address(program: &Program, name: &[u8]) -> (u64, SectionRow) {
             })
         }
     };
-    found.unwrap_or((base, first_row(program)))
+    // What bounds nothing starts and ends at the same place.
+    let first = first_row(program);
+    found.unwrap_or((program.outputs.get(first.index()).map_or(base, |section| section.address), first))
 }
 
 fn first_row(program: &Program) -> SectionRow {

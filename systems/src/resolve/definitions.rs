@@ -99,6 +99,7 @@ pub(crate) fn resolve_names(
     }
     place_commons(program, &mut frame);
     define_option_names(&request, program, &mut frame);
+    frame.noted = frame.errors.len();
 }
 
 /// The stricter of two visibilities: internal, hidden, protected, default.

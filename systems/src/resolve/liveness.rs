@@ -20,7 +20,7 @@ pub(crate) fn mark_live_atoms(
     mut program: ResMut<'_, Program>,
     frame: ResMut<'_, Frame>,
 ) {
-    if !frame.cold() {
+    if !frame.resolving() {
         return;
     }
     let program = &mut *program;

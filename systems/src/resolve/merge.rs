@@ -16,7 +16,7 @@ use crate::place::names::output_name;
 
 /// Splits live mergeable sections, fills the pools, and points local labels in them at their pieces.
 pub(crate) fn merge_pieces(mut program: ResMut<'_, Program>, mut frame: ResMut<'_, Frame>) {
-    if !frame.cold() {
+    if !frame.resolving() {
         return;
     }
     let Program { objects, atoms, pools, symbols, globals, names, .. } = &mut *program;

@@ -32,7 +32,7 @@ pub(crate) fn scan_relocations(
     mut program: ResMut<'_, Program>,
     mut frame: ResMut<'_, Frame>,
 ) {
-    if !frame.cold() {
+    if !frame.resolving() {
         return;
     }
     program.position_independent = request.options.output_kind == OutputKind::StaticPie;

@@ -18,7 +18,7 @@ pub(crate) fn collect_unwind_tables(
     mut program: ResMut<'_, Program>,
     mut frame: ResMut<'_, Frame>,
 ) {
-    if !frame.cold() {
+    if !frame.resolving() {
         return;
     }
     let program = &mut *program;

@@ -104,7 +104,7 @@ struct Run {
     statistics: Statistics,
 }
 
-/// Replays edits; the first failure ends it. The inputs of the last two frames are put into a folder, if one is given.
+/// Replays edits; the first failure ends it. The inputs of each frame are put into a folder, if one is given.
 pub fn replay(seed: u64, edits: &[Edit], keep: Option<&Path>) -> Result<Statistics, Failure> {
     let frame = std::cell::Cell::new(0);
     let judged = catch_unwind(AssertUnwindSafe(|| {
@@ -128,8 +128,6 @@ pub fn replay(seed: u64, edits: &[Edit], keep: Option<&Path>) -> Result<Statisti
 }
 
 fn keep_inputs(dir: &Path, frame: usize, inputs: &Inputs) {
-    let older = dir.join(format!("frame-{}", frame.wrapping_sub(2)));
-    let _ = std::fs::remove_dir_all(older);
     let dir = dir.join(format!("frame-{frame}"));
     std::fs::create_dir_all(&dir).expect("the cache can be written");
     inputs.iter().for_each(|(name, bytes)| crate::write(dir.join(name), bytes));
