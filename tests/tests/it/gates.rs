@@ -106,6 +106,12 @@ const CASES: &[Case] = &[
         ..CASE
     },
     Case {
+        reason: "removed-undefined",
+        base: "int nobody(void) __attribute__((weak));\nint f(void) { return nobody ? nobody() : 9; }\n",
+        edited: "int f(void) { return 1; }\n",
+        ..CASE
+    },
+    Case {
         reason: "data-grew",
         main: "extern int d[];\nint app_main(void) { return d[0]; }\n",
         base: "int d[16] = {1, 2, 3, 4};\n",

@@ -8,6 +8,7 @@ mod gates;
 mod group;
 mod hostile;
 mod lua_incremental;
+mod oracle;
 mod output_kinds;
 mod plumbing;
 mod real_programs;

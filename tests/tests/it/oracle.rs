@@ -1,0 +1,62 @@
+//! The oracle itself on trial: a check that can't fail proves nothing. Each part of a patched image is damaged by
+//! one byte, and the violation must be found by its bytes, not by the digest of the whole.
+
+use object::{Object, ObjectSection, ObjectSymbol};
+use relink_tests::cc::Opt;
+use relink_tests::fixture::{App, Core};
+use relink_tests::program::{self, Program};
+
+/// Invariant 8 compares digests of the whole file; it would hide that a part is not looked at.
+const DIGEST: u8 = 8;
+
+#[test]
+fn one_wrong_byte_anywhere_is_a_violation() {
+    let core = Core::new(Opt::O0);
+    let edited = core.edited("table", &["TBL_SUM_GROW=1"]).inputs(App::A);
+    let mut linked = Program::linked(program::incremental(), &core.inputs(App::A));
+    let outcome = linked.edit(&edited);
+    linked.assert_patched(outcome);
+    linked.verify();
+    let mut columns = Vec::new();
+    linked.session.serialize_columns(&mut columns).unwrap();
+    let image = linked.image();
+    let elf = object::File::parse(&*image).unwrap();
+    let section = |name: &str| elf.section_by_name(name).unwrap_or_else(|| panic!("no {name}"));
+    let file_offset = |name: &str| section(name).file_range().unwrap().0;
+    let symbol = |name: &str| elf.symbol_by_name(name).unwrap_or_else(|| panic!("no {name}")).address();
+    let code = |address: u64| file_offset(".text") + (address - section(".text").address());
+    let symtab_end = section(".symtab").file_range().map(|(start, len)| start + len).unwrap();
+    for (what, offset) in [
+        ("a function", code(symbol("tbl_get")) + 5),
+        ("a moved function", code(symbol("tbl_sum")) + 5),
+        ("an island", code(symbol("tbl_sum.island")) + 1),
+        ("data", file_offset(".data") + (symbol("g_config") - section(".data").address()) + 4),
+        ("a frame description", file_offset(".eh_frame") + 0x30),
+        ("the sorted table", file_offset(".eh_frame_hdr") + 16),
+        ("a symbol's value", symtab_end - 16),
+        ("a unit of debug information", file_offset(".debug_info") + section(".debug_info").size() / 2),
+        ("the entry point", 24),
+    ] {
+        let mut wrong = image.clone();
+        wrong[offset as usize] ^= 0x10;
+        let mut program = Program::new(program::incremental(), &edited);
+        program.session.set_prior_parts(columns.clone().into(), wrong.into());
+        let violations = program.session.verify().unwrap();
+        let found = violations.iter().any(|violation| violation.invariant != DIGEST);
+        assert!(found, "{what} at {offset:#x}: {violations:?}");
+    }
+}
+
+#[test]
+fn inputs_of_another_meaning_are_violations() {
+    let core = Core::new(Opt::O0);
+    let linked = Program::linked(program::incremental(), &core.inputs(App::A));
+    let state = linked.state();
+    for (unit, define) in [("table", "TBL_GET_EDIT"), ("weakdef", "STRONG"), ("state", "NEW_GLOBAL")] {
+        let mut program =
+            Program::resumed(program::incremental(), &core.edited(unit, &[define]).inputs(App::A), &state);
+        // Not linked again: the image is still that of the old inputs.
+        let violations = program.session.verify().unwrap();
+        assert!(!violations.is_empty(), "{define}");
+    }
+}
