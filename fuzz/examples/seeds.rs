@@ -12,8 +12,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let object = relink_formats::object_file::ObjectFile::parse(work.clone().into())?;
     let unwind = (0..object.sections.len()).find(|&index| object.section_name(index) == b".eh_frame");
     let unwind = object.section_bytes(unwind.ok_or("the object has unwind tables")?);
+    let compiled = compiled().unwrap_or_default();
     for (target, seeds) in [
-        ("object", vec![&start[..], &work]),
+        ("object", vec![&start[..], &work, &compiled]),
         ("link", vec![&work[..], &edited, &grown]),
         ("archive", vec![&library[..]]),
         ("script", vec![&script[..], b"INPUT(libx.a, -l:y.a) SEARCH_DIR(/lib) ENTRY(_start)"]),
@@ -27,4 +28,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+/// An object with debug information, if there is a C compiler.
+fn compiled() -> Option<Vec<u8>> {
+    let dir = std::env::temp_dir().join(format!("relink-seeds-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).ok()?;
+    let (source, object) = (dir.join("a.c"), dir.join("a.o"));
+    std::fs::write(&source, "extern int g; int f(int x) { return x * g; }\n").ok()?;
+    let made = std::process::Command::new("gcc").arg("-gc").arg(&source).arg("-o").arg(&object).status();
+    let bytes = made.ok().filter(|status| status.success()).and_then(|_| std::fs::read(&object).ok());
+    std::fs::remove_dir_all(&dir).ok()?;
+    bytes
 }

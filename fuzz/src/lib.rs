@@ -15,7 +15,6 @@ pub fn options(incremental: bool) -> LinkOptions {
         eh_frame_hdr: true,
         build_id: BuildId::Tree { len: 20 },
         incremental: incremental.then(IncrementalOptions::default),
-        threads: 1,
         ..LinkOptions::default()
     }
 }

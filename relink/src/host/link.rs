@@ -362,7 +362,7 @@ fn log_bytes_max(base: u64) -> u64 {
 
 /// Makes the image file of this link: the earlier one plus the patch, or the whole image; none if nothing changed.
 ///
-/// The copy costs O(image), at several GB/s. Two images that take turns (`design.md` 7) would make it O(change);
+/// The copy costs O(image), at several GB/s. Two images that take turns would make it O(change);
 /// this function and the copy to the output are all that would change.
 fn keep_image<'a, S: Session + ?Sized>(
     io: &'a dyn Io,
