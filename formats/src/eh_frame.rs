@@ -294,6 +294,11 @@ const HDR_SIZE: usize = 12;
 /// Version 1; `.eh_frame` as pcrel sdata4; the count as udata4; the table as datarel sdata4.
 const HDR_START: [u8; 4] = [1, PCREL | SDATA4, UDATA4, DATAREL | SDATA4];
 
+/// Bytes of an `.eh_frame_hdr` with so many entries; also where the entry of that index starts.
+pub const fn hdr_len(entries: usize) -> usize {
+    HDR_SIZE + 8 * entries
+}
+
 /// The bytes of `.eh_frame_hdr`: header, then the table sorted by address, then zeroes.
 ///
 /// * `hdr_addr`, `eh_frame_addr`: virtual addresses of the two sections.

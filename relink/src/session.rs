@@ -68,6 +68,8 @@ pub struct LinkSession {
     next_id: u32,
     /// Inputs were added, removed or replaced since the last frame.
     dirty: bool,
+    /// The world has all inputs as they were, but for those that changed.
+    handed_over: bool,
     /// The set or order of inputs differs from the store's.
     reshaped: Option<GateReason>,
     /// Why prior state could not be used.
@@ -128,6 +130,7 @@ impl LinkSession {
             inputs: Vec::new(),
             next_id: 0,
             dirty: true,
+            handed_over: false,
             reshaped: None,
             unusable: None,
             world: systems::world(),
@@ -146,6 +149,7 @@ impl LinkSession {
         }
         self.inputs.push(Slot { id, input, changed: true });
         self.dirty = true;
+        self.handed_over = false;
         id
     }
 
@@ -170,6 +174,7 @@ impl LinkSession {
         let removed = self.inputs.remove(position);
         self.reshaped = Some(GateReason::InputSetChanged { input: removed.input.name });
         self.dirty = true;
+        self.handed_over = false;
         Ok(())
     }
 
@@ -303,7 +308,15 @@ impl LinkSession {
     fn derive(&mut self, kind: FrameKind, shared: Option<&SharedParses>) {
         let mut request = self.world.resource_mut::<Request>();
         request.options.clone_from(&self.options);
-        request.inputs = self.inputs.iter().map(|slot| slot.input.clone()).collect();
+        // A frame must not cost a clone of each input: only those that changed are handed over again.
+        if std::mem::replace(&mut self.handed_over, true) && request.inputs.len() == self.inputs.len() {
+            for (known, slot) in request.inputs.iter_mut().zip(&self.inputs).filter(|(_, slot)| slot.changed)
+            {
+                known.clone_from(&slot.input);
+            }
+        } else {
+            request.inputs = self.inputs.iter().map(|slot| slot.input.clone()).collect();
+        }
         let changed = self.inputs.iter().enumerate().filter(|(_, slot)| slot.changed);
         request.changed = changed.map(|(row, _)| row as u32).collect();
         request.shared = shared.cloned();

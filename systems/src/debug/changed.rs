@@ -87,6 +87,62 @@ pub(crate) fn write_changed_satellites(
     }
 }
 
+/// The entries of `.eh_frame_hdr` as they are in the image: address of the code, address of its FDE, sorted.
+struct SortedTable {
+    header: SectionRecord,
+    count: u32,
+}
+
+impl SortedTable {
+    fn offset(&self, index: u32) -> u64 {
+        self.header.offset + eh_frame::hdr_len(index as usize) as u64
+    }
+
+    fn entry(&self, pc: u64, fde: u64) -> Result<[u8; 8], Stop> {
+        let relative = |address: u64| i32::try_from(address.wrapping_sub(self.header.address) as i64);
+        let (Ok(pc), Ok(fde)) = (relative(pc), relative(fde)) else {
+            let what = "32-bit offsets of .eh_frame_hdr".to_owned();
+            return Err(Stop::Reason(GateReason::LayoutExhausted { what }));
+        };
+        let mut entry = [0; 8];
+        entry[..4].copy_from_slice(&pc.to_le_bytes());
+        entry[4..].copy_from_slice(&fde.to_le_bytes());
+        Ok(entry)
+    }
+
+    fn read(&self, writer: &Writer<'_>, index: u32, count: u32) -> Result<Vec<u8>, Stop> {
+        let bytes = writer.draft.read(writer.image, self.offset(index), 8 * count as usize);
+        Ok(bytes.ok_or_else(|| StoreError::Malformed(".eh_frame_hdr is outside the image".to_owned()))?)
+    }
+
+    fn tail(&self, writer: &Writer<'_>, index: u32) -> Result<Vec<u8>, Stop> {
+        self.read(writer, index, self.count.saturating_sub(index))
+    }
+
+    fn pc(&self, writer: &Writer<'_>, index: u32) -> Result<u64, Stop> {
+        let bytes = self.read(writer, index, 1)?;
+        let relative = i32::from_le_bytes(bytes[..4].try_into().unwrap_or_default());
+        Ok(self.header.address.wrapping_add_signed(i64::from(relative)))
+    }
+
+    fn lower_bound(&self, writer: &Writer<'_>, pc: u64) -> Result<u32, Stop> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.pc(writer, middle)? < pc { low = middle + 1 } else { high = middle }
+        }
+        Ok(low)
+    }
+
+    fn index_of(&self, writer: &Writer<'_>, pc: u64) -> Result<u32, Stop> {
+        let index = self.lower_bound(writer, pc)?;
+        if index < self.count && self.pc(writer, index)? == pc {
+            return Ok(index);
+        }
+        Err(StoreError::Malformed(format!(".eh_frame_hdr has no entry for {pc:#x}")).into())
+    }
+}
+
 /// Vacated slots that a section of code may have.
 const DEBRIS_PERCENT: u64 = 10;
 /// And may have in any case: the reserve of a small program is as large.
@@ -394,33 +450,58 @@ impl Writer<'_> {
     }
 
     /// Keeps the sorted table exact: a missing or unsorted entry makes the next throw abort.
+    ///
+    /// An island takes over the entry of the code that went away, and that code's new place is in the reserve, whose
+    /// addresses are the last: entries in between are neither read nor written.
     fn write_unwind_header(&mut self) -> Result<(), Stop> {
         let Some(row) = self.plan.image.eh_frame_hdr.some() else { return Ok(()) };
-        if self.plan.hdr_added.is_empty() && self.plan.hdr_removed.is_empty() {
+        let mut removed = std::mem::take(&mut self.plan.hdr_removed);
+        let added = std::mem::take(&mut self.plan.hdr_added);
+        if added.is_empty() && removed.is_empty() {
             return Ok(());
         }
         let header = self.store.sections.get(row.0)?;
         let table = self.eh_frame()?;
-        let bytes = self.image.read(header.offset, header.size as usize).unwrap_or_default();
-        let damaged =
-            |error: formats::error::FormatError| Stop::from(StoreError::Malformed(error.to_string()));
-        let mut entries: Vec<(u64, u64)> = eh_frame::parse_hdr(&bytes)
-            .map_err(damaged)?
-            .iter()
-            .map(|entry| {
-                let absolute = |value: i32| header.address.wrapping_add_signed(i64::from(value));
-                (absolute(entry.pc), absolute(entry.fde))
-            })
-            .collect();
-        entries.retain(|(pc, _)| !self.plan.hdr_removed.contains(pc));
-        entries.extend(self.plan.hdr_added.iter().map(|&(pc, fde)| (pc, table.address + u64::from(fde))));
-        let bytes = eh_frame::encode_hdr(header.address, table.address, &entries, header.size as usize);
-        let Ok(bytes) = bytes else {
-            let what = ".eh_frame_hdr".to_owned();
-            return Err(Stop::Reason(GateReason::LayoutExhausted { what }));
-        };
-        self.plan.image.hdr_entries = entries.len() as u32;
-        self.write(header.offset, &bytes)
+        let count = self.draft.read(self.image, header.offset + 8, 4).unwrap_or_default();
+        let count = u32::from_le_bytes(count.try_into().unwrap_or([0xff; 4]));
+        if eh_frame::hdr_len(count as usize) as u64 > header.size {
+            return Err(
+                StoreError::Malformed("the count of .eh_frame_hdr is beyond its end".to_owned()).into()
+            );
+        }
+        let mut sorted = SortedTable { header, count };
+        let mut inserted = Vec::new();
+        for (pc, fde) in added {
+            let entry = sorted.entry(pc, table.address + u64::from(fde))?;
+            match removed.iter().position(|&known| known == pc) {
+                Some(position) => {
+                    removed.swap_remove(position);
+                    let index = sorted.index_of(self, pc)?;
+                    self.write(sorted.offset(index), &entry)?;
+                }
+                None => inserted.push((pc, entry)),
+            }
+        }
+        for pc in removed {
+            let index = sorted.index_of(self, pc)?;
+            let tail = sorted.tail(self, index + 1)?;
+            self.write(sorted.offset(index), &tail)?;
+            sorted.count -= 1;
+            self.write(sorted.offset(sorted.count), &[0; 8])?;
+        }
+        for (pc, entry) in inserted {
+            if eh_frame::hdr_len(sorted.count as usize + 1) as u64 > header.size {
+                let what = ".eh_frame_hdr".to_owned();
+                return Err(Stop::Reason(GateReason::LayoutExhausted { what }));
+            }
+            let index = sorted.lower_bound(self, pc)?;
+            let mut tail = entry.to_vec();
+            tail.extend(sorted.tail(self, index)?);
+            self.write(sorted.offset(index), &tail)?;
+            sorted.count += 1;
+        }
+        self.plan.image.hdr_entries = sorted.count;
+        self.write(header.offset + 8, &sorted.count.to_le_bytes())
     }
 
     /// Values and sizes of the changed units' symbols.
