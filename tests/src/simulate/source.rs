@@ -150,6 +150,11 @@ fn define(data: &Data, out: &mut String) {
         .expect("a string grows");
 }
 
+/// Whether a unit may name a function.
+fn sees(model: &Model, unit: usize, id: u32) -> bool {
+    model.functions.iter().any(|f| f.id == id && (f.unit == unit || f.linkage != Linkage::Static))
+}
+
 fn body(model: &Model, function: &Function, twin: bool, out: &mut String) {
     let attribute = match function.linkage {
         _ if twin => "__attribute__((weak)) ",
@@ -189,7 +194,10 @@ fn body(model: &Model, function: &Function, twin: bool, out: &mut String) {
             // A variable of a thread: there is no thread pointer to reach it by.
             Storage::Thread => String::new(),
             Storage::Table if data.functions.is_empty() => format!("    x += {name}[0] != 0;\n"),
-            Storage::Table => format!("    x += {name}[0](x) + ({name}[0] == f{});\n", data.functions[0]),
+            Storage::Table if sees(model, function.unit, data.functions[0]) => {
+                format!("    x += {name}[0](x) + ({name}[0] == f{});\n", data.functions[0])
+            }
+            Storage::Table => format!("    x += {name}[0](x);\n"),
             _ => format!("    {name}[0] += x & 7;\n    x += {name}[0];\n"),
         };
     }
