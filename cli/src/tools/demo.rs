@@ -45,7 +45,11 @@ struct Edit {
 }
 
 const EDITS: [Edit; 3] = [
-    Edit { title: "tbl_get in table.c gains a line: value = arith_add(value, 5);", unit: "table", defines: &["TBL_GET_EDIT"] },
+    Edit {
+        title: "tbl_get in table.c gains a line: value = arith_add(value, 5);",
+        unit: "table",
+        defines: &["TBL_GET_EDIT"],
+    },
     Edit {
         title: "tbl_sum in table.c grows by 10 KiB, which does not fit its place",
         unit: "table",
