@@ -36,7 +36,8 @@ fn compiled() -> Option<Vec<u8>> {
     std::fs::create_dir_all(&dir).ok()?;
     let (source, object) = (dir.join("a.c"), dir.join("a.o"));
     std::fs::write(&source, "extern int g; int f(int x) { return x * g; }\n").ok()?;
-    let made = std::process::Command::new("gcc").args(["-g", "-c"]).arg(&source).arg("-o").arg(&object).status();
+    let made =
+        std::process::Command::new("gcc").args(["-g", "-c"]).arg(&source).arg("-o").arg(&object).status();
     let bytes = made.ok().filter(|status| status.success()).and_then(|_| std::fs::read(&object).ok());
     std::fs::remove_dir_all(&dir).ok()?;
     bytes
