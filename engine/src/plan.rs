@@ -29,6 +29,15 @@ pub struct NewIsland {
     pub record: IslandRecord,
 }
 
+/// Free ranges by level ([`crate::policy::FreeLevel`]), in the order of the store's rows; those of length 0 are unused.
+#[derive(Clone, Debug, Default)]
+pub struct FreeSpace {
+    /// Ranges shorter than a file block.
+    pub slots: Vec<FreeRecord>,
+    /// Longer ones.
+    pub blocks: Vec<FreeRecord>,
+}
+
 /// The plan of a frame. Nothing of it is in store or image before Commit.
 #[derive(Debug, Default, Resource)]
 pub struct Plan {
@@ -57,7 +66,7 @@ pub struct Plan {
     /// Sections by row, as they will be.
     pub sections: HashMap<u32, SectionRecord>,
     /// All free ranges, once one of them is asked for.
-    pub free: Option<Vec<FreeRecord>>,
+    pub free: Option<FreeSpace>,
     /// Atoms that left their slots: row, old record.
     pub moved: Vec<(AtomRow, AtomRecord)>,
     /// Slots that became free: address and length in a section.

@@ -20,11 +20,42 @@ pub struct FreeRange {
     pub len: u64,
 }
 
-/// Where an atom goes that does not fit its slot. Called once for each such atom, with its section's free ranges in
-/// the order of the list.
+/// Bytes from which a free range is one of file blocks: a page, what a write to the image dirties.
+pub const FILE_BLOCK: u64 = 4096;
+
+/// The two levels of free space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreeLevel {
+    /// Ranges shorter than a [`FILE_BLOCK`]: vacated slots and what is left of them.
+    Slots,
+    /// Longer ones: the reserve, and neighbours that were joined.
+    Blocks,
+}
+
+impl FreeLevel {
+    /// The level of a range of `len` bytes.
+    pub fn of(len: u64) -> FreeLevel {
+        if len < FILE_BLOCK { FreeLevel::Slots } else { FreeLevel::Blocks }
+    }
+}
+
+/// The free ranges of one section, each level in order of address: a reserve is the end of its section.
+#[derive(Clone, Debug, Default)]
+pub struct FreeLevels {
+    /// [`FreeLevel::Slots`].
+    pub slots: Vec<FreeRange>,
+    /// [`FreeLevel::Blocks`].
+    pub blocks: Vec<FreeRange>,
+}
+
+/// Where an atom goes that does not fit its slot. Called once for each such atom.
 pub trait PlacePolicy: Send + Sync {
-    /// Index of the range to take, and the start in it; `fits` tells whether a start in a range will do.
-    fn choose(&self, ranges: &[FreeRange], fits: &dyn Fn(FreeRange) -> Option<u64>) -> Option<(usize, u64)>;
+    /// The range to take, and the start in it; `fits` tells whether a start in a range will do.
+    fn choose(
+        &self,
+        free: &FreeLevels,
+        fits: &dyn Fn(FreeRange) -> Option<u64>,
+    ) -> Option<(FreeLevel, usize, u64)>;
 }
 
 /// Whether branches to a moved atom keep their bytes. Called once for each moved atom.

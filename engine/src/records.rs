@@ -181,7 +181,7 @@ records! {
         /// Free bytes in it that were in use before.
         dead_bytes: u64,
     }
-    /// A free range of a section, the address of its atoms being the unit.
+    /// A free range of a section, the address of its atoms being the unit. The column that it is in tells its level.
     FreeRecord = 24 {
         /// The section.
         section: SectionRow,

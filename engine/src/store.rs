@@ -18,7 +18,7 @@ use crate::records::{
 use crate::rows::{Span, SymbolRow};
 
 /// Bump with every change of a record, a column or their meaning: other versions are never migrated.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 const MAGIC: [u8; 8] = *b"relink\0S";
 const TARGET_X86_64_ELF: u32 = 62;
 
@@ -164,8 +164,10 @@ store! {
     relocs: RelocRecord,
     /// Sections of the image.
     sections: SectionRecord,
-    /// Free ranges.
-    free: FreeRecord,
+    /// Free ranges shorter than a file block.
+    free_slots: FreeRecord,
+    /// Free ranges of at least a file block.
+    free_blocks: FreeRecord,
     /// Frame descriptions.
     fdes: FdeRecord,
     /// Common information entries.

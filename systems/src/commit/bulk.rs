@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::image::Image;
 use relink_engine::input::Input;
+use relink_engine::policy::FreeLevel;
 use relink_engine::program::{Object, OutputSection, Pool, Program, SectionUse};
 use relink_engine::records::{
     CieRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord, InputRecord,
@@ -101,14 +102,14 @@ impl Freezer {
             let row = SectionRow(self.rows.sections.len() as u32);
             self.rows.sections.push(record);
             for &(start, len) in &section.free {
-                self.rows.free.push(FreeRecord { section: row, start, len, ..Default::default() });
+                self.freeze_free(row, start, len);
             }
         }
         if let Some(row) = program.synthetic.eh_frame.some() {
             let atom = &program.atoms[row.index()];
             let len = atom.size - 4 - u64::from(program.eh_frame_len);
             let start = u64::from(program.eh_frame_len);
-            self.rows.free.push(FreeRecord { section: atom.output, start, len, ..Default::default() });
+            self.freeze_free(atom.output, start, len);
         }
         self.freeze_image(request, program);
         Store::freeze(self.rows)
@@ -254,6 +255,14 @@ impl Freezer {
                 row: PoolRow(row as u32),
             });
             self.rows.pool_slots.extend(slots);
+        }
+    }
+
+    fn freeze_free(&mut self, section: SectionRow, start: u64, len: u64) {
+        let record = FreeRecord { section, start, len, ..Default::default() };
+        match FreeLevel::of(len) {
+            FreeLevel::Slots => self.rows.free_slots.push(record),
+            FreeLevel::Blocks => self.rows.free_blocks.push(record),
         }
     }
 

@@ -2,7 +2,7 @@
 //! but damage of the state, which is met before the first write where it can be.
 
 use bevy_ecs::prelude::{Query, Res, ResMut, World};
-use relink_engine::column::StoreError;
+use relink_engine::column::{Column, StoreError};
 use relink_engine::components::{Relocation, RelocationPool};
 use relink_engine::frame::{Frame, FrameKind, Patch, Request};
 use relink_engine::image::{Draft, Image};
@@ -96,7 +96,8 @@ fn commit_rows(
         commit_relocs(store, *atom, &records)?;
     }
     if let Some(free) = &plan.free {
-        commit_free(store, free)?;
+        commit_free(&mut store.free_slots, &free.slots)?;
+        commit_free(&mut store.free_blocks, &free.blocks)?;
     }
     for &(row, record) in &plan.fdes {
         match row.some() {
@@ -220,12 +221,12 @@ fn set_head(store: &mut Store, reloc: &RelocRecord, row: RelocRow, next: RelocRo
     }
 }
 
-fn commit_free(store: &mut Store, free: &[FreeRecord]) -> Result<(), StoreError> {
-    for (row, record) in free.iter().enumerate() {
-        if row as u32 >= store.free.len() {
-            store.free.push(*record);
-        } else if store.free.get(row as u32)? != *record {
-            store.free.set(row as u32, *record)?;
+fn commit_free(column: &mut Column<FreeRecord>, rows: &[FreeRecord]) -> Result<(), StoreError> {
+    for (row, record) in rows.iter().enumerate() {
+        if row as u32 >= column.len() {
+            column.push(*record);
+        } else if column.get(row as u32)? != *record {
+            column.set(row as u32, *record)?;
         }
     }
     Ok(())

@@ -8,17 +8,17 @@ use relink_engine::column::StoreError;
 use relink_engine::components::{Atom, Input, Slot};
 use relink_engine::frame::Frame;
 use relink_engine::image::{Draft, Image};
+use relink_engine::options::PlaceKind;
 use relink_engine::plan::Plan;
-use relink_engine::records::{
-    FdeRecord, FreeRecord, IslandRecord, SectionRecord, atom_flags, place, symbol_flags,
-};
+use relink_engine::policy::FreeRange;
+use relink_engine::records::{FdeRecord, IslandRecord, SectionRecord, atom_flags, place, symbol_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{AtomRow, CieRow, FdeRow, SectionRow};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
 use super::unwind::piece_bytes;
-use crate::place::changed::{free_list, give_back, split};
+use crate::place::free;
 use crate::relocate::bulk::relocate_contribution;
 use crate::view::View;
 
@@ -220,8 +220,7 @@ impl Writer<'_> {
         }
         for (section, start, len) in std::mem::take(&mut self.plan.freed) {
             self.fill_debug_hole(section, start, len)?;
-            let range = FreeRecord { section, start, len, ..Default::default() };
-            give_back(free_list(self.store, self.plan)?, range);
+            free::give_back(free::space(self.store, self.plan)?, section, start, len);
         }
         self.check_debris()
     }
@@ -246,8 +245,9 @@ impl Writer<'_> {
         let Some(free) = &self.plan.free else { return Ok(()) };
         for &(_, atom) in self.plan.moved.iter().filter(|(_, atom)| atom.flags & atom_flags::CODE != 0) {
             let section = self.store.sections.get(atom.output.0)?;
-            let ranges = free.iter().filter(|range| range.section == atom.output).map(|range| range.len);
-            let (total, largest) = ranges.fold((0, 0), |(sum, max), len| (sum + len, len.max(max)));
+            let ranges = free.slots.iter().chain(&free.blocks).filter(|range| range.section == atom.output);
+            let (total, largest) =
+                ranges.map(|range| range.len).fold((0, 0), |(sum, max), len| (sum + len, len.max(max)));
             let dead_bytes = total - largest; // The largest is what is left of the reserve.
             if dead_bytes > (section.size / 100 * DEBRIS_PERCENT).max(DEBRIS_MIN) {
                 return Err(Stop::Reason(GateReason::DebrisLimit { dead_bytes }));
@@ -263,24 +263,22 @@ impl Writer<'_> {
         Ok(self.store.sections.get(row.0)?)
     }
 
-    /// Room for an entry: a multiple of 8; a rest too small for a filler is taken as well.
+    /// Room for an entry: a multiple of 8; what is left of a range must take a filler.
     fn take_unwind_room(&mut self, len: u32) -> Result<(u32, u32), Stop> {
+        let wanted = len.next_multiple_of(8);
+        let fits = |range: FreeRange| {
+            let rest = range.len.checked_sub(u64::from(wanted))?;
+            (rest == 0 || rest >= eh_frame::MIN_FILLER as u64).then_some(range.start)
+        };
         let section = self.plan.image.eh_frame;
-        let free = free_list(self.store, self.plan)?;
-        let wanted = u64::from(len.next_multiple_of(8));
-        for index in 0..free.len() {
-            let range = free[index];
-            if range.section != section || range.len < wanted {
-                continue;
+        let policy = crate::policies::place(PlaceKind::FirstFit);
+        let space = free::space(self.store, self.plan)?;
+        if let Some((range, start)) = free::take(space, section, u64::from(wanted), policy, &fits) {
+            let end = start + u64::from(wanted);
+            if range.start + range.len > end {
+                self.fill_unwind(end, range.start + range.len - end)?;
             }
-            let rest = range.len - wanted;
-            let taken = if rest < eh_frame::MIN_FILLER as u64 { range.len } else { wanted };
-            split(free, index, range.start, taken);
-            let left = range.len - taken;
-            if left > 0 {
-                self.fill_unwind(range.start + taken, left)?;
-            }
-            return Ok((range.start as u32, taken as u32));
+            return Ok((start as u32, wanted));
         }
         Err(Stop::Reason(GateReason::UnwindChanged {
             input: String::new(),
@@ -299,15 +297,9 @@ impl Writer<'_> {
 
     fn free_unwind(&mut self, start: u32, len: u32) -> Result<(), Stop> {
         self.fill_unwind(u64::from(start), u64::from(len))?;
+        // Fillers are not joined: each free range is one entry of the table.
         let section = self.plan.image.eh_frame;
-        let range =
-            FreeRecord { section, start: u64::from(start), len: u64::from(len), ..Default::default() };
-        // Fillers are not joined: each free range is one record of the table.
-        let free = free_list(self.store, self.plan)?;
-        match free.iter_mut().find(|known| known.len == 0) {
-            Some(unused) => *unused = range,
-            None => free.push(range),
-        }
+        free::add(free::space(self.store, self.plan)?, section, u64::from(start), u64::from(len));
         Ok(())
     }
 

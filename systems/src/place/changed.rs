@@ -1,4 +1,4 @@
-//! Place of a warm frame: in place if it fits; else a free range of the same section, or the section's tail.
+//! Place of a warm frame: in place if it fits; else a free range of its segment's class, or the section's tail.
 
 use bevy_ecs::prelude::{Commands, Entity, Query, Res, ResMut};
 use formats::dwarf::DebugSection;
@@ -9,13 +9,13 @@ use relink_engine::frame::{Frame, Request};
 use relink_engine::options::IncrementalOptions;
 use relink_engine::plan::Plan;
 use relink_engine::policy::FreeRange;
-use relink_engine::records::{AtomRecord, FreeRecord, atom_flags};
+use relink_engine::records::{AtomRecord, atom_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::SectionRow;
 use relink_engine::store::Store;
 use relink_formats as formats;
 
-use super::reserve;
+use super::{free, reserve};
 
 /// Gives each atom of a changed input the slot that it will have.
 pub(crate) fn place_changed_atoms(
@@ -134,13 +134,6 @@ impl Placer<'_> {
         align: Align,
         hole_ok: &dyn Fn(u64) -> bool,
     ) -> Result<Option<u64>, StoreError> {
-        let free = free_list(self.store, self.plan)?;
-        let mut own: Vec<usize> =
-            (0..free.len()).filter(|&index| free[index].section == section && free[index].len > 0).collect();
-        // By address: what was vacated comes before the reserve, which is the end of its section.
-        own.sort_unstable_by_key(|&index| free[index].start);
-        let ranges: Vec<FreeRange> =
-            own.iter().map(|&index| FreeRange { start: free[index].start, len: free[index].len }).collect();
         let fits = |range: FreeRange| {
             let start = align.up(range.start);
             let end = start.checked_add(wanted)?;
@@ -148,9 +141,10 @@ impl Placer<'_> {
             (end <= range_end && hole_ok(start - range.start) && hole_ok(range_end - end)).then_some(start)
         };
         let policy = crate::policies::place(self.options.place_kind);
-        let Some((index, start)) = policy.choose(&ranges, &fits) else { return Ok(None) };
-        let range = ranges[index];
-        split(free, own[index], start, wanted);
+        let space = free::space(self.store, self.plan)?;
+        let Some((range, start)) = free::take(space, section, wanted, policy, &fits) else {
+            return Ok(None);
+        };
         // One filler stood in the whole range; what is left of it needs its own.
         let end = start + wanted;
         self.plan.refilled.push((section, range.start, start - range.start));
@@ -174,53 +168,5 @@ impl Placer<'_> {
         }
         record.size = end;
         Ok(Some(start))
-    }
-}
-
-/// The free ranges, read when first asked for.
-pub(crate) fn free_list<'a>(
-    store: &Store,
-    plan: &'a mut Plan,
-) -> Result<&'a mut Vec<FreeRecord>, StoreError> {
-    if plan.free.is_none() {
-        plan.free = Some(store.free.to_vec()?);
-    }
-    Ok(plan.free.get_or_insert_default())
-}
-
-/// Takes `[start, start + wanted)` out of a free range; what is in front and behind stays free.
-pub(crate) fn split(free: &mut Vec<FreeRecord>, index: usize, start: u64, wanted: u64) {
-    let record = free[index];
-    let end = record.start + record.len;
-    free[index].len = start - record.start;
-    let rest = FreeRecord { start: start + wanted, len: end - (start + wanted), ..record };
-    if rest.len == 0 {
-        return;
-    }
-    if free[index].len == 0 {
-        free[index] = rest;
-    } else {
-        give_back(free, rest);
-    }
-}
-
-/// Adds a free range in order of address, in front of the reserve, joining neighbours.
-pub(crate) fn give_back(free: &mut Vec<FreeRecord>, range: FreeRecord) {
-    if range.len == 0 {
-        return;
-    }
-    let joined = free.iter_mut().find(|known| {
-        known.section == range.section
-            && known.len > 0
-            && (known.start + known.len == range.start || range.start + range.len == known.start)
-    });
-    if let Some(known) = joined {
-        known.start = known.start.min(range.start);
-        known.len += range.len;
-        return;
-    }
-    match free.iter_mut().find(|known| known.len == 0) {
-        Some(unused) => *unused = range,
-        None => free.push(range),
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod addresses;
 pub(crate) mod arrange;
 pub(crate) mod changed;
+pub(crate) mod free;
 pub(crate) mod names;
 pub(crate) mod reserve;
 pub(crate) mod symbols;

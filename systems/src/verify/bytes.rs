@@ -3,6 +3,7 @@
 use formats::reloc::Op;
 use hashbrown::HashMap;
 use relink_engine::column::StoreError;
+use relink_engine::policy::FreeLevel;
 use relink_engine::program::SectionUse;
 use relink_engine::records::{AtomRecord, atom_flags, place};
 use relink_engine::rows::{AtomRow, TargetKind};
@@ -139,9 +140,16 @@ pub(super) fn check_slots(checker: &mut Checker<'_>) -> Result<(), StoreError> {
             ranges.push((atom.output.0, atom.address, end, name()));
         }
     }
-    for row in 0..store.free.len() {
-        let free = store.free.get(row)?;
-        if free.len > 0 {
+    for (level, column) in [(FreeLevel::Slots, &store.free_slots), (FreeLevel::Blocks, &store.free_blocks)] {
+        for row in 0..column.len() {
+            let free = column.get(row)?;
+            if free.len == 0 {
+                continue;
+            }
+            if FreeLevel::of(free.len) != level {
+                let what = format!("{} free bytes at {:#x} are listed as {level:?}", free.len, free.start);
+                checker.findings.push(super::Finding { invariant: 2, what });
+            }
             ranges.push((free.section.0, free.start, free.start + free.len, "a free range".to_owned()));
         }
     }
