@@ -52,6 +52,10 @@ pub struct Input {
     pub identity: Option<FileIdentity>,
     /// `--whole-archive`: load all members.
     pub whole_archive: bool,
+    /// `--as-needed`: a shared library is named in the output only if it defines something that is referred to.
+    pub as_needed: bool,
+    /// `DT_NEEDED` of a shared library that has no `DT_SONAME`: its path, or the file name that `-l` found.
+    pub needed_name: Option<String>,
 }
 
 impl Input {
@@ -62,6 +66,8 @@ impl Input {
             source: Arc::new(InMemory(bytes.into())),
             identity: None,
             whole_archive: false,
+            as_needed: false,
+            needed_name: None,
         }
     }
 
@@ -71,7 +77,14 @@ impl Input {
         identity: Option<FileIdentity>,
         source: Arc<dyn InputSource>,
     ) -> Input {
-        Input { name: name.into(), source, identity, whole_archive: false }
+        Input {
+            name: name.into(),
+            source,
+            identity,
+            whole_archive: false,
+            as_needed: false,
+            needed_name: None,
+        }
     }
 
     /// The same with `--whole-archive`.

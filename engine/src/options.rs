@@ -11,6 +11,146 @@ pub enum OutputKind {
     StaticExecutable,
     /// `-static -pie`: relocates itself at start.
     StaticPie,
+    /// Fixed addresses, started by a program interpreter that loads shared libraries.
+    Executable,
+    /// `-pie`: the same at any address.
+    Pie,
+    /// `-shared`.
+    SharedLibrary,
+}
+
+impl OutputKind {
+    /// Whether the image may be loaded at any address.
+    pub fn is_position_independent(self) -> bool {
+        matches!(self, OutputKind::StaticPie | OutputKind::Pie | OutputKind::SharedLibrary)
+    }
+
+    /// Whether a loader binds its names: it can refer to shared libraries.
+    pub fn is_dynamic(self) -> bool {
+        matches!(self, OutputKind::Executable | OutputKind::Pie | OutputKind::SharedLibrary)
+    }
+
+    /// Whether it is a shared library itself.
+    pub fn is_shared(self) -> bool {
+        self == OutputKind::SharedLibrary
+    }
+}
+
+/// `-Bsymbolic`, `-Bsymbolic-functions`: which of a shared library's own definitions can't be preempted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Symbolic {
+    /// None.
+    #[default]
+    None,
+    /// Functions.
+    Functions,
+    /// All.
+    All,
+}
+
+/// `--hash-style`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HashStyle {
+    /// `.hash`.
+    Sysv,
+    /// `.gnu.hash`.
+    Gnu,
+    /// Both. The default.
+    #[default]
+    Both,
+}
+
+/// `--unresolved-symbols`, `-z defs`: what a name is that neither objects nor shared libraries define.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Unresolved {
+    /// An error in programs, left to the loader in shared libraries.
+    #[default]
+    ByKind,
+    /// An error.
+    Error,
+    /// Left to the loader.
+    Ignore,
+}
+
+/// What is asked of a dynamic output.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DynamicOptions {
+    /// `-dynamic-linker`: contents of `.interp`. A dynamic program without one gets glibc's.
+    pub interpreter: Option<String>,
+    /// `-soname`.
+    pub soname: Option<String>,
+    /// `-rpath`, in order, each entry as given.
+    pub rpaths: Vec<String>,
+    /// `--enable-new-dtags`: `DT_RUNPATH` and not `DT_RPATH`. On by default.
+    pub new_dtags: bool,
+    /// `--export-dynamic`.
+    pub export_dynamic: bool,
+    /// `--export-dynamic-symbol`, patterns.
+    pub export_symbols: Vec<String>,
+    /// `--dynamic-list`: text of the files, in order.
+    pub dynamic_lists: Vec<String>,
+    /// `--version-script`: text of the files, in order.
+    pub version_scripts: Vec<String>,
+    /// `--exclude-libs`: archives whose symbols are not exported; `ALL` for all.
+    pub exclude_libs: Vec<String>,
+    /// `-Bsymbolic` and its kin.
+    pub symbolic: Symbolic,
+    /// `--hash-style`.
+    pub hash_style: HashStyle,
+    /// `-z defs`, `--unresolved-symbols`.
+    pub unresolved: Unresolved,
+    /// `--allow-shlib-undefined`; by kind if absent: allowed in shared libraries only.
+    pub allow_shlib_undefined: Option<bool>,
+    /// `-init`; `_init` by default.
+    pub init: String,
+    /// `-fini`; `_fini` by default.
+    pub fini: String,
+    /// `-z notext`: relocations in read-only sections are allowed.
+    pub text_relocations: bool,
+    /// `-z pack-relative-relocs`.
+    pub pack_relative_relocs: bool,
+    /// `-z origin`.
+    pub origin: bool,
+    /// `-z nodelete`.
+    pub nodelete: bool,
+    /// `-z nodlopen`.
+    pub nodlopen: bool,
+    /// `-z initfirst`.
+    pub initfirst: bool,
+    /// `-z interpose`.
+    pub interpose: bool,
+    /// `-z ibt`, `-z force-ibt`: use an indirect-branch-tracking PLT whatever the inputs say.
+    pub force_ibt: bool,
+}
+
+impl Default for DynamicOptions {
+    fn default() -> Self {
+        DynamicOptions {
+            interpreter: None,
+            soname: None,
+            rpaths: Vec::new(),
+            new_dtags: true,
+            export_dynamic: false,
+            export_symbols: Vec::new(),
+            dynamic_lists: Vec::new(),
+            version_scripts: Vec::new(),
+            exclude_libs: Vec::new(),
+            symbolic: Symbolic::default(),
+            hash_style: HashStyle::default(),
+            unresolved: Unresolved::default(),
+            allow_shlib_undefined: None,
+            init: "_init".to_owned(),
+            fini: "_fini".to_owned(),
+            text_relocations: false,
+            pack_relative_relocs: false,
+            origin: false,
+            nodelete: false,
+            nodlopen: false,
+            initfirst: false,
+            interpose: false,
+            force_ibt: false,
+        }
+    }
 }
 
 /// `--build-id`.
@@ -143,6 +283,10 @@ impl Default for IncrementalOptions {
 pub struct LinkOptions {
     /// Kind of output.
     pub output_kind: OutputKind,
+    /// What is asked of a dynamic output.
+    pub dynamic: DynamicOptions,
+    /// `--wrap`: a reference to `NAME` means `__wrap_NAME`, one to `__real_NAME` means `NAME`.
+    pub wrap: Vec<String>,
     /// `-e`; `_start` if none is given.
     pub entry: Option<String>,
     /// `-u`: names to treat as undefined, in order.
@@ -191,6 +335,8 @@ impl Default for LinkOptions {
     fn default() -> Self {
         LinkOptions {
             output_kind: OutputKind::default(),
+            dynamic: DynamicOptions::default(),
+            wrap: Vec::new(),
             entry: None,
             undefined: Vec::new(),
             defsyms: Vec::new(),

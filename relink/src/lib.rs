@@ -15,8 +15,8 @@ pub use group::LinkGroup;
 pub use relink_engine::diagnostic::{Diagnostic, LinkError, Place};
 pub use relink_engine::input::{FileIdentity, InMemory, Input, InputSource};
 pub use relink_engine::options::{
-    BuildId, DefsymValue, Discard, GateKind, IncrementalOptions, LinkOptions, MoveKind, OutputKind,
-    PlaceKind, ScheduleKind, Strip,
+    BuildId, DefsymValue, Discard, DynamicOptions, GateKind, HashStyle, IncrementalOptions, LinkOptions,
+    MoveKind, OutputKind, PlaceKind, ScheduleKind, Strip, Symbolic, Unresolved,
 };
 pub use relink_engine::report::{Counters, FrameReport, GateReason, Outcome, SetTime};
 pub use relink_formats::units::{FileOffset, VirtAddr};

@@ -547,7 +547,7 @@ fn debris_is_limited() {
     const FUNCTIONS: u32 = 80;
     let text = |grown: u32| {
         let body = |index: u32| {
-            let bytes = if index % 2 == 0 && index < 2 * grown { 8000 } else { 5000 };
+            let bytes = if index.is_multiple_of(2) && index < 2 * grown { 8000 } else { 5000 };
             let nops = format!("__asm__ volatile(\".fill {bytes}, 1, 0x90\");");
             let section = format!("__attribute__((section(\".text.f{index}\")))");
             format!("{section} static int f{index}(void) {{ {nops} return {index}; }}\n")
