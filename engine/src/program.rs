@@ -4,9 +4,11 @@ use bevy_ecs::prelude::Resource;
 use formats::Bytes;
 use formats::archive::Archive;
 use formats::object_file::ObjectFile;
-use hashbrown::HashTable;
+use formats::shared_object::SharedObject;
+use hashbrown::{HashMap, HashTable};
 use relink_formats as formats;
 
+use crate::options::OutputKind;
 use crate::records::{AtomRecord, SymbolRecord};
 use crate::rows::{AtomRow, FileRow, NONE, SectionRow, Span, SymbolRow, Target};
 use crate::store::hash_name;
@@ -232,10 +234,31 @@ pub struct Object {
     pub owns: Vec<bool>,
     /// RELATIVE relocations that its atoms need, known after the scan.
     pub dynamic_relocs: u32,
+    /// Dynamic relocations of its atoms that name a symbol.
+    pub symbolic_relocs: u32,
     /// Offset of its first name in `.strtab`.
     pub strtab: u32,
     /// Index of its first symbol in `.symtab`.
     pub symtab: u32,
+}
+
+/// A shared library of the command line.
+#[derive(Debug)]
+pub struct SharedLibrary {
+    /// The parsed file.
+    pub parsed: SharedObject,
+    /// Its name, for messages.
+    pub name: String,
+    /// The file of the command line.
+    pub file: FileRow,
+    /// Its bytes among the names' sources.
+    pub source: u32,
+    /// What the output's `DT_NEEDED` says.
+    pub needed_name: Vec<u8>,
+    /// Whether it is named in the output.
+    pub needed: bool,
+    /// Offset of that name in `.dynstr`.
+    pub name_offset: u32,
 }
 
 /// A section of the image, with its atoms in order.
@@ -329,11 +352,62 @@ pub struct Synthetic {
     pub dynsym: AtomRow,
     pub dynstr: AtomRow,
     pub gnu_hash: AtomRow,
+    pub hash: AtomRow,
+    pub interp: AtomRow,
+    pub versym: AtomRow,
+    pub verdef: AtomRow,
+    pub verneed: AtomRow,
+    pub rela_plt: AtomRow,
+    pub lazy_plt: AtomRow,
     pub filler_unit: AtomRow,
     pub filler_abbrev: AtomRow,
     pub symtab: SectionRow,
     pub strtab: SectionRow,
     pub shstrtab: SectionRow,
+}
+
+/// The dynamic symbol table and what hangs on it, before its addresses are known.
+#[derive(Debug, Default)]
+pub struct DynamicTables {
+    /// Symbols in the order of `.dynsym`, from index 1 on.
+    pub symbols: Vec<SymbolRow>,
+    /// Offset of each name in `.dynstr`.
+    pub names: Vec<u32>,
+    /// `.gnu.version`, the null symbol included.
+    pub versions: Vec<u16>,
+    /// `.dynstr`.
+    pub strings: Vec<u8>,
+    /// `.gnu.hash`.
+    pub gnu_hash: Vec<u8>,
+    /// `.hash`.
+    pub hash: Vec<u8>,
+    /// `.gnu.version_d` and how many entries it has.
+    pub definitions: (Vec<u8>, u32),
+    /// `.gnu.version_r` and how many libraries it names.
+    pub needs: (Vec<u8>, u32),
+    /// `.dynamic` but for what depends on addresses: tag and value or what it stands for.
+    pub entries: Vec<(u32, DynamicValue)>,
+    /// Names that a `.symver` (`name@@V`) gives their version.
+    pub default_versions: Vec<(SymbolRow, Vec<u8>)>,
+    /// Versions that a version script gives: index of its node.
+    pub scripted_versions: HashMap<SymbolRow, u16>,
+    /// The nodes of the version script: name (empty for the anonymous one), and parents.
+    pub script_nodes: Vec<(Vec<u8>, Vec<u16>)>,
+}
+
+/// The value of an entry of `.dynamic`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DynamicValue {
+    /// Itself.
+    Word(u64),
+    /// Address of a section.
+    Address(&'static [u8]),
+    /// Size of a section.
+    Size(&'static [u8]),
+    /// Address of a symbol.
+    Symbol(SymbolRow),
+    /// Number of RELATIVE relocations.
+    RelativeCount,
 }
 
 /// A whole program.
@@ -365,10 +439,32 @@ pub struct Program {
     pub segments: Vec<Segment>,
     /// What the linker makes.
     pub synthetic: Synthetic,
+    /// Shared libraries of the command line, in order.
+    pub shared: Vec<SharedLibrary>,
+    /// The dynamic symbol table and what hangs on it.
+    pub dynamic: DynamicTables,
     /// Symbols with a GOT slot, in slot order.
     pub got: Vec<SymbolRow>,
-    /// Symbols with an indirect PLT entry, in order.
+    /// Symbols with a GOT pair of module and offset.
+    pub tls_pairs: Vec<SymbolRow>,
+    /// Symbols with a TLS descriptor.
+    pub tls_descriptors: Vec<SymbolRow>,
+    /// Whether there is a GOT pair of this module.
+    pub has_tls_module: bool,
+    /// Symbols with a PLT entry, in order: first those that the loader binds, then IFUNCs.
     pub plt: Vec<SymbolRow>,
+    /// How many of them the loader binds.
+    pub jump_slots: u32,
+    /// Copied data: the symbol, its storage, the library.
+    pub copies: Vec<(SymbolRow, AtomRow, u32)>,
+    /// Address of the first PLT entry that is called.
+    pub plt_address: u64,
+    /// Address of the GOT pairs.
+    pub tls_pairs_address: u64,
+    /// Address of the TLS descriptors.
+    pub tls_descriptors_address: u64,
+    /// Address of the GOT pair of this module.
+    pub tls_module_address: u64,
     /// Start of the TLS block.
     pub tls_start: u64,
     /// Thread pointer.
@@ -377,8 +473,14 @@ pub struct Program {
     pub got_base: u64,
     /// Address of `.got`.
     pub got_address: u64,
-    /// Static-pie.
+    /// It may be loaded at any address.
     pub position_independent: bool,
+    /// What kind of output it is.
+    pub kind: OutputKind,
+    /// What nothing defines is left to the loader.
+    pub undefined_allowed: bool,
+    /// `-z notext`.
+    pub text_relocations: bool,
     /// Entry point.
     pub entry: u64,
     /// Entries of `.symtab` that are local, holes included.
@@ -405,8 +507,10 @@ pub struct Program {
     pub digests: Vec<[u8; 32]>,
     /// Sections that garbage collection dropped: object and section index.
     pub dropped: Vec<(u32, u32)>,
-    /// RELATIVE and IRELATIVE entries of the table of dynamic relocations.
+    /// Entries of `.rela.dyn`.
     pub dynamic_relocs: u32,
+    /// How many of them are RELATIVE.
+    pub relative_relocs: u32,
 }
 
 impl Program {

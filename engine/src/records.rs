@@ -98,14 +98,14 @@ records! {
         align: u32,
     }
     /// A name or a label.
-    SymbolRecord = 56 {
+    SymbolRecord = 64 {
         /// Name in the string column.
         name: Span,
-        /// The object that defines it; for a lazy one the file row of the archive.
+        /// The object that defines it; for a lazy or shared one the file row of the archive or library.
         input: InputRow,
         /// The atom that holds it, or one of [`place`].
         atom: AtomRow,
-        /// Offset in the atom, an absolute value, or the member's offset of a lazy one.
+        /// Offset in the atom, an absolute value, the member's offset of a lazy one, or a library's symbol index.
         value: u64,
         /// `st_size`.
         size: u64,
@@ -117,14 +117,18 @@ records! {
         flags: u16,
         /// 1 + its slot in `.got`; 0 for none.
         got: u32,
-        /// 1 + its entry in the indirect PLT; 0 for none.
+        /// 1 + its entry in the PLT; 0 for none.
         plt: u32,
         /// Index in `.symtab`; 0 for none.
         symtab: u32,
         /// First relocation that refers to it.
         first_incoming: RelocRow,
-        /// Unused.
-        reserved: u32,
+        /// Index in `.dynsym`; 0 for none.
+        dynsym: u32,
+        /// 1 + its GOT pair of module and offset; 0 for none.
+        tls_pair: u32,
+        /// 1 + its TLS descriptor; 0 for none.
+        tls_descriptor: u32,
     }
     /// A global symbol as an object's own table has it.
     GlobalRecord = 8 {
@@ -270,7 +274,7 @@ records! {
         sections: u32,
     }
     /// Facts of the whole image, one row.
-    ImageRecord = 152 {
+    ImageRecord = 184 {
         /// Bytes of the image.
         len: u64,
         /// File offset of the build-id's descriptor; 0 for none.
@@ -285,8 +289,14 @@ records! {
         got_base: u64,
         /// Address of `.got`.
         got_address: u64,
-        /// Address of the indirect PLT.
+        /// Address of the first entry that is called of the PLT.
         plt_address: u64,
+        /// Address of the GOT pairs of thread-local symbols.
+        tls_pairs: u64,
+        /// Address of the TLS descriptors.
+        tls_descriptors: u64,
+        /// Address of the GOT pair of this module.
+        tls_module: u64,
         /// File offset of the section headers.
         section_headers: u64,
         /// Frame number, 0 for the cold link.
@@ -304,6 +314,10 @@ records! {
         /// See above.
         rela_dyn: SectionRow,
         /// See above.
+        dynsym: SectionRow,
+        /// Entries of `.rela.dyn` that are RELATIVE; they stand first.
+        relative_relocs: u32,
+        /// See above.
         debug_abbrev: SectionRow,
         /// First free index of the hole of null locals in `.symtab`.
         next_local: u32,
@@ -319,8 +333,8 @@ records! {
         filler_unit: u32,
         /// 4 or 5.
         filler_version: u32,
-        /// 1 for position-independent output.
-        position_independent: u32,
+        /// [`image_flags`].
+        flags: u32,
         /// Global symbols.
         globals: u32,
         /// The symbol that execution starts at.
@@ -348,6 +362,24 @@ pub mod file_flags {
     pub const ARCHIVE: u32 = 2;
     /// `--whole-archive`.
     pub const WHOLE: u32 = 4;
+    /// It is a shared library; `index_hash` is that of its interface.
+    pub const SHARED: u32 = 8;
+    /// `--as-needed`.
+    pub const AS_NEEDED: u32 = 0x10;
+}
+
+/// Flags of [`ImageRecord`].
+pub mod image_flags {
+    /// It may be loaded at any address.
+    pub const POSITION_INDEPENDENT: u32 = 1;
+    /// A shared library.
+    pub const SHARED: u32 = 2;
+    /// A loader binds its names.
+    pub const DYNAMIC: u32 = 4;
+    /// What nothing defines is left to the loader.
+    pub const UNDEFINED_ALLOWED: u32 = 8;
+    /// `-z notext`.
+    pub const TEXT_RELOCATIONS: u32 = 0x10;
 }
 
 /// Flags of [`AtomRecord`].
@@ -384,6 +416,8 @@ pub mod atom_flags {
     pub const EH_FRAME: u32 = 0x4000;
     /// A common symbol's storage.
     pub const COMMON: u32 = 0x8000;
+    /// Read-only once the loader is done.
+    pub const RELRO: u32 = 0x1_0000;
 }
 
 /// What a symbol's `atom` says when it is no atom.
@@ -395,9 +429,11 @@ pub mod place {
     pub const ABSOLUTE: AtomRow = AtomRow(u32::MAX - 1);
     /// An archive's member would define it, but nothing has pulled it.
     pub const LAZY: AtomRow = AtomRow(u32::MAX - 2);
+    /// A shared library defines it.
+    pub const SHARED: AtomRow = AtomRow(u32::MAX - 3);
     /// Whether a row is a real atom.
     pub const fn is_atom(row: AtomRow) -> bool {
-        row.0 < u32::MAX - 2
+        row.0 < u32::MAX - 3
     }
 }
 
@@ -423,6 +459,18 @@ pub mod symbol_flags {
     pub const OPTION: u16 = 0x100;
     /// A branch somewhere still goes through its island.
     pub const ISLANDED: u16 = 0x200;
+    /// Another module's definition may prevail at load time.
+    pub const PREEMPTIBLE: u16 = 0x400;
+    /// A shared library's datum whose storage is a copy in this image.
+    pub const COPIED: u16 = 0x800;
+    /// Its PLT entry is its address for everyone.
+    pub const CANONICAL_PLT: u16 = 0x1000;
+    /// Other modules may refer to it.
+    pub const EXPORTED: u16 = 0x2000;
+    /// A live atom refers to it.
+    pub const USED: u16 = 0x4000;
+    /// Not only by weak references.
+    pub const STRONG: u16 = 0x8000;
 }
 
 /// Flags of [`RelocRecord`].
@@ -435,6 +483,8 @@ pub mod reloc_flags {
     pub const DEBUG: u16 = 4;
     /// A dynamic relocation (RELATIVE) goes with it.
     pub const DYNAMIC: u16 = 8;
+    /// A dynamic relocation that names its target goes with it.
+    pub const SYMBOLIC: u16 = 0x10;
 }
 
 /// Roles of sections that are no debug section.

@@ -83,6 +83,11 @@ pub enum GateReason {
     ComdatChanged { group: String, input: String },
     /// A reference needs a GOT slot that the image does not have.
     GotSlotAdded { symbol: String, input: String },
+    /// A reference needs something of a shared library's symbol that the image does not have: an import, a PLT entry, a
+    /// copy, a TLS slot.
+    ImportNeedAdded { symbol: String, need: String, input: String },
+    /// What a shared library offers to its users has changed.
+    SharedLibraryChanged { library: String },
     /// An IFUNC, or a reference to one, appeared or disappeared.
     IfuncChanged { symbol: String, input: String },
     /// A dynamic relocation appeared or disappeared.

@@ -40,6 +40,11 @@ pub struct Property {
 }
 
 impl Property {
+    /// Whether all code is ready for indirect branch tracking (`GNU_PROPERTY_X86_FEATURE_1_IBT`).
+    pub fn has_ibt(&self) -> bool {
+        self.feature_1_and & 1 != 0
+    }
+
     /// Reads the bytes of one `.note.gnu.property` section. Other notes and unknown properties are skipped.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use formats::elf;
 use formats::object_file::Rela;
-use formats::reloc::{self, Facts, Plan, RelocError, Values};
+use formats::reloc::{self, Facts, Op, Plan, RelocError, Values};
 use object::LittleEndian;
 use relink_engine::program::{Object, Program, SectionUse};
 use relink_engine::records::{atom_flags, place, symbol_flags};
@@ -17,8 +17,16 @@ pub(crate) struct SymbolView {
     pub size: u64,
     /// 1 + GOT slot.
     pub got: u32,
+    /// 1 + GOT pair of module and offset.
+    pub tls_pair: u32,
+    /// 1 + TLS descriptor.
+    pub tls_descriptor: u32,
+    /// 1 + PLT entry.
+    pub plt: u32,
     /// The record's `atom`: a row, or a [`place`].
     pub atom: AtomRow,
+    /// Offset in the atom.
+    pub value: u64,
     pub flags: u16,
 }
 
@@ -26,10 +34,49 @@ pub(crate) struct SymbolView {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Bases {
     pub position_independent: bool,
+    /// A shared library.
+    pub shared: bool,
+    /// What nothing defines is left to the loader.
+    pub undefined_allowed: bool,
+    /// `-z notext`.
+    pub text_relocations: bool,
     pub tp: u64,
     pub tls_start: u64,
     pub got_base: u64,
     pub got_address: u64,
+    pub tls_pairs: u64,
+    pub tls_descriptors: u64,
+    pub tls_module: u64,
+}
+
+/// What a site needs beside its own bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Demand {
+    #[default]
+    None,
+    /// A GOT slot.
+    GotSlot,
+    /// A GOT pair of module and offset.
+    TlsPair,
+    /// A TLS descriptor.
+    TlsDescriptor,
+    /// The GOT pair of this module.
+    TlsModule,
+    /// A PLT entry.
+    Plt,
+    /// An address in this image for what a shared library defines: a copy of a datum, a PLT entry for a function.
+    Address,
+}
+
+/// The dynamic relocation that goes with a site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Dynamic {
+    #[default]
+    None,
+    /// RELATIVE: the image's load address is added.
+    Relative,
+    /// `R_X86_64_64`: the loader looks the symbol up.
+    Symbolic,
 }
 
 /// Where symbols and atoms are: the present placement.
@@ -52,10 +99,13 @@ pub(crate) struct Site {
     /// Address of the target.
     pub s: u64,
     pub got: u32,
+    pub tls_pair: u32,
+    pub tls_descriptor: u32,
     pub size: u64,
-    /// The target moves with the image: a field of 64 bits needs a RELATIVE relocation in a PIE.
+    /// The target's address is known but for the image's own: defined here, for good.
     pub relative: bool,
-    pub ifunc: bool,
+    pub demand: Demand,
+    pub dynamic: Dynamic,
 }
 
 /// Why a relocation can't be lowered.
@@ -83,35 +133,45 @@ pub(crate) fn lower<P: Places>(
     let addend = rela.r_addend.get(LittleEndian);
     let symbol_index = rela.r_sym(LittleEndian, false) as usize;
     let mut site = Site {
-        plan: Plan { op: reloc::Op::None, offset, addend, rewrite: reloc::Rewrite::None, skip_next: false },
+        plan: Plan { op: Op::None, offset, addend, rewrite: reloc::Rewrite::None, skip_next: false },
         target: object.targets.get(symbol_index).copied().unwrap_or_default(),
         addend,
         s: 0,
         got: 0,
+        tls_pair: 0,
+        tls_descriptor: 0,
         size: 0,
         relative: false,
-        ifunc: false,
+        demand: Demand::None,
+        dynamic: Dynamic::None,
     };
     let alloc = section_flags & atom_flags::ALLOC != 0;
     let bases = places.bases();
     let mut relaxable = true;
     let mut merged = None;
+    let mut traits = TargetTraits::default();
     match site.target.kind() {
         TargetKind::None if symbol_index == 0 => relaxable = false,
         TargetKind::None => return Err(SiteError::Dropped),
         TargetKind::Symbol(row) => {
             let view = places.symbol(row);
             site.s = view.address;
-            site.got = view.got;
+            (site.got, site.tls_pair, site.tls_descriptor) = (view.got, view.tls_pair, view.tls_descriptor);
             site.size = view.size;
-            site.ifunc = view.flags & symbol_flags::IFUNC != 0;
+            traits.preemptible = view.flags & symbol_flags::PREEMPTIBLE != 0;
+            traits.ifunc = view.flags & symbol_flags::IFUNC != 0 && !traits.preemptible;
+            traits.imported = view.atom == place::SHARED;
             if place::is_atom(view.atom) {
                 if places.atom(view.atom).1 & atom_flags::LIVE == 0 {
                     return Err(SiteError::Dropped);
                 }
-                relaxable = !site.ifunc;
-                site.relative = true;
-            } else if view.atom == place::ABSOLUTE {
+                if !alloc {
+                    // Debug information speaks of the code itself, not of its PLT entry.
+                    site.s = places.atom(view.atom).0.wrapping_add(view.value);
+                }
+                relaxable = !traits.ifunc && !traits.preemptible;
+                site.relative = !traits.preemptible;
+            } else if view.atom == place::ABSOLUTE || traits.imported {
                 relaxable = false;
             } else {
                 let weak = object
@@ -119,11 +179,12 @@ pub(crate) fn lower<P: Places>(
                     .symbols()
                     .get(symbol_index)
                     .is_some_and(|symbol| symbol.st_bind().0 == elf::STB_WEAK);
-                if !weak && alloc {
+                if !weak && alloc && !(traits.preemptible && bases.undefined_allowed) {
                     return Err(SiteError::Undefined(row));
                 }
-                site.s = 0;
-                relaxable = !bases.position_independent;
+                // Zero, unless the loader is asked or a call goes through the PLT.
+                site.s = if view.plt != 0 { view.address } else { 0 };
+                relaxable = !bases.position_independent && !traits.preemptible;
             }
         }
         TargetKind::Atom(row) => {
@@ -163,6 +224,8 @@ pub(crate) fn lower<P: Places>(
     }
     let facts = Facts {
         position_independent: bases.position_independent,
+        shared: bases.shared,
+        preemptible: traits.preemptible,
         relaxable,
         code: section_flags & atom_flags::CODE != 0,
         alloc,
@@ -178,7 +241,69 @@ pub(crate) fn lower<P: Places>(
         site.addend = site.addend.wrapping_sub(addend).wrapping_add(mapped);
         site.plan.addend = site.addend;
     }
+    if alloc {
+        classify(&mut site, kind, section_flags, &bases, traits)?;
+    }
     Ok(site)
+}
+
+/// What decides how a site reaches its target.
+#[derive(Clone, Copy, Debug, Default)]
+struct TargetTraits {
+    preemptible: bool,
+    /// A shared library defines it.
+    imported: bool,
+    /// Not preemptible.
+    ifunc: bool,
+}
+
+/// Fills in what a site of a loaded section needs.
+#[inline]
+fn classify(
+    site: &mut Site,
+    kind: u32,
+    section_flags: u32,
+    bases: &Bases,
+    target: TargetTraits,
+) -> Result<(), SiteError> {
+    let writable = section_flags & atom_flags::WRITE != 0 || bases.text_relocations;
+    let refused = Err(SiteError::Reloc(RelocError::NotPositionIndependent { kind }));
+    match site.plan.op {
+        Op::None | Op::Size32 | Op::Size64 | Op::GotBasePc32 | Op::GotBasePc64 => {}
+        op if op.needs_got_slot() => site.demand = Demand::GotSlot,
+        Op::TlsPairPc32 => site.demand = Demand::TlsPair,
+        Op::TlsDescriptorPc32 => site.demand = Demand::TlsDescriptor,
+        Op::TlsModulePc32 => site.demand = Demand::TlsModule,
+        Op::TpOff32 | Op::TpOff64 if target.preemptible => return refused,
+        Op::TpOff32 | Op::TpOff64 | Op::DtpOff32 | Op::DtpOff64 => {}
+        op if target.preemptible => {
+            if op.is_branch() || matches!(kind, elf::R_X86_64_PLT32 | elf::R_X86_64_PLTOFF64) {
+                site.demand = Demand::Plt;
+            } else if op == Op::Abs64 && writable {
+                site.dynamic = Dynamic::Symbolic;
+            } else if bases.shared {
+                return refused;
+            } else if target.imported {
+                // No load-time relocation fits these fields: the address must be one of this image.
+                if bases.position_independent && !op.is_pc_relative() {
+                    return refused;
+                }
+                site.demand = Demand::Address;
+            }
+        }
+        op => {
+            if op == Op::Abs64 && bases.position_independent && site.relative {
+                if !writable {
+                    return refused;
+                }
+                site.dynamic = Dynamic::Relative;
+            }
+            if target.ifunc {
+                site.demand = Demand::Plt;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The operands of a site's operation.
@@ -189,6 +314,11 @@ pub(crate) fn values(bases: &Bases, site: &Site, address: u64) -> Values {
         a: site.plan.addend,
         p: address.wrapping_add(site.plan.offset),
         got_slot: bases.got_address.wrapping_add(8 * u64::from(site.got.wrapping_sub(1))),
+        tls_pair: bases.tls_pairs.wrapping_add(16 * u64::from(site.tls_pair.wrapping_sub(1))),
+        tls_descriptor: bases
+            .tls_descriptors
+            .wrapping_add(16 * u64::from(site.tls_descriptor.wrapping_sub(1))),
+        tls_module: bases.tls_module,
         got_base: bases.got_base,
         tp: bases.tp,
         tls_start: bases.tls_start,
@@ -235,7 +365,11 @@ impl Places for Program {
             address: self.addresses.get(row.index()).copied().unwrap_or(0),
             size: record.size,
             got: record.got,
+            tls_pair: record.tls_pair,
+            tls_descriptor: record.tls_descriptor,
+            plt: record.plt,
             atom: record.atom,
+            value: record.value,
             flags: record.flags,
         }
     }
@@ -254,10 +388,16 @@ impl Places for Program {
     fn bases(&self) -> Bases {
         Bases {
             position_independent: self.position_independent,
+            shared: self.kind.is_shared(),
+            undefined_allowed: self.undefined_allowed,
+            text_relocations: self.text_relocations,
             tp: self.tp,
             tls_start: self.tls_start,
             got_base: self.got_base,
             got_address: self.got_address,
+            tls_pairs: self.tls_pairs_address,
+            tls_descriptors: self.tls_descriptors_address,
+            tls_module: self.tls_module_address,
         }
     }
 }

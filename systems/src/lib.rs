@@ -107,10 +107,12 @@ fn add_derivation(schedule: &mut Schedule) {
             resolve::comdat::choose_group_owners,
             resolve::definitions::resolve_names,
             place::symbols::define_linker_names,
+            resolve::bind::bind_names,
             resolve::liveness::mark_live_atoms,
             resolve::merge::merge_pieces,
             resolve::unwind::collect_unwind_tables,
             resolve::scan::scan_relocations,
+            resolve::dynamic::build_dynamic_tables,
         )
             .chain()
             .in_set(LinkSet::Resolve),

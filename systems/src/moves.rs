@@ -22,6 +22,8 @@ use relink_engine::rows::{FdeRow, IslandRow, NONE, RelocRow, SymbolRow};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
+use crate::kernel::Places;
+use crate::relocate::dynamic::{SlotKind, slot_kind};
 use crate::view::View;
 
 /// Finds all sites that refer to a changed address.
@@ -87,23 +89,24 @@ impl Mover<'_> {
                 self.frame.refuse(GateReason::IfuncChanged { symbol: name, input });
                 return Ok(());
             }
-            let old = self.old_address(&symbol.old)?;
-            let new = View::new(self.store, self.plan).address_of(&symbol.new);
-            if symbol.old.size != symbol.new.size {
+            let old = self.definition(&symbol.old, false)?;
+            let new = self.definition(&symbol.new, true)?;
+            let resized = symbol.old.size != symbol.new.size;
+            if resized {
                 for (row, reloc) in self.incoming(&symbol.old)? {
                     if reloc.op == Op::Size32 as u16 || reloc.op == Op::Size64 as u16 {
                         self.retarget(row, reloc);
                     }
                 }
             }
-            if old == new {
-                if symbol.old.size != symbol.new.size {
-                    self.plan.written_symbols.push(symbol.row);
-                }
+            if old == new && !resized {
                 continue;
             }
             self.plan.written_symbols.push(symbol.row);
-            self.follow_table_slots(symbol, new)?;
+            self.write_dynsym(symbol, new)?;
+            if old != new {
+                self.follow_table_slots(symbol, new)?;
+            }
         }
         for (row, old) in self.plan.moved.clone() {
             if old.flags & atom_flags::CODE != 0 {
@@ -112,8 +115,8 @@ impl Mover<'_> {
         }
         for symbol in symbols {
             let moved = self.plan.moved.iter().any(|(row, _)| *row == symbol.old.atom);
-            let address = View::new(self.store, self.plan).address_of(&symbol.new);
-            if !moved && self.old_address(&symbol.old)? != address {
+            let new = self.definition(&symbol.new, true)?;
+            if !moved && self.definition(&symbol.old, false)? != new {
                 // Shifted within its atom: nothing of it can stand at the old place.
                 for (row, reloc) in self.incoming(&symbol.old)? {
                     self.retarget(row, reloc);
@@ -154,26 +157,59 @@ impl Mover<'_> {
         Ok(self.store.text(self.store.inputs.get(symbol.input.0)?.name))
     }
 
-    fn old_address(&self, symbol: &SymbolRecord) -> Result<u64, StoreError> {
-        if symbol.plt != 0 {
-            return Ok(self.plan.image.plt_address + 16 * u64::from(symbol.plt - 1));
+    /// Where a symbol is defined: not its PLT entry.
+    fn definition(&self, symbol: &SymbolRecord, planned: bool) -> Result<u64, StoreError> {
+        if !place::is_atom(symbol.atom) {
+            return Ok(symbol.value);
         }
-        if place::is_atom(symbol.atom) {
-            return Ok(self.store.atoms.get(symbol.atom.0)?.address.wrapping_add(symbol.value));
-        }
-        Ok(symbol.value)
+        let atom = match self.plan.atoms.get(&symbol.atom.0).filter(|_| planned) {
+            Some(record) => *record,
+            None => self.store.atoms.get(symbol.atom.0)?,
+        };
+        Ok(atom.address.wrapping_add(symbol.value))
+    }
+
+    /// Value and size in `.dynsym`.
+    fn write_dynsym(&mut self, symbol: &Symbol, address: u64) -> Result<(), StoreError> {
+        let (Some(section), true) = (self.plan.image.dynsym.some(), symbol.new.dynsym != 0) else {
+            return Ok(());
+        };
+        let section = self.store.sections.get(section.0)?;
+        let tls = symbol.new.flags & symbol_flags::TLS != 0;
+        let value = if tls { address.wrapping_sub(self.plan.image.tls_start) } else { address };
+        let entry = section.offset.wrapping_add(24 * u64::from(symbol.new.dynsym));
+        self.write(entry.wrapping_add(ST_VALUE), &value.to_le_bytes());
+        self.write(entry.wrapping_add(ST_SIZE), &symbol.new.size.to_le_bytes());
+        Ok(())
     }
 
     /// The GOT slot and the entry point.
     fn follow_table_slots(&mut self, symbol: &Symbol, address: u64) -> Result<(), StoreError> {
+        let bases = View::new(self.store, self.plan).bases();
+        if symbol.new.tls_pair != 0 || symbol.new.tls_descriptor != 0 {
+            let input = self.input_name(&symbol.new)?;
+            let why = "a thread-local symbol that is reached through the GOT has moved".to_owned();
+            self.frame.refuse(GateReason::RelocationUnpatchable { input, why });
+        }
         if symbol.new.got != 0 {
             let slot = self.plan.image.got_address + 8 * u64::from(symbol.new.got - 1);
             let offset = self.offset_of_address(slot)?;
             let tls = symbol.new.flags & symbol_flags::TLS != 0;
-            let value = if tls { address.wrapping_sub(self.plan.image.tp) } else { address };
-            self.write(offset, &value.to_le_bytes());
-            if self.plan.image.position_independent != 0 && !tls {
-                self.write_relative(slot, address)?;
+            match slot_kind(&symbol.new, bases.position_independent, bases.shared) {
+                SlotKind::GlobDat => {}
+                SlotKind::TpOffset => {
+                    let input = self.input_name(&symbol.new)?;
+                    let why = "a thread-local symbol that is reached through the GOT has moved".to_owned();
+                    self.frame.refuse(GateReason::RelocationUnpatchable { input, why });
+                }
+                SlotKind::Constant => {
+                    let value = if tls { address.wrapping_sub(bases.tp) } else { address };
+                    self.write(offset, &value.to_le_bytes());
+                }
+                SlotKind::Relative => {
+                    self.write(offset, &address.to_le_bytes());
+                    self.write_relative(slot, address)?;
+                }
             }
         }
         if symbol.row == self.plan.image.entry {
@@ -224,7 +260,9 @@ impl Mover<'_> {
                 return Err(StoreError::Malformed("a list of references runs in a circle".to_owned()));
             }
             let site = self.store.atoms.get(reloc.atom.0)?;
-            if reloc.flags & reloc_flags::DEAD == 0 && !self.changed.contains(&site.input.0) {
+            // What goes through a PLT entry or names the symbol to the loader does not encode its address.
+            let bound_late = symbol.plt != 0 && reloc.flags & reloc_flags::DEBUG == 0;
+            if reloc.flags & reloc_flags::DEAD == 0 && !bound_late && !self.changed.contains(&site.input.0) {
                 found.push((row, reloc));
             }
         }
@@ -339,5 +377,8 @@ impl Mover<'_> {
     }
 }
 
+/// Offsets in an entry of `.dynsym`.
+const ST_VALUE: u64 = 8;
+const ST_SIZE: u64 = 16;
 /// Offset of `e_entry` in the ELF header.
 const E_ENTRY: u64 = 24;

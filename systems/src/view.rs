@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use relink_engine::column::StoreError;
 use relink_engine::plan::Plan;
-use relink_engine::records::{AtomRecord, SectionRecord, SymbolRecord, place};
+use relink_engine::records::{AtomRecord, SectionRecord, SymbolRecord, image_flags, place};
 use relink_engine::rows::{AtomRow, PoolRow, SectionRow, SymbolRow};
 use relink_engine::store::Store;
 
@@ -61,7 +61,7 @@ impl<'a> View<'a> {
         section.offset.wrapping_add(atom.address.wrapping_sub(section.address))
     }
 
-    /// The address of a symbol with that record: its PLT entry if it is an IFUNC.
+    /// The address of a symbol with that record: its PLT entry if it has one.
     pub(crate) fn address_of(&self, symbol: &SymbolRecord) -> u64 {
         if symbol.plt != 0 {
             self.plan.image.plt_address + 16 * u64::from(symbol.plt - 1)
@@ -82,7 +82,11 @@ impl Places for View<'_> {
             address: self.address_of(&record),
             size: record.size,
             got: record.got,
+            tls_pair: record.tls_pair,
+            tls_descriptor: record.tls_descriptor,
+            plt: record.plt,
             atom: record.atom,
+            value: record.value,
             flags: record.flags,
         }
     }
@@ -99,11 +103,17 @@ impl Places for View<'_> {
     fn bases(&self) -> Bases {
         let image = &self.plan.image;
         Bases {
-            position_independent: image.position_independent != 0,
+            position_independent: image.flags & image_flags::POSITION_INDEPENDENT != 0,
+            shared: image.flags & image_flags::SHARED != 0,
+            undefined_allowed: image.flags & image_flags::UNDEFINED_ALLOWED != 0,
+            text_relocations: image.flags & image_flags::TEXT_RELOCATIONS != 0,
             tp: image.tp,
             tls_start: image.tls_start,
             got_base: image.got_base,
             got_address: image.got_address,
+            tls_pairs: image.tls_pairs,
+            tls_descriptors: image.tls_descriptors,
+            tls_module: image.tls_module,
         }
     }
 }

@@ -80,10 +80,16 @@ pub enum Op {
     DtpOff32 = 22,
     /// `S + A - start of the TLS block`.
     DtpOff64 = 23,
+    /// `pair + A - P`: the GOT pair of module and offset of one thread-local symbol.
+    TlsPairPc32 = 24,
+    /// `descriptor + A - P`: the GOT pair that is a TLS descriptor.
+    TlsDescriptorPc32 = 25,
+    /// `pair + A - P`: the GOT pair of this module and offset 0.
+    TlsModulePc32 = 26,
 }
 
 /// All operations; the index is the discriminant.
-const OPS: [Op; 24] = [
+const OPS: [Op; 27] = [
     Op::None,
     Op::Abs64,
     Op::Abs32,
@@ -108,6 +114,9 @@ const OPS: [Op; 24] = [
     Op::TpOff64,
     Op::DtpOff32,
     Op::DtpOff64,
+    Op::TlsPairPc32,
+    Op::TlsDescriptorPc32,
+    Op::TlsModulePc32,
 ];
 
 impl Op {
@@ -131,7 +140,10 @@ impl Op {
             | Op::GotBasePc32
             | Op::Size32
             | Op::TpOff32
-            | Op::DtpOff32 => 4,
+            | Op::DtpOff32
+            | Op::TlsPairPc32
+            | Op::TlsDescriptorPc32
+            | Op::TlsModulePc32 => 4,
             Op::Abs64
             | Op::Pc64
             | Op::GotSlotPc64
@@ -167,6 +179,9 @@ impl Op {
                 | Op::GotSlotPc64
                 | Op::GotBasePc32
                 | Op::GotBasePc64
+                | Op::TlsPairPc32
+                | Op::TlsDescriptorPc32
+                | Op::TlsModulePc32
         )
     }
 
@@ -197,6 +212,9 @@ impl Op {
             Op::TpOff64 => "TpOff64",
             Op::DtpOff32 => "DtpOff32",
             Op::DtpOff64 => "DtpOff64",
+            Op::TlsPairPc32 => "TlsPairPc32",
+            Op::TlsDescriptorPc32 => "TlsDescriptorPc32",
+            Op::TlsModulePc32 => "TlsModulePc32",
         }
     }
 
@@ -220,10 +238,14 @@ impl Op {
 /// What [`plan`] must know of the link, the target and the site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// The image may be loaded anywhere (static-pie).
+    /// The image may be loaded anywhere.
     pub position_independent: bool,
-    /// The target's address is a link-time constant relative to the image: defined here, not absolute, not
-    /// undefined-weak in position-independent code. Ignored for TLS kinds, which always relax.
+    /// The image is a shared library: its thread-local block has no fixed distance from the thread pointer.
+    pub shared: bool,
+    /// The target may be defined by another module at load time, so nothing about it is known now.
+    pub preemptible: bool,
+    /// The target's address is a link-time constant relative to the image: defined here, not preemptible, not
+    /// absolute, not undefined-weak in position-independent code. TLS kinds look at `shared` and `preemptible`.
     pub relaxable: bool,
     /// The site's section is `SHF_EXECINSTR`.
     pub code: bool,
@@ -259,6 +281,12 @@ pub struct Values {
     pub p: u64,
     /// Address of the target's GOT entry.
     pub got_slot: u64,
+    /// Address of the target's GOT pair of module and offset.
+    pub tls_pair: u64,
+    /// Address of the target's TLS descriptor.
+    pub tls_descriptor: u64,
+    /// Address of the GOT pair of this module.
+    pub tls_module: u64,
     /// Address of the global offset table.
     pub got_base: u64,
     /// Thread pointer: the aligned end of the TLS block.
@@ -300,7 +328,7 @@ pub enum RelocError {
         why: &'static str,
     },
     /// The field is too narrow for an address that is known only at load time.
-    #[error("relocation {} cannot be used in a static-pie; recompile with -fPIE", kind_name(*kind))]
+    #[error("relocation {} cannot be used in position-independent output; recompile with -fPIC", kind_name(*kind))]
     NotPositionIndependent {
         /// The number from the object file.
         kind: u32,
@@ -330,6 +358,9 @@ pub fn compute(op: Op, v: &Values) -> i64 {
         Op::Size32 | Op::Size64 => (v.size, 0),
         Op::TpOff32 | Op::TpOff64 => (v.s, v.tp),
         Op::DtpOff32 | Op::DtpOff64 => (v.s, v.tls_start),
+        Op::TlsPairPc32 => (v.tls_pair, v.p),
+        Op::TlsDescriptorPc32 => (v.tls_descriptor, v.p),
+        Op::TlsModulePc32 => (v.tls_module, v.p),
     };
     plus.wrapping_add_signed(v.a).wrapping_sub(minus) as i64
 }
@@ -407,6 +438,9 @@ mod tests {
             got_base: 0x40_3000,
             tp: 0x40_5040,
             tls_start: 0x40_5000,
+            tls_pair: 0x40_3010,
+            tls_descriptor: 0x40_3020,
+            tls_module: 0x40_3030,
             size: 24,
             a: 0,
         };
@@ -469,6 +503,7 @@ mod tests {
             tp: 0x1000_0040,
             tls_start: 0xfff_fff0,
             size: 0x50,
+            ..Values::default()
         };
         assert_eq!(compute(Op::Abs64, &v), 0x1000_0003);
         assert_eq!(compute(Op::Pc32, &v), 0xe00_0003);
@@ -489,7 +524,17 @@ mod tests {
             for s in ends {
                 for p in ends {
                     for a in [i64::MIN, -1, 0, i64::MAX] {
-                        let v = Values { s, a, p, got_slot: s, got_base: p, tp: p, tls_start: p, size: s };
+                        let v = Values {
+                            s,
+                            a,
+                            p,
+                            got_slot: s,
+                            got_base: p,
+                            tp: p,
+                            tls_start: p,
+                            size: s,
+                            ..Values::default()
+                        };
                         let mut field = [0; 8];
                         let _ = apply(op, &mut field, &v);
                     }

@@ -100,6 +100,10 @@ pub enum Rewrite {
     GdToLe,
     /// General dynamic of the large model, 22 bytes; also ends in a nop.
     GdLargeToLe,
+    /// General dynamic, 16 bytes, to initial exec: `mov %fs:0, %rax; add x@gottpoff(%rip), %rax`.
+    GdToIe,
+    /// General dynamic of the large model, 22 bytes, to initial exec and a nop.
+    GdLargeToIe,
     /// Local dynamic with `call __tls_get_addr`, 12 bytes: to a padded `mov %fs:0, %rax`.
     LdToLe,
     /// Local dynamic with `call *__tls_get_addr@GOTPCREL(%rip)`, 13 bytes: to a padded `mov %fs:0, %rax`.
@@ -115,12 +119,15 @@ pub enum Rewrite {
     IeAddSpToLe,
     /// TLS descriptor: `lea x@tlsdesc(%rip), r` to `mov $x@tpoff, r`.
     DescLeaToLe,
+    /// TLS descriptor: `lea x@tlsdesc(%rip), r` to `mov x@gottpoff(%rip), r`.
+    DescLeaToIe,
     /// TLS descriptor: `call *x@tlscall(%rax)` to a 2-byte nop.
     DescCallToNop,
 }
 
 /// `mov %fs:0, %rax`: the thread pointer.
 const MOV_FS0_RAX: [u8; 9] = [0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0];
+const GD_IE: [u8; 12] = [0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0, 0x48, 0x03, 0x05];
 const GD_LE: [u8; 12] = [0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0, 0x48, 0x8d, 0x80];
 /// Stands after the field of a large general dynamic sequence.
 const NOP_6: [u8; 6] = [0x66, 0x0f, 0x1f, 0x44, 0, 0];
@@ -187,19 +194,27 @@ pub fn plan(
         kind::GOTOFF64 | kind::PLTOFF64 => site.keep(Op::GotBaseOffset64),
         kind::SIZE32 => site.keep(Op::Size32),
         kind::SIZE64 => site.keep(Op::Size64),
+        kind::TPOFF32 | kind::TPOFF64 if facts.shared && facts.alloc => {
+            return Err(RelocError::NotPositionIndependent { kind });
+        }
         kind::TPOFF32 => site.keep(Op::TpOff32),
         kind::TPOFF64 => site.keep(Op::TpOff64),
-        // In code the offset is added to what `__tls_get_addr` returned, which LdToLe replaces by the thread
-        // pointer. In data and debug sections it stays relative to the module's block, as in bfd.
-        kind::DTPOFF32 => site.keep(if facts.code { Op::TpOff32 } else { Op::DtpOff32 }),
-        kind::DTPOFF64 => site.keep(if facts.code { Op::TpOff64 } else { Op::DtpOff64 }),
-        kind::TLSGD => site.relax_general_dynamic(next)?,
+        // In a program's code the offset is added to what `__tls_get_addr` returned, which LdToLe replaces by the
+        // thread pointer. In data and debug sections it stays relative to the module's block, as in bfd.
+        kind::DTPOFF32 => site.keep(if facts.code && !facts.shared { Op::TpOff32 } else { Op::DtpOff32 }),
+        kind::DTPOFF64 => site.keep(if facts.code && !facts.shared { Op::TpOff64 } else { Op::DtpOff64 }),
+        kind::TLSGD if facts.shared => site.keep(Op::TlsPairPc32),
+        kind::TLSGD => site.relax_general_dynamic(next, facts.preemptible)?,
+        kind::TLSLD if facts.shared => site.keep(Op::TlsModulePc32),
         kind::TLSLD => site.relax_local_dynamic(next)?,
+        kind::GOTTPOFF if facts.shared || facts.preemptible => site.keep(Op::GotSlotPc32),
         kind::GOTTPOFF => site.relax_initial_exec(),
         // The APX forms load from the same slot; leaving them alone is always right.
         kind::CODE_4_GOTTPOFF | kind::CODE_5_GOTTPOFF | kind::CODE_6_GOTTPOFF => site.keep(Op::GotSlotPc32),
         kind::CODE_5_GOTPCRELX | kind::CODE_6_GOTPCRELX => site.keep(Op::GotSlotPc32),
-        kind::GOTPC32_TLSDESC => site.relax_descriptor_load()?,
+        kind::GOTPC32_TLSDESC if facts.shared => site.keep(Op::TlsDescriptorPc32),
+        kind::GOTPC32_TLSDESC => site.relax_descriptor_load(facts.preemptible)?,
+        kind::TLSDESC_CALL if facts.shared => site.keep(Op::None),
         kind::TLSDESC_CALL => site.relax_descriptor_call()?,
         kind::COPY
         | kind::GLOB_DAT
@@ -307,8 +322,9 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// `TLSGD`. The call is 8 bytes after the field in both small-model forms, 6 in the large model.
-    fn relax_general_dynamic(self, next: Option<(u32, u64)>) -> Result<Plan, RelocError> {
+    /// `TLSGD` of a program: to local exec, or to initial exec for a symbol of a shared library. The call is 8 bytes
+    /// after the field in both small-model forms, 6 in the large model.
+    fn relax_general_dynamic(self, next: Option<(u32, u64)>, initial: bool) -> Result<Plan, RelocError> {
         let call = |distance| self.next_call(next, distance);
         let direct = self.at::<4>(4) == Some([0x66, 0x66, 0x48, 0xe8]) && call(8) == Some(Callee::Direct);
         let indirect = self.at::<4>(4) == Some([0x66, 0x48, 0xff, 0x15]) && call(8) == Some(Callee::Indirect);
@@ -325,6 +341,10 @@ impl<'a> Site<'a> {
             return Err(self.malformed("is not followed by a call of __tls_get_addr in a documented form"));
         };
         let offset = self.offset.wrapping_add(moved_by);
+        if initial {
+            let rewrite = if rewrite == Rewrite::GdToLe { Rewrite::GdToIe } else { Rewrite::GdLargeToIe };
+            return Ok(Plan { op: Op::GotSlotPc32, offset, addend: self.addend, rewrite, skip_next: true });
+        }
         Ok(Plan { op: Op::TpOff32, offset, addend: self.unbiased(), rewrite, skip_next: true })
     }
 
@@ -383,8 +403,11 @@ impl<'a> Site<'a> {
     }
 
     /// `GOTPC32_TLSDESC`: the documented form is `lea x@tlsdesc(%rip), %rax`; any 64-bit register works.
-    fn relax_descriptor_load(self) -> Result<Plan, RelocError> {
+    fn relax_descriptor_load(self, initial: bool) -> Result<Plan, RelocError> {
         match self.at::<3>(-3) {
+            Some([0x48 | 0x4c, 0x8d, modrm]) if is_rip_relative(modrm) && initial => {
+                Ok(self.with(Op::GotSlotPc32, self.addend, Rewrite::DescLeaToIe))
+            }
             Some([0x48 | 0x4c, 0x8d, modrm]) if is_rip_relative(modrm) => {
                 Ok(self.with(Op::TpOff32, self.unbiased(), Rewrite::DescLeaToLe))
             }
@@ -440,12 +463,13 @@ fn extent(rewrite: Rewrite) -> (i64, u64) {
             true => (-3, 7),
             false => (-2, 6),
         },
-        Rewrite::GdToLe => (-12, 16),
-        Rewrite::GdLargeToLe => (-12, 22),
+        Rewrite::GdToLe | Rewrite::GdToIe => (-12, 16),
+        Rewrite::GdLargeToLe | Rewrite::GdLargeToIe => (-12, 22),
         Rewrite::LdToLe => (-3, 12),
         Rewrite::LdIndirectToLe => (-3, 13),
         Rewrite::LdLargeToLe => (-3, 22),
         Rewrite::IeMovToLe | Rewrite::IeAddToLe | Rewrite::IeAddSpToLe | Rewrite::DescLeaToLe => (-3, 7),
+        Rewrite::DescLeaToIe => (-2, 6),
         Rewrite::DescCallToNop => (0, 2),
     }
 }
@@ -488,6 +512,7 @@ fn replace(rewrite: Rewrite, code: &mut [u8]) -> Option<()> {
     match rewrite {
         Rewrite::None => {}
         Rewrite::MovToLea => *code.first_mut()? = 0x8d,
+        Rewrite::DescLeaToIe => *code.first_mut()? = 0x8b,
         Rewrite::CallToDirect => put(code, 0, &[0x67, 0xe8])?,
         Rewrite::JmpToDirect => {
             put(code, 0, &[0xe9])?;
@@ -502,6 +527,11 @@ fn replace(rewrite: Rewrite, code: &mut [u8]) -> Option<()> {
         Rewrite::GdToLe => put(code, 0, &GD_LE)?,
         Rewrite::GdLargeToLe => {
             put(code, 0, &GD_LE)?;
+            put(code, 16, &NOP_6)?;
+        }
+        Rewrite::GdToIe => put(code, 0, &GD_IE)?,
+        Rewrite::GdLargeToIe => {
+            put(code, 0, &GD_IE)?;
             put(code, 16, &NOP_6)?;
         }
         Rewrite::LdToLe => put(code, 0, &LD_LE)?,

@@ -14,7 +14,7 @@ use relink_engine::policy::FreeLevel;
 use relink_engine::program::{Object, OutputSection, Pool, Program, SectionUse};
 use relink_engine::records::{
     CieRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord, InputRecord,
-    PoolRecord, RelocRecord, SectionRecord, atom_flags, file_flags, global_state, reloc_flags, section_role,
+    PoolRecord, RelocRecord, SectionRecord, atom_flags, file_flags, global_state, image_flags, reloc_flags, section_role,
 };
 use relink_engine::rows::{
     AtomRow, CieRow, InputRow, NONE, PoolRow, RelocRow, SectionRow, Span, SymbolRow, Target, TargetKind,
@@ -23,7 +23,7 @@ use relink_engine::store::{Rows, Store, hash_name};
 use relink_formats as formats;
 
 use crate::ingest::bulk::local_symbols;
-use crate::kernel::lower;
+use crate::kernel::{Dynamic, lower};
 use crate::place::arrange::debug_section;
 use crate::place::names::is_reversed;
 
@@ -127,6 +127,10 @@ impl Freezer {
             if let Some(archive) = program.archives.get(row).and_then(Option::as_ref) {
                 record.flags |= file_flags::ARCHIVE;
                 (record.members, record.index_hash) = archive_shape(archive);
+            }
+            if let Some(library) = program.shared.iter().find(|library| library.file.0 as usize == row) {
+                record.flags |= file_flags::SHARED;
+                record.index_hash = library.parsed.interface_hash();
             }
             self.rows.files.push(record);
         }
@@ -283,7 +287,10 @@ impl Freezer {
             tls_start: program.tls_start,
             got_base: program.got_base,
             got_address: program.got_address,
-            plt_address: address(program.synthetic.plt),
+            plt_address: program.plt_address,
+            tls_pairs: program.tls_pairs_address,
+            tls_descriptors: program.tls_descriptors_address,
+            tls_module: if program.has_tls_module { program.tls_module_address } else { 0 },
             section_headers: program.section_headers,
             generation: 0,
             patches: 0,
@@ -292,6 +299,8 @@ impl Freezer {
             symtab: program.synthetic.symtab,
             strtab: program.synthetic.strtab,
             rela_dyn: output(program.synthetic.rela),
+            dynsym: output(program.synthetic.dynsym),
+            relative_relocs: program.relative_relocs,
             debug_abbrev: named(b".debug_abbrev").map_or(SectionRow(NONE), |row| SectionRow(row as u32)),
             next_local: program.symtab_hole,
             locals_end: program.symtab_locals,
@@ -300,7 +309,7 @@ impl Freezer {
             filler_abbrev: fillers.abbrev_offset,
             filler_unit: fillers.unit_offset,
             filler_version: u32::from(fillers.version),
-            position_independent: u32::from(program.position_independent),
+            flags: image_flags_of(program),
             globals: program.globals,
             entry: program.names.find(entry.as_bytes()).unwrap_or(SymbolRow(NONE)),
         });
@@ -311,7 +320,8 @@ impl Freezer {
 pub(crate) fn file_record(input: &Input) -> FileRecord {
     let identity = input.identity.unwrap_or_default();
     let flags = if input.identity.is_some() { file_flags::IDENTITY } else { 0 }
-        | if input.whole_archive { file_flags::WHOLE } else { 0 };
+        | if input.whole_archive { file_flags::WHOLE } else { 0 }
+        | if input.as_needed { file_flags::AS_NEEDED } else { 0 };
     FileRecord {
         device: identity.device,
         inode: identity.inode,
@@ -427,18 +437,36 @@ pub(crate) fn record_of<P: crate::kernel::Places>(
     reversed: Option<u64>,
 ) -> RelocRecord {
     let debug = flags & atom_flags::DEBUG != 0;
-    let dynamic = places.bases().position_independent && site.relative && site.plan.op == Op::Abs64 && !debug;
+    let dynamic = match site.dynamic {
+        Dynamic::None => 0,
+        Dynamic::Relative => reloc_flags::DYNAMIC,
+        Dynamic::Symbolic => reloc_flags::SYMBOLIC,
+    };
     let offset = reversed.map_or(site.plan.offset, |size| size.wrapping_sub(8 + site.plan.offset));
     RelocRecord {
         atom,
         offset: offset as u32,
         target: site.target,
         op: site.plan.op as u16,
-        flags: if debug { reloc_flags::DEBUG } else { 0 } | if dynamic { reloc_flags::DYNAMIC } else { 0 },
+        flags: if debug { reloc_flags::DEBUG } else { 0 } | dynamic,
         addend: site.addend,
         previous: RelocRow(NONE),
         next: RelocRow(NONE),
     }
+}
+
+/// [`image_flags`] of a program.
+fn image_flags_of(program: &Program) -> u32 {
+    [
+        (program.position_independent, image_flags::POSITION_INDEPENDENT),
+        (program.kind.is_shared(), image_flags::SHARED),
+        (program.kind.is_dynamic(), image_flags::DYNAMIC),
+        (program.undefined_allowed, image_flags::UNDEFINED_ALLOWED),
+        (program.text_relocations, image_flags::TEXT_RELOCATIONS),
+    ]
+    .iter()
+    .filter(|(on, _)| *on)
+    .fold(0, |flags, (_, flag)| flags | flag)
 }
 
 /// Whether a debug relocation speaks of code or data of another object: by a name that is not defined here, or

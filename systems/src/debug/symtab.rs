@@ -110,7 +110,8 @@ pub(crate) fn symbol_bytes(
 ) -> [u8; 24] {
     let mut info = record.info;
     if section == elf::SHN_UNDEF {
-        info = (elf::STB_WEAK << 4) | (info & 0xf);
+        let strong = record.flags & symbol_flags::STRONG != 0;
+        info = (if strong { elf::STB_GLOBAL } else { elf::STB_WEAK } << 4) | (info & 0xf);
     } else if local {
         info &= 0xf;
     }

@@ -255,6 +255,12 @@ fn new_reference(
         }
         place::UNDEFINED => Some(GateReason::NewUndefined { symbol, input }),
         place::ABSOLUTE => None,
+        place::SHARED => {
+            let strong = new.info >> 4 != elf::STB_WEAK;
+            let known = record.dynsym != 0 && (!strong || record.flags & symbol_flags::STRONG != 0);
+            let need = "an import".to_owned();
+            (!known).then_some(GateReason::ImportNeedAdded { symbol, need, input })
+        }
         _ if record.flags & symbol_flags::IFUNC != 0 && record.plt == 0 => {
             Some(GateReason::IfuncChanged { symbol, input })
         }
@@ -278,7 +284,10 @@ fn dropped_reference(
 ) -> Result<Option<GateReason>, StoreError> {
     let store = context.store;
     let record = store.symbols.get(old.symbol.0)?;
-    if record.atom == place::UNDEFINED {
+    if record.atom == place::SHARED && has_other_references(context, input, &record)? {
+        return Ok(None);
+    }
+    if record.atom == place::UNDEFINED || record.atom == place::SHARED {
         // It stands in the symbol table for our reference, and would not in a full link's.
         return Ok(Some(GateReason::RemovedUndefined {
             symbol: text(name),
@@ -306,6 +315,26 @@ fn dropped_reference(
         }
     }
     Ok(Some(GateReason::ArchiveMemberDropped { symbol: text(name), input: input.object.name.clone() }))
+}
+
+/// Whether another input refers to a symbol as well, as far as a look at a few references tells.
+fn has_other_references(
+    context: &Context<'_>,
+    input: &Input,
+    record: &SymbolRecord,
+) -> Result<bool, StoreError> {
+    let mut next = record.first_incoming;
+    for _ in 0..KEEPERS_EXAMINED {
+        let Some(row) = RelocRow::some(next) else { break };
+        let reloc = context.store.relocs.get(row.0)?;
+        next = reloc.next;
+        let site = context.store.atoms.get(reloc.atom.0)?;
+        let loaded = site.flags & (atom_flags::LIVE | atom_flags::ALLOC) == atom_flags::LIVE | atom_flags::ALLOC;
+        if reloc.flags & reloc_flags::DEAD == 0 && loaded && site.input != input.row {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn from_archive(context: &Context<'_>, input: InputRow) -> Result<bool, StoreError> {

@@ -9,23 +9,26 @@ use formats::elf;
 use formats::error::FormatError;
 use formats::object_file::{ObjectFile, StackNote, SymbolPlace};
 use formats::property::Property;
+use formats::shared_object::{SharedObject, SharedSymbol};
 use rayon::prelude::*;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::input::Input;
 use relink_engine::options::{DefsymValue, LinkOptions};
-use relink_engine::program::{NameRef, Object, Program, SectionUse};
+use relink_engine::program::{NameRef, Object, Program, SectionUse, SharedLibrary};
 use relink_engine::records::{AtomRecord, SymbolRecord, place, symbol_flags};
 use relink_engine::rows::{AtomRow, FileRow, InputRow, NONE, Span, SymbolRow, Target};
 use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::classify::{Class, classify};
+use super::libraries::{Libraries, Offer};
 
 /// What a file of the command line is.
 enum Opened {
     Object(Box<ObjectFile>),
     Archive(Archive),
+    Shared(Box<SharedObject>),
 }
 
 /// What is known of a global name while members are being extracted.
@@ -36,6 +39,10 @@ struct Wanted {
     /// 1 + file row of the archive that offers it.
     file: u32,
     member: u64,
+    /// The definition of a shared library, which prevails over archives that have not been asked yet.
+    shared: Option<Offer>,
+    /// Whether libraries were asked.
+    asked: bool,
 }
 
 /// Reads all inputs and extracts archive members; leaves objects in link order with their rows allocated.
@@ -67,6 +74,7 @@ pub(crate) fn load_program(
         wanted: Vec::new(),
         queue: VecDeque::new(),
         archives: files.iter().map(|_| None).collect(),
+        libraries: Libraries::default(),
     };
     extraction.want_option_names(&request.options);
     for (row, file) in files.into_iter().enumerate() {
@@ -76,10 +84,12 @@ pub(crate) fn load_program(
                 extraction.add_object(*object, name, row as u32, 0);
             }
             Some(Opened::Archive(archive)) => extraction.add_archive(archive, row as u32),
+            Some(Opened::Shared(library)) => extraction.add_library(*library, row as u32),
             None => {}
         }
         extraction.drain();
     }
+    extraction.add_aliases();
     let wanted = extraction.wanted;
     let archives =
         extraction.archives.into_iter().map(|archive| archive.map(|(archive, _)| archive)).collect();
@@ -90,7 +100,8 @@ pub(crate) fn load_program(
     frame.errors.extend(oversized);
     if frame.errors.is_empty() {
         allocate_rows(&mut program, &request.options);
-        record_lazy(&mut program, &wanted);
+        record_offers(&mut program, &wanted);
+        note_mentions(&mut program);
     }
 }
 
@@ -98,10 +109,18 @@ fn open(input: &Input) -> Result<Opened, String> {
     let bytes = input.source.bytes().map_err(|error| format!("cannot read it: {error}"))?;
     if Archive::is_archive(&bytes) {
         Archive::parse(bytes).map(Opened::Archive).map_err(|error| error.to_string())
+    } else if is_shared_object(&bytes) {
+        let library = SharedObject::parse(bytes).map_err(|error| error.to_string())?;
+        Ok(Opened::Shared(Box::new(library)))
     } else {
         let object = ObjectFile::parse(bytes).map_err(|error| error.to_string())?;
         Ok(Opened::Object(Box::new(object)))
     }
+}
+
+/// Whether a file is an ELF file of type `ET_DYN`.
+pub(crate) fn is_shared_object(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x7fELF") && bytes.get(16..18) == Some(&[3, 0])
 }
 
 struct Extraction<'a> {
@@ -112,6 +131,7 @@ struct Extraction<'a> {
     /// Wanted names that an archive offers.
     queue: VecDeque<SymbolRow>,
     archives: Vec<Option<(Archive, Vec<u64>)>>,
+    libraries: Libraries,
 }
 
 impl Extraction<'_> {
@@ -141,11 +161,108 @@ impl Extraction<'_> {
     }
 
     fn want(&mut self, row: SymbolRow) {
+        self.ask_libraries(row);
         let name = self.at(row);
         name.wanted = true;
-        if !name.defined && name.file != 0 {
+        if !name.defined && name.file != 0 && name.shared.is_none() {
             self.queue.push_back(row);
         }
+    }
+
+    /// Looks a name up in the libraries so far, the first time that it is mentioned.
+    fn ask_libraries(&mut self, row: SymbolRow) {
+        let known = self.at(row);
+        if !known.asked {
+            known.asked = true;
+            let offer = self.libraries.find(&self.program.shared, self.program.names.of(row));
+            self.at(row).shared = offer;
+        }
+    }
+
+    fn add_library(&mut self, parsed: SharedObject, file: u32) {
+        let input = &self.request.inputs[file as usize];
+        if !self.request.options.output_kind.is_dynamic() {
+            let why = "a shared library can't be part of a static link".to_owned();
+            self.errors.push(Diagnostic::BadInput { input: input.name.clone(), why });
+            return;
+        }
+        let soname = parsed.soname().map(<[u8]>::to_vec);
+        let needed_name = soname
+            .or_else(|| input.needed_name.as_ref().map(|name| name.as_bytes().to_vec()))
+            .unwrap_or_else(|| input.name.as_bytes().to_vec());
+        if self.program.shared.iter().any(|known| known.needed_name == needed_name) {
+            return; // The same library twice: the first one stands for both.
+        }
+        let source = self.program.names.add_source(parsed.bytes.clone());
+        let index = self.program.shared.len() as u32;
+        self.program.shared.push(SharedLibrary {
+            parsed,
+            name: input.name.clone(),
+            file: FileRow(file),
+            source,
+            needed_name,
+            needed: !input.as_needed,
+            name_offset: 0,
+        });
+        self.libraries.add(index, &self.program.shared[index as usize]);
+        for row in (0..self.program.names.len() as u32).map(SymbolRow) {
+            let known = self.at(row);
+            if known.shared.is_none() {
+                known.asked = false;
+                self.ask_libraries(row);
+            }
+        }
+        // What a library lacks may be in an archive, or in a library behind it.
+        let library = &self.program.shared[index as usize].parsed;
+        let lacking: Vec<(NameRef, u64)> = library
+            .symbols
+            .iter()
+            .filter(|symbol| !symbol.defined && symbol.binding != elf::STB_WEAK)
+            .map(|symbol| {
+                let name = library.name(symbol);
+                (name_ref(&library.bytes, name, source), hash_name(name))
+            })
+            .filter(|(name, _)| name.len > 0)
+            .collect();
+        for (name, hash) in lacking {
+            let row = self.program.names.intern(name, hash);
+            self.want(row);
+        }
+    }
+
+    /// Other names of data that the program may have to copy: the copy takes the place of all of them.
+    fn add_aliases(&mut self) {
+        let data: Vec<Offer> = self
+            .wanted
+            .iter()
+            .filter_map(|wanted| wanted.shared.filter(|_| !wanted.defined))
+            .filter(|offer| self.shared_symbol(*offer).kind == elf::STT_OBJECT)
+            .collect();
+        for offer in data {
+            let library = &self.program.shared[offer.library as usize];
+            let copied = &library.parsed.symbols[offer.symbol as usize];
+            let aliases: Vec<NameRef> = library
+                .parsed
+                .symbols
+                .iter()
+                .filter(|other| {
+                    let same = (other.value, other.section) == (copied.value, copied.section);
+                    other.defined && same && !other.hidden && other.kind == elf::STT_OBJECT
+                })
+                .map(|other| {
+                    name_ref(&library.parsed.bytes, library.parsed.name(other), library.source)
+                })
+                .collect();
+            for name in aliases {
+                let hash = hash_name(self.program.names.bytes(name));
+                let row = self.program.names.intern(name, hash);
+                self.ask_libraries(row);
+            }
+        }
+    }
+
+    fn shared_symbol(&self, offer: Offer) -> &SharedSymbol {
+        &self.program.shared[offer.library as usize].parsed.symbols[offer.symbol as usize]
     }
 
     fn add_object(&mut self, parsed: ObjectFile, name: String, file: u32, member_offset: u64) {
@@ -155,14 +272,15 @@ impl Extraction<'_> {
         for (index, target) in targets.iter_mut().enumerate().skip(first) {
             let bytes = parsed.symbol_name(index);
             let name = name_ref(&parsed.bytes, bytes, source);
-            let row = self.program.names.intern(name, hash_name(bytes));
+            let undefined = parsed.symbol_place(index) == SymbolPlace::Undefined;
+            let row = self.intern(name, bytes, undefined);
             *target = Target::symbol(row);
             match parsed.symbol_place(index) {
                 SymbolPlace::Undefined => {
                     if parsed.symbols()[index].st_bind().0 != elf::STB_WEAK {
                         self.want(row);
                     } else {
-                        self.at(row);
+                        self.ask_libraries(row);
                     }
                 }
                 _ => self.at(row).defined = true,
@@ -183,9 +301,20 @@ impl Extraction<'_> {
             fdes: Vec::new(),
             owns: Vec::new(),
             dynamic_relocs: 0,
+            symbolic_relocs: 0,
             strtab: 0,
             symtab: 0,
         });
+    }
+
+    /// The row of a name. `name@@V` defines `name`, and says which version of it.
+    fn intern(&mut self, name: NameRef, bytes: &[u8], undefined: bool) -> SymbolRow {
+        let Some(at) = bytes.windows(2).position(|pair| pair == b"@@").filter(|&at| at > 0 && !undefined) else {
+            return self.program.names.intern(name, hash_name(bytes));
+        };
+        let row = self.program.names.intern(NameRef { len: at as u32, ..name }, hash_name(&bytes[..at]));
+        self.program.dynamic.default_versions.push((row, bytes[at + 2..].to_vec()));
+        row
     }
 
     fn add_archive(&mut self, archive: Archive, file: u32) {
@@ -238,7 +367,7 @@ impl Extraction<'_> {
     fn offer_name(&mut self, name: NameRef, bytes: &[u8], file: u32, member: u64) {
         let row = self.program.names.intern(name, hash_name(bytes));
         let known = self.at(row);
-        if known.file == 0 {
+        if known.file == 0 && known.shared.is_none() {
             *known = Wanted { file: file + 1, member, ..*known };
             if known.wanted && !known.defined {
                 self.queue.push_back(row);
@@ -249,8 +378,8 @@ impl Extraction<'_> {
     /// Loads members that are wanted, and those that they want in turn.
     fn drain(&mut self) {
         while let Some(row) = self.queue.pop_front() {
-            let Wanted { defined, file, member: offset, .. } = *self.at(row);
-            if defined {
+            let Wanted { defined, file, member: offset, shared, .. } = *self.at(row);
+            if defined || shared.is_some() {
                 continue; // Another member has defined it in the meantime.
             }
             let file = file - 1;
@@ -484,13 +613,36 @@ pub(crate) fn type_flags(kind: u8) -> u16 {
     }
 }
 
-/// Names that only an unloaded member would define stay known: a patch must not pull that member unnoticed.
-fn record_lazy(program: &mut Program, wanted: &[Wanted]) {
-    for (symbol, wanted) in program.symbols.iter_mut().zip(wanted) {
-        if !wanted.defined && wanted.file != 0 {
+/// Names that only an unloaded member would define stay known: a patch must not pull that member unnoticed. Names of
+/// shared libraries refer to them.
+fn record_offers(program: &mut Program, wanted: &[Wanted]) {
+    let Program { symbols, shared, .. } = program;
+    for (symbol, wanted) in symbols.iter_mut().zip(wanted).filter(|(_, wanted)| !wanted.defined) {
+        if let Some(offer) = wanted.shared {
+            let library = &shared[offer.library as usize];
+            let definition = &library.parsed.symbols[offer.symbol as usize];
+            symbol.atom = place::SHARED;
+            symbol.input = InputRow(library.file.0);
+            symbol.value = u64::from(offer.symbol);
+            symbol.size = definition.size;
+            symbol.info = (elf::STB_GLOBAL << 4) | definition.kind;
+            symbol.flags |= type_flags(definition.kind);
+        } else if wanted.file != 0 {
             symbol.atom = place::LAZY;
             symbol.input = InputRow(wanted.file - 1);
             symbol.value = wanted.member;
+        }
+    }
+}
+
+/// Names that a library mentions: if the program defines them, the library must find them there.
+fn note_mentions(program: &mut Program) {
+    let Program { symbols, shared, names, .. } = program;
+    for library in shared.iter() {
+        for symbol in &library.parsed.symbols {
+            if let Some(row) = names.find(library.parsed.name(symbol)) {
+                symbols[row.index()].flags |= symbol_flags::EXPORTED;
+            }
         }
     }
 }

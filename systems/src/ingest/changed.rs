@@ -4,6 +4,7 @@ use bevy_ecs::prelude::{Commands, Res, ResMut};
 use formats::Bytes;
 use formats::archive::Archive;
 use formats::object_file::ObjectFile;
+use formats::shared_object::SharedObject;
 use relink_engine::column::StoreError;
 use relink_engine::components;
 use relink_engine::frame::{Frame, Request};
@@ -16,6 +17,7 @@ use relink_engine::rows::{FileRow, InputRow, NONE, Span};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
+use super::bulk::is_shared_object;
 use crate::commit::bulk::{archive_shape, file_record};
 
 /// Compares the inputs with the store's and spawns an entity for each that differs.
@@ -78,6 +80,7 @@ pub(crate) fn load_changed_inputs(
             fdes: Vec::new(),
             owns: vec![true; parsed.groups.len()],
             dynamic_relocs: 0,
+            symbolic_relocs: 0,
             strtab: 0,
             symtab: 0,
             parsed,
@@ -121,7 +124,7 @@ impl Loader<'_> {
         let known = self.store.files.get(row)?;
         let new = file_record(input);
         let differs = |flag: u32| known.flags & flag != new.flags & flag;
-        if differs(file_flags::WHOLE) {
+        if differs(file_flags::WHOLE) || differs(file_flags::AS_NEEDED) {
             self.frame.refuse(GateReason::InputSetChanged { input: input.name.clone() });
             return Ok(());
         }
@@ -135,7 +138,9 @@ impl Loader<'_> {
             return Ok(());
         };
         let archive = Archive::is_archive(&bytes);
-        if archive != (known.flags & file_flags::ARCHIVE != 0) {
+        let shared = is_shared_object(&bytes);
+        let was = |flag: u32| known.flags & flag != 0;
+        if archive != was(file_flags::ARCHIVE) || shared && !was(file_flags::SHARED) {
             self.frame.refuse(GateReason::InputSetChanged { input: input.name.clone() });
             return Ok(());
         }
@@ -143,6 +148,19 @@ impl Loader<'_> {
         if archive {
             record.flags |= file_flags::ARCHIVE;
             (record.members, record.index_hash) = self.compare_archive(&known, input, bytes)?;
+        } else if was(file_flags::SHARED) {
+            // Its code may be another; what counts is what it offers.
+            record.flags |= file_flags::SHARED;
+            record.index_hash = known.index_hash;
+            let hash = SharedObject::parse(bytes).map(|library| library.interface_hash()).ok();
+            if hash != Some(known.index_hash) {
+                self.frame.refuse(GateReason::SharedLibraryChanged { library: input.name.clone() });
+                return Ok(());
+            }
+        } else if known.inputs.len == 0 {
+            // A library that stood twice on the command line, and still does.
+            self.frame.refuse(GateReason::InputSetChanged { input: input.name.clone() });
+            return Ok(());
         } else {
             self.compare_object(InputRow(known.inputs.start), input.name.clone(), bytes)?;
         }

@@ -3,3 +3,4 @@
 pub(crate) mod bulk;
 pub(crate) mod changed;
 pub(crate) mod classify;
+pub(crate) mod libraries;

@@ -1,17 +1,18 @@
 //! Addresses and file offsets of everything, slack and reserves included.
 
 use bevy_ecs::prelude::{Res, ResMut};
+use formats::dynamic::plt;
 use formats::elf;
 use formats::units::Align;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
-use relink_engine::options::{LinkOptions, OutputKind};
+use relink_engine::options::LinkOptions;
 use relink_engine::program::{OutputSection, Program, Segment as ProgramHeader};
 use relink_engine::rows::AtomRow;
 use relink_formats as formats;
 
 use super::arrange::debug_section;
-use super::names::{Segment, segment};
+use super::names::{Relro, Segment, segment};
 use super::reserve;
 
 const ELF_HEADER: u64 = 64;
@@ -31,7 +32,7 @@ pub(crate) fn assign_addresses(
     let program = &mut *program;
     let mut outputs = std::mem::take(&mut program.outputs);
     let plan = plan_headers(&outputs, options);
-    let default_base = if options.output_kind == OutputKind::StaticPie { 0 } else { 0x40_0000 };
+    let default_base = if options.output_kind.is_position_independent() { 0 } else { 0x40_0000 };
     let base = options.image_base.map_or(default_base, |base| base.0);
     let page = Align::from_bytes(options.max_page_size).unwrap_or(Align::PAGE);
     let mut layout = Layout { address: base, offset: 0, previous: Segment::Read, page };
@@ -54,7 +55,14 @@ pub(crate) fn assign_addresses(
     set_tls(program);
     let got_base = program.synthetic.got_plt.some().or(program.synthetic.got.some());
     program.got_base = got_base.map_or(0, |row| program.atoms[row.index()].address);
-    program.got_address = program.synthetic.got.some().map_or(0, |row| program.atoms[row.index()].address);
+    program.got_address = own_address(program, program.synthetic.got);
+    program.tls_pairs_address = program.got_address + 8 * program.got.len() as u64;
+    program.tls_descriptors_address = program.tls_pairs_address + 16 * program.tls_pairs.len() as u64;
+    program.tls_module_address = program.tls_descriptors_address + 16 * program.tls_descriptors.len() as u64;
+    let called = own_address(program, program.synthetic.plt);
+    // A PLT of one piece starts with the entry that all others go through.
+    let header = program.kind.is_dynamic() && program.synthetic.lazy_plt.some().is_none();
+    program.plt_address = called + if header { plt::ENTRY_LEN } else { 0 };
     program.segments = program_headers(program, options, base, plan);
     program.image_len = layout.offset;
     let inputs: u64 = program.names.sources.iter().map(|bytes| bytes.len() as u64).sum();
@@ -102,7 +110,7 @@ impl Layout {
     }
 
     fn place(&mut self, section: &mut OutputSection, program: &mut Program, options: &LinkOptions) {
-        let next = segment(&section.name, section.kind, section.flags, options.relro);
+        let next = segment(&section.name, section.kind, section.flags, Relro::of(options));
         if section.atoms.iter().all(|row| program.atoms[row.index()].size == 0)
             && section.name != b".pad.relro"
             && next != Segment::None
@@ -210,12 +218,16 @@ fn set_tls(program: &mut Program) {
 fn plan_headers(outputs: &[OutputSection], options: &LinkOptions) -> Vec<u32> {
     let used = |wanted: Segment| {
         outputs.iter().any(|section| {
-            segment(&section.name, section.kind, section.flags, options.relro) == wanted
+            segment(&section.name, section.kind, section.flags, Relro::of(options)) == wanted
                 && !section.atoms.is_empty()
         })
     };
     let named = |name: &[u8]| outputs.iter().any(|section| section.name == name);
-    let mut plan = vec![elf::PT_PHDR, elf::PT_LOAD];
+    let mut plan = vec![elf::PT_PHDR];
+    if named(b".interp") {
+        plan.push(elf::PT_INTERP);
+    }
+    plan.push(elf::PT_LOAD);
     for wanted in [Segment::Code, Segment::Relro, Segment::Write] {
         if used(wanted) {
             plan.push(elf::PT_LOAD);
@@ -280,8 +292,9 @@ fn program_headers(
                 header.align = 16;
             }
             elf::PT_NOTE => header = notes.next().unwrap_or(ProgramHeader { kind: elf::PT_NULL, ..header }),
-            elf::PT_DYNAMIC | elf::PT_GNU_EH_FRAME | elf::PT_GNU_PROPERTY => {
+            elf::PT_DYNAMIC | elf::PT_GNU_EH_FRAME | elf::PT_GNU_PROPERTY | elf::PT_INTERP => {
                 let name: &[u8] = match kind {
+                    elf::PT_INTERP => b".interp",
                     elf::PT_DYNAMIC => b".dynamic",
                     elf::PT_GNU_EH_FRAME => b".eh_frame_hdr",
                     _ => b".note.gnu.property",
@@ -289,7 +302,11 @@ fn program_headers(
                 (header.offset, header.address, header.file_size) = of(name);
                 header.memory_size = header.file_size;
                 header.flags = if kind == elf::PT_DYNAMIC { elf::PF_R | elf::PF_W } else { elf::PF_R };
-                header.align = if kind == elf::PT_GNU_EH_FRAME { 4 } else { 8 };
+                header.align = match kind {
+                    elf::PT_INTERP => 1,
+                    elf::PT_GNU_EH_FRAME => 4,
+                    _ => 8,
+                };
             }
             _ => {}
         }
@@ -325,7 +342,7 @@ fn load_segments(
         }
         for section in &program.outputs {
             if section.index == 0
-                || segment(&section.name, section.kind, section.flags, options.relro) != wanted
+                || segment(&section.name, section.kind, section.flags, Relro::of(options)) != wanted
             {
                 continue;
             }
@@ -368,7 +385,7 @@ fn tls_header(program: &Program) -> ProgramHeader {
 fn relro_header(program: &Program, options: &LinkOptions) -> ProgramHeader {
     let mut header = ProgramHeader { kind: elf::PT_NULL, flags: elf::PF_R, align: 1, ..Default::default() };
     for section in &program.outputs {
-        let relro = segment(&section.name, section.kind, section.flags, options.relro) == Segment::Relro;
+        let relro = segment(&section.name, section.kind, section.flags, Relro::of(options)) == Segment::Relro;
         if !relro || section.index == 0 {
             continue;
         }

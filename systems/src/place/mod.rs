@@ -8,3 +8,4 @@ pub(crate) mod names;
 pub(crate) mod reserve;
 pub(crate) mod symbols;
 pub(crate) mod symtab;
+pub(crate) mod tables;

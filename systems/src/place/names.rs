@@ -1,6 +1,7 @@
 //! Which output section an input section goes to, and in which order output sections stand.
 
 use formats::elf;
+use relink_engine::options::LinkOptions;
 use relink_formats as formats;
 
 /// Prefixes that name an output section: `.text.f` goes to `.text`. Order matters: longer ones first.
@@ -84,8 +85,30 @@ pub(crate) enum Segment {
     None,
 }
 
+/// What becomes read-only once the loader is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relro {
+    No,
+    /// All but the slots that calls bind late.
+    Partial,
+    /// `-z now`: those as well.
+    Full,
+}
+
+impl Relro {
+    pub(crate) fn of(options: &LinkOptions) -> Relro {
+        match (options.relro, options.now && options.output_kind.is_dynamic()) {
+            (false, _) => Relro::No,
+            (true, false) => Relro::Partial,
+            (true, true) => Relro::Full,
+        }
+    }
+}
+
 /// The segment of an output section.
-pub(crate) fn segment(name: &[u8], kind: u32, flags: u64, relro: bool) -> Segment {
+///
+/// `relro` keeps out of the writable one what only the loader writes; `.got.plt` counts if `now` makes it so.
+pub(crate) fn segment(name: &[u8], kind: u32, flags: u64, relro: Relro) -> Segment {
     let has = |flag: u32| flags & u64::from(flag) != 0;
     if !has(elf::SHF_ALLOC) {
         Segment::None
@@ -93,7 +116,7 @@ pub(crate) fn segment(name: &[u8], kind: u32, flags: u64, relro: bool) -> Segmen
         Segment::Code
     } else if !has(elf::SHF_WRITE) {
         Segment::Read
-    } else if relro && is_relro(name, kind, flags) {
+    } else if relro != Relro::No && is_relro(name, kind, flags) || relro == Relro::Full && name == b".got.plt" {
         Segment::Relro
     } else {
         Segment::Write
@@ -106,24 +129,31 @@ fn is_relro(name: &[u8], kind: u32, flags: u64) -> bool {
             kind,
             elf::SHT_INIT_ARRAY | elf::SHT_FINI_ARRAY | elf::SHT_PREINIT_ARRAY | elf::SHT_DYNAMIC
         )
-        || matches!(name, b".data.rel.ro" | b".got" | b".jcr" | b".pad.relro")
+        || matches!(name, b".data.rel.ro" | b".got" | b".jcr" | b".bss.rel.ro" | b".pad.relro")
 }
 
 /// Order of output sections within their segment.
 pub(crate) fn rank(name: &[u8], kind: u32, flags: u64) -> u32 {
     let has = |flag: u32| flags & u64::from(flag) != 0;
     match name {
+        b".interp" => 5,
         b".note.gnu.property" => 10,
         b".note.gnu.build-id" => 11,
         b".dynsym" => 20,
-        b".gnu.hash" => 21,
-        b".dynstr" => 22,
-        b".rela.dyn" => 23,
+        b".gnu.version" => 21,
+        b".gnu.version_d" => 22,
+        b".gnu.version_r" => 23,
+        b".gnu.hash" => 24,
+        b".hash" => 25,
+        b".dynstr" => 26,
+        b".rela.dyn" => 27,
+        b".rela.plt" => 28,
         b".eh_frame_hdr" => 40,
         b".eh_frame" => 41,
         b".init" => 50,
         b".fini" => 51,
-        b".iplt" => 52,
+        b".plt" | b".iplt" => 52,
+        b".plt.sec" => 53,
         // The last section of code, so that its reserve sorts last in `.eh_frame_hdr`.
         b".text" => 59,
         b".preinit_array" => 62,
@@ -132,9 +162,10 @@ pub(crate) fn rank(name: &[u8], kind: u32, flags: u64) -> u32 {
         b".data.rel.ro" => 66,
         b".dynamic" => 67,
         b".got" => 68,
-        b".pad.relro" => 69,
+        b".bss.rel.ro" => 70,
+        b".pad.relro" => 71,
         b".data" => 70,
-        b".got.plt" => 71,
+        b".got.plt" => 69,
         b".bss" => 81,
         b".comment" => 90,
         b".symtab" => 100,

@@ -11,6 +11,7 @@ use relink_formats as formats;
 
 use super::addresses::own_address;
 use crate::ingest::classify::is_c_identifier;
+use crate::resolve::bind::needs_dynamic_section;
 
 /// Names that the linker defines when something refers to them and nothing defines them.
 const NAMES: [&str; 22] = [
@@ -47,18 +48,20 @@ pub(crate) fn define_linker_names(
     if !frame.resolving() {
         return;
     }
-    let pie = request.options.output_kind == relink_engine::options::OutputKind::StaticPie;
+    let dynamic = needs_dynamic_section(request.options.output_kind);
     let program = &mut *program;
     for row in 0..program.globals as usize {
         let symbol = &program.symbols[row];
-        if symbol.atom != place::UNDEFINED || symbol.flags & symbol_flags::REFERENCED == 0 {
+        // A library that was linked long ago may define `_end`; it means its own.
+        let open = matches!(symbol.atom, place::UNDEFINED | place::SHARED);
+        if !open || symbol.flags & symbol_flags::REFERENCED == 0 {
             continue;
         }
         let name = program.names.of(SymbolRow(row as u32));
         let bounded = name.strip_prefix(b"__start_").or_else(|| name.strip_prefix(b"__stop_"));
         let known = NAMES.iter().any(|known| known.as_bytes() == name);
         let defined = match name {
-            b"_DYNAMIC" => pie,
+            b"_DYNAMIC" => dynamic,
             _ => {
                 known
                     || bounded
@@ -132,13 +135,12 @@ pub(crate) fn assign_symbol_addresses(
             }
         }
     }
-    let plt = own_address(program, program.synthetic.plt);
     program.addresses = program
         .symbols
         .iter()
         .map(|symbol| {
             if symbol.plt != 0 {
-                plt + 16 * u64::from(symbol.plt - 1)
+                program.plt_address + 16 * u64::from(symbol.plt - 1)
             } else if place::is_atom(symbol.atom) {
                 program.atoms[symbol.atom.index()].address.wrapping_add(symbol.value)
             } else if symbol.atom == place::ABSOLUTE {
@@ -149,10 +151,14 @@ pub(crate) fn assign_symbol_addresses(
         })
         .collect();
     let name = request.options.entry.as_deref().unwrap_or("_start");
-    let defined = |row: &SymbolRow| program.symbols[row.index()].atom != place::UNDEFINED;
+    let defined = |row: &SymbolRow| {
+        let atom = program.symbols[row.index()].atom;
+        place::is_atom(atom) || atom == place::ABSOLUTE
+    };
     match (program.names.find(name.as_bytes()).filter(defined), parse_address(name)) {
         (Some(row), _) => program.entry = program.addresses[row.index()],
         (None, Some(address)) => program.entry = address,
+        (None, None) if program.kind.is_shared() => {}
         (None, None) => frame.errors.push(Diagnostic::UndefinedSymbol {
             symbol: name.to_owned(),
             references: Vec::new(),

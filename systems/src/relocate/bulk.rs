@@ -3,17 +3,17 @@
 use bevy_ecs::prelude::ResMut;
 use formats::dwarf::{self, DebugSection, FillerContext};
 use formats::elf;
-use formats::reloc::Op;
 use object::LittleEndian;
 use rayon::prelude::*;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::Frame;
 use relink_engine::program::{Object, Program};
 use relink_engine::records::atom_flags;
-use relink_engine::rows::{AtomRow, NONE};
+use relink_engine::rows::{AtomRow, NONE, TargetKind};
 use relink_formats as formats;
 
-use crate::kernel::{Places, SiteError, field_width, lower, store};
+use super::dynamic::DynamicReloc;
+use crate::kernel::{Dynamic, Places, Site, SiteError, field_width, lower, store};
 use crate::place::arrange::debug_section;
 use crate::place::names::is_reversed;
 use crate::resolve::scan::site_error;
@@ -21,8 +21,7 @@ use crate::resolve::scan::site_error;
 /// What a chunk of atoms leaves behind beside its bytes.
 #[derive(Default)]
 struct Written {
-    /// RELATIVE relocations: address and addend.
-    dynamic: Vec<(u64, i64)>,
+    dynamic: Vec<DynamicReloc>,
     relocations: u64,
     errors: Vec<Diagnostic>,
 }
@@ -136,16 +135,32 @@ fn write_atom(program: &Program, job: &mut Job<'_>, context: FillerContext, writ
             let error = SiteError::Reloc(error);
             written.errors.push(site_error(program, object, section, &relocs[at], error));
         }
-        if bases.position_independent && site.relative && site.plan.op == Op::Abs64 {
+        if site.dynamic != Dynamic::None {
             let offset = if reversed { bytes.len() as u64 - 8 - site.plan.offset } else { site.plan.offset };
-            written
-                .dynamic
-                .push((atom.address + offset, site.s.wrapping_add_signed(site.plan.addend) as i64));
+            written.dynamic.push(dynamic_reloc(program, &site, atom.address + offset));
         }
         written.relocations += 1;
     }
     if reversed {
         reverse_words(body);
+    }
+}
+
+/// The dynamic relocation of a site that has one.
+pub(crate) fn dynamic_reloc(program: &Program, site: &Site, place: u64) -> DynamicReloc {
+    match (site.dynamic, site.target.kind()) {
+        (Dynamic::Symbolic, TargetKind::Symbol(row)) => DynamicReloc {
+            symbol: program.symbols[row.index()].dynsym,
+            place,
+            kind: elf::R_X86_64_64,
+            addend: site.addend,
+        },
+        _ => DynamicReloc {
+            symbol: 0,
+            place,
+            kind: elf::R_X86_64_RELATIVE,
+            addend: site.s.wrapping_add_signed(site.plan.addend) as i64,
+        },
     }
 }
 

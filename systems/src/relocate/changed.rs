@@ -9,14 +9,15 @@ use relink_engine::components::{Atom, Input, Relocation, RelocationPool, Slot};
 use relink_engine::frame::Frame;
 use relink_engine::image::{Draft, Image};
 use relink_engine::plan::Plan;
-use relink_engine::records::{RelocRecord, atom_flags, reloc_flags};
+use relink_engine::program::Object;
+use relink_engine::records::{RelocRecord, SymbolRecord, atom_flags, place, reloc_flags, symbol_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{RelocRow, Target, TargetKind};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
 use crate::commit::bulk::record_of;
-use crate::kernel::{Places, SiteError, lower, store as store_site};
+use crate::kernel::{Demand, Places, Site, SiteError, lower, store as store_site};
 use crate::place::names::is_reversed;
 use crate::view::View;
 
@@ -139,13 +140,7 @@ fn derive_atom(view: &View<'_>, input: &Input, atom: &Atom, slot: &Slot) -> Resu
             },
         })?;
         next += usize::from(site.plan.skip_next);
-        if site.plan.op.needs_got_slot() && site.got == 0 {
-            let symbol = match site.target.kind() {
-                TargetKind::Symbol(row) => view.store.text(view.symbol_record(row).name),
-                _ => String::new(),
-            };
-            return Err(GateReason::GotSlotAdded { symbol, input: object.name.clone() });
-        }
+        check_demand(view, object, &site)?;
         let body = &mut derived.bytes[..pristine.len()];
         store_site(&bases, &site, body, slot.address).map_err(|error| unpatchable(error.to_string()))?;
         if site.plan.op == Op::None || site.target == Target::NONE {
@@ -162,6 +157,32 @@ fn derive_atom(view: &View<'_>, input: &Input, atom: &Atom, slot: &Slot) -> Resu
         return Err(unpatchable("it has .ctors".to_owned()));
     }
     Ok(derived)
+}
+
+/// What a site needs beside its bytes must be in the image already.
+fn check_demand(view: &View<'_>, object: &Object, site: &Site) -> Result<(), GateReason> {
+    let record = match site.target.kind() {
+        TargetKind::Symbol(row) => view.symbol_record(row),
+        _ => SymbolRecord::default(),
+    };
+    let canonical = record.flags & symbol_flags::CANONICAL_PLT != 0;
+    let imported = record.atom == place::SHARED && record.dynsym == 0;
+    let missing = match site.demand {
+        Demand::GotSlot if site.got == 0 && !imported => {
+            let (symbol, input) = (view.store.text(record.name), object.name.clone());
+            return Err(GateReason::GotSlotAdded { symbol, input });
+        }
+        Demand::GotSlot => (site.got == 0).then_some("an import"),
+        Demand::Plt => (record.plt == 0).then_some("a PLT entry"),
+        Demand::Address => (!canonical).then_some("an address in the program"),
+        Demand::TlsPair => (site.tls_pair == 0).then_some("a TLS pair"),
+        Demand::TlsDescriptor => (site.tls_descriptor == 0).then_some("a TLS descriptor"),
+        Demand::TlsModule => (view.bases().tls_module == 0).then_some("the module's TLS pair"),
+        Demand::None => None,
+    };
+    let Some(need) = missing else { return Ok(()) };
+    let (symbol, input) = (view.store.text(record.name), object.name.clone());
+    Err(GateReason::ImportNeedAdded { symbol, need: need.to_owned(), input })
 }
 
 /// Writes an atom's slot; tells whether a byte differs from the image.
@@ -206,23 +227,29 @@ fn write_atom(
     Ok(Ok(changed))
 }
 
-/// Whether an atom has its RELATIVE relocations where it had them: the table has no room for others.
+/// Whether an atom has its dynamic relocations where it had them: the table has no room for others. The value of a
+/// RELATIVE one may change, symbol and addend of another may not.
 fn same_dynamic_places(
     store: &Store,
     atom: &Atom,
     slot: &Slot,
     derived: &Derived,
 ) -> Result<bool, StoreError> {
+    let key = |reloc: &RelocRecord| match reloc.flags & (reloc_flags::DYNAMIC | reloc_flags::SYMBOLIC) {
+        0 => None,
+        reloc_flags::DYNAMIC => Some((reloc.offset, None)),
+        _ => Some((reloc.offset, Some((reloc.target, reloc.addend)))),
+    };
     let mut old = Vec::new();
     for entry in store.relocs.span(atom.old.relocs) {
         let (_, reloc) = entry?;
-        if reloc.flags & (reloc_flags::DYNAMIC | reloc_flags::DEAD) == reloc_flags::DYNAMIC {
-            old.push(atom.old.address + u64::from(reloc.offset));
+        if reloc.flags & reloc_flags::DEAD == 0 {
+            old.extend(key(&reloc));
         }
     }
-    let mut new: Vec<u64> = derived.relative.iter().map(|(place, _)| *place).collect();
-    old.sort_unstable();
-    new.sort_unstable();
+    let mut new: Vec<_> = derived.records.iter().filter_map(key).collect();
+    old.sort_unstable_by_key(|&(offset, _)| offset);
+    new.sort_unstable_by_key(|&(offset, _)| offset);
     Ok(old == new && (old.is_empty() || slot.address == atom.old.address))
 }
 
@@ -267,7 +294,11 @@ fn retarget_site(
     let op = u8::try_from(record.op).ok().and_then(Op::from_u8);
     let op = op.ok_or_else(|| StoreError::Malformed(format!("unknown operation {}", record.op)))?;
     let TargetKind::Symbol(symbol) = record.target.kind() else { return Ok(Ok(())) };
-    let symbol = view.symbol(symbol);
+    let mut symbol = view.symbol(symbol);
+    if record.flags & reloc_flags::DEBUG != 0 && place::is_atom(symbol.atom) {
+        // Debug information speaks of the code itself, not of its PLT entry.
+        symbol.address = view.atom_record(symbol.atom).address.wrapping_add(symbol.value);
+    }
     let bases = view.bases();
     let place = atom.address.wrapping_add(u64::from(record.offset));
     let values = Values {
@@ -275,6 +306,11 @@ fn retarget_site(
         a: record.addend,
         p: place,
         got_slot: bases.got_address.wrapping_add(8 * u64::from(symbol.got.wrapping_sub(1))),
+        tls_pair: bases.tls_pairs.wrapping_add(16 * u64::from(symbol.tls_pair.wrapping_sub(1))),
+        tls_descriptor: bases
+            .tls_descriptors
+            .wrapping_add(16 * u64::from(symbol.tls_descriptor.wrapping_sub(1))),
+        tls_module: bases.tls_module,
         got_base: bases.got_base,
         tp: bases.tp,
         tls_start: bases.tls_start,

@@ -1,43 +1,178 @@
-//! Dynamic relocations and `.dynamic` of a static PIE; IRELATIVE relocations of any static program.
+//! Dynamic relocations, `.dynamic`, `.dynsym` and the PLT: what a loader reads.
 
+use formats::dynamic::plt;
 use formats::elf;
+use formats::reloc::RelocError;
+use formats::units::VirtAddr;
 use relink_engine::options::LinkOptions;
-use relink_engine::program::Program;
-use relink_engine::records::{place, symbol_flags};
+use relink_engine::program::{DynamicValue, Program};
+use relink_engine::records::{SymbolRecord, place, symbol_flags};
 use relink_engine::rows::SymbolRow;
 use relink_formats as formats;
 
+use crate::debug::symtab::symbol_bytes;
 use crate::place::addresses::own_address;
+use crate::place::tables::has_ibt_plt;
+use crate::relocate::tables::write_own;
 
-/// Whether a GOT slot holds an address that moves with the image.
-pub(crate) fn slot_is_relative(program: &Program, row: SymbolRow) -> bool {
-    let symbol = &program.symbols[row.index()];
-    program.position_independent && place::is_atom(symbol.atom) && symbol.flags & symbol_flags::TLS == 0
+/// A dynamic relocation, in the order of its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct DynamicReloc {
+    /// Index in `.dynsym`; 0 for none.
+    pub symbol: u32,
+    pub place: u64,
+    /// `R_X86_64_*`.
+    pub kind: u32,
+    pub addend: i64,
 }
 
-/// Writes the table: RELATIVE by address, then IRELATIVE.
-pub(crate) fn write_dynamic_relocs(program: &mut Program, mut relative: Vec<(u64, i64)>) {
-    let got = program.got_address;
-    for (slot, &row) in program.got.iter().enumerate() {
-        if slot_is_relative(program, row) {
-            relative.push((got + 8 * slot as u64, program.addresses[row.index()] as i64));
+/// What the loader does to a GOT slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SlotKind {
+    /// Nothing: its value is known.
+    Constant,
+    /// Adds the load address.
+    Relative,
+    /// Looks the symbol up.
+    GlobDat,
+    /// Stores the offset from the thread pointer.
+    TpOffset,
+}
+
+/// What the loader does to the GOT slot of a symbol.
+pub(crate) fn slot_kind(symbol: &SymbolRecord, position_independent: bool, shared: bool) -> SlotKind {
+    let preemptible = symbol.flags & symbol_flags::PREEMPTIBLE != 0;
+    if symbol.flags & symbol_flags::TLS != 0 {
+        return if shared || preemptible { SlotKind::TpOffset } else { SlotKind::Constant };
+    }
+    if preemptible {
+        SlotKind::GlobDat
+    } else if position_independent && place::is_atom(symbol.atom) {
+        SlotKind::Relative
+    } else {
+        SlotKind::Constant
+    }
+}
+
+fn slot_of(program: &Program, row: SymbolRow) -> SlotKind {
+    slot_kind(&program.symbols[row.index()], program.position_independent, program.kind.is_shared())
+}
+
+/// Entries of `.rela.dyn`: RELATIVE ones, and all.
+pub(crate) fn count_dynamic_relocs(program: &Program) -> (u32, u32) {
+    let sum = |count: fn(&relink_engine::program::Object) -> u32| -> u32 {
+        program.objects.iter().map(count).sum()
+    };
+    let mut relative = sum(|object| object.dynamic_relocs);
+    let mut others = sum(|object| object.symbolic_relocs) + program.copies.len() as u32;
+    for &row in &program.got {
+        match slot_of(program, row) {
+            SlotKind::Constant => {}
+            SlotKind::Relative => relative += 1,
+            SlotKind::GlobDat | SlotKind::TpOffset => others += 1,
         }
     }
-    relative.sort_unstable();
+    for row in &program.tls_pairs {
+        let preemptible = program.symbols[row.index()].flags & symbol_flags::PREEMPTIBLE != 0;
+        others += 1 + u32::from(preemptible);
+    }
+    others += program.tls_descriptors.len() as u32 + u32::from(program.has_tls_module);
+    if !program.kind.is_dynamic() {
+        others += program.plt.len() as u32; // IRELATIVE
+    }
+    (relative, relative + others)
+}
+
+/// The tables' own relocations; those of atoms are added by their writers. RELATIVE ones have no symbol.
+fn table_relocs(program: &Program) -> Vec<DynamicReloc> {
+    let mut relocs = Vec::new();
+    let dynsym = |row: SymbolRow| program.symbols[row.index()].dynsym;
+    let preemptible =
+        |row: SymbolRow| program.symbols[row.index()].flags & symbol_flags::PREEMPTIBLE != 0;
+    let address = |row: SymbolRow| program.addresses[row.index()];
+    let in_tls = |row: SymbolRow| address(row).wrapping_sub(program.tls_start) as i64;
+    for (slot, &row) in program.got.iter().enumerate() {
+        let place = program.got_address + 8 * slot as u64;
+        let (kind, symbol, addend) = match slot_of(program, row) {
+            SlotKind::Constant => continue,
+            SlotKind::Relative => (elf::R_X86_64_RELATIVE, 0, address(row) as i64),
+            SlotKind::GlobDat => (elf::R_X86_64_GLOB_DAT, dynsym(row), 0),
+            SlotKind::TpOffset if preemptible(row) => (elf::R_X86_64_TPOFF64, dynsym(row), 0),
+            SlotKind::TpOffset => (elf::R_X86_64_TPOFF64, 0, in_tls(row)),
+        };
+        relocs.push(DynamicReloc { symbol, place, kind, addend });
+    }
+    for (index, &row) in program.tls_pairs.iter().enumerate() {
+        let place = program.tls_pairs_address + 16 * index as u64;
+        let symbol = if preemptible(row) { dynsym(row) } else { 0 };
+        relocs.push(DynamicReloc { symbol, place, kind: elf::R_X86_64_DTPMOD64, addend: 0 });
+        if symbol != 0 {
+            relocs.push(DynamicReloc { symbol, place: place + 8, kind: elf::R_X86_64_DTPOFF64, addend: 0 });
+        }
+    }
+    for (index, &row) in program.tls_descriptors.iter().enumerate() {
+        let place = program.tls_descriptors_address + 16 * index as u64;
+        let (symbol, addend) = if preemptible(row) { (dynsym(row), 0) } else { (0, in_tls(row)) };
+        relocs.push(DynamicReloc { symbol, place, kind: elf::R_X86_64_TLSDESC, addend });
+    }
+    if program.has_tls_module {
+        let place = program.tls_module_address;
+        relocs.push(DynamicReloc { symbol: 0, place, kind: elf::R_X86_64_DTPMOD64, addend: 0 });
+    }
+    for &(row, atom, _) in &program.copies {
+        let place = program.atoms[atom.index()].address;
+        relocs.push(DynamicReloc { symbol: dynsym(row), place, kind: elf::R_X86_64_COPY, addend: 0 });
+    }
+    relocs
+}
+
+fn relocation_bytes(relocs: &[DynamicReloc]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(relocs.len() * 24);
+    for reloc in relocs {
+        bytes.extend_from_slice(&reloc.place.to_le_bytes());
+        bytes.extend_from_slice(&(u64::from(reloc.symbol) << 32 | u64::from(reloc.kind)).to_le_bytes());
+        bytes.extend_from_slice(&reloc.addend.to_le_bytes());
+    }
+    bytes
+}
+
+/// `.rela.dyn` and `.rela.plt` as they have to be, those of atoms given.
+pub(crate) fn dynamic_tables(program: &Program, atoms: Vec<DynamicReloc>) -> (Vec<u8>, Vec<u8>) {
+    let mut relocs = atoms;
+    relocs.extend(table_relocs(program));
+    // RELATIVE by address, which the loader runs through at once; then by symbol, which it caches.
+    relocs.sort_unstable_by_key(|reloc| (reloc.kind != elf::R_X86_64_RELATIVE, *reloc));
+    let dynamic = program.kind.is_dynamic();
     let got_plt = own_address(program, program.synthetic.got_plt);
-    let mut bytes = Vec::with_capacity((relative.len() + program.plt.len()) * 24);
-    let mut entry = |address: u64, kind: u32, addend: i64| {
-        bytes.extend_from_slice(&address.to_le_bytes());
-        bytes.extend_from_slice(&u64::from(kind).to_le_bytes());
-        bytes.extend_from_slice(&addend.to_le_bytes());
-    };
-    for &(address, addend) in &relative {
-        entry(address, elf::R_X86_64_RELATIVE, addend);
+    let first = got_plt + if dynamic { 8 * plt::RESERVED_SLOTS } else { 0 };
+    let slots: Vec<DynamicReloc> = program
+        .plt
+        .iter()
+        .enumerate()
+        .map(|(index, &row)| {
+            let place = first + 8 * index as u64;
+            if (index as u32) < program.jump_slots {
+                let symbol = program.symbols[row.index()].dynsym;
+                DynamicReloc { symbol, place, kind: elf::R_X86_64_JUMP_SLOT, addend: 0 }
+            } else {
+                let addend = resolver(program, row) as i64;
+                DynamicReloc { symbol: 0, place, kind: elf::R_X86_64_IRELATIVE, addend }
+            }
+        })
+        .collect();
+    if dynamic {
+        (relocation_bytes(&relocs), relocation_bytes(&slots))
+    } else {
+        relocs.extend(slots);
+        (relocation_bytes(&relocs), Vec::new())
     }
-    for (index, &row) in program.plt.iter().enumerate() {
-        entry(got_plt + 8 * index as u64, elf::R_X86_64_IRELATIVE, resolver(program, row) as i64);
-    }
-    super::tables::write_own(program, program.synthetic.rela, &bytes);
+}
+
+/// Writes the tables of dynamic relocations.
+pub(crate) fn write_dynamic_relocs(program: &mut Program, atoms: Vec<DynamicReloc>) {
+    let (rela, rela_plt) = dynamic_tables(program, atoms);
+    write_own(program, program.synthetic.rela, &rela);
+    write_own(program, program.synthetic.rela_plt, &rela_plt);
 }
 
 /// The address of an IFUNC's resolver: where the symbol really is.
@@ -46,74 +181,147 @@ fn resolver(program: &Program, row: SymbolRow) -> u64 {
     program.atoms.get(symbol.atom.index()).map_or(0, |atom| atom.address.wrapping_add(symbol.value))
 }
 
-/// Tags of `.dynamic`; values are filled in by [`dynamic_bytes`].
-pub(crate) fn dynamic_entries(options: &LinkOptions) -> Vec<u32> {
-    let mut tags = vec![elf::DT_FLAGS_1, elf::DT_RELA, elf::DT_RELASZ, elf::DT_RELAENT, elf::DT_RELACOUNT];
-    tags.extend([elf::DT_SYMTAB, elf::DT_SYMENT, elf::DT_STRTAB, elf::DT_STRSZ, elf::DT_GNU_HASH]);
-    tags.extend([elf::DT_INIT, elf::DT_FINI, elf::DT_INIT_ARRAY, elf::DT_INIT_ARRAYSZ]);
-    tags.extend([elf::DT_FINI_ARRAY, elf::DT_FINI_ARRAYSZ, elf::DT_DEBUG]);
-    if options.now {
-        tags.push(elf::DT_FLAGS);
+/// The words of `.got`.
+pub(crate) fn got_words(program: &Program) -> Vec<u64> {
+    let symbol = |row: SymbolRow| &program.symbols[row.index()];
+    let in_tls = |row: SymbolRow| program.addresses[row.index()].wrapping_sub(program.tls_start);
+    let preemptible = |row: SymbolRow| symbol(row).flags & symbol_flags::PREEMPTIBLE != 0;
+    let mut words: Vec<u64> = program
+        .got
+        .iter()
+        .map(|&row| {
+            let address = program.addresses[row.index()];
+            match slot_of(program, row) {
+                SlotKind::GlobDat | SlotKind::TpOffset => 0,
+                SlotKind::Constant if symbol(row).flags & symbol_flags::TLS != 0 => {
+                    address.wrapping_sub(program.tp)
+                }
+                SlotKind::Constant | SlotKind::Relative => address,
+            }
+        })
+        .collect();
+    for &row in &program.tls_pairs {
+        words.extend([0, if preemptible(row) { 0 } else { in_tls(row) }]);
     }
-    tags.push(elf::DT_NULL);
-    tags
+    words.extend(program.tls_descriptors.iter().flat_map(|_| [0, 0]));
+    if program.has_tls_module {
+        words.extend([0, 0]);
+    }
+    words
 }
 
-/// The bytes of `.dynamic`. Tags of things that are not there become padding at the end.
-pub(crate) fn dynamic_bytes(program: &Program, options: &LinkOptions) -> Vec<u8> {
-    let section = |name: &[u8]| program.output(name).filter(|section| section.index != 0);
-    let address = |name: &[u8]| section(name).map(|section| section.address);
-    let size = |name: &[u8]| section(name).map(|section| section.size);
-    let symbol = |name: &[u8]| {
-        let row = program.names.find(name)?;
-        let defined = place::is_atom(program.symbols[row.index()].atom);
-        defined.then(|| program.addresses[row.index()])
-    };
-    let relative = u64::from(program.dynamic_relocs) - program.plt.len() as u64;
-    let mut entries = Vec::new();
-    for tag in dynamic_entries(options) {
-        let value = match tag {
-            elf::DT_FLAGS_1 => {
-                Some(u64::from(elf::DF_1_PIE) | if options.now { u64::from(elf::DF_1_NOW) } else { 0 })
-            }
-            elf::DT_FLAGS => Some(u64::from(elf::DF_BIND_NOW)),
-            elf::DT_RELA => address(b".rela.dyn"),
-            elf::DT_RELASZ => size(b".rela.dyn"),
-            elf::DT_RELAENT => section(b".rela.dyn").map(|_| 24),
-            elf::DT_RELACOUNT => section(b".rela.dyn").map(|_| relative),
-            elf::DT_SYMTAB => address(b".dynsym"),
-            elf::DT_SYMENT => Some(24),
-            elf::DT_STRTAB => address(b".dynstr"),
-            elf::DT_STRSZ => size(b".dynstr"),
-            elf::DT_GNU_HASH => address(b".gnu.hash"),
-            elf::DT_INIT => symbol(b"_init"),
-            elf::DT_FINI => symbol(b"_fini"),
-            elf::DT_INIT_ARRAY => address(b".init_array"),
-            elf::DT_INIT_ARRAYSZ => size(b".init_array"),
-            elf::DT_FINI_ARRAY => address(b".fini_array"),
-            elf::DT_FINI_ARRAYSZ => size(b".fini_array"),
-            elf::DT_DEBUG => Some(0),
-            _ => None,
-        };
-        if let Some(value) = value {
-            entries.push((u64::from(tag), value));
+/// The PLT: the table that calls go to, and the one that binds late where they are two; the words of `.got.plt`.
+pub(crate) fn plt_bytes(
+    program: &Program,
+    options: &LinkOptions,
+) -> Result<(Vec<u8>, Vec<u8>, Vec<u64>), RelocError> {
+    let dynamic = program.kind.is_dynamic();
+    let got_plt = own_address(program, program.synthetic.got_plt);
+    let ibt = has_ibt_plt(program, options);
+    let header = own_address(program, if ibt { program.synthetic.lazy_plt } else { program.synthetic.plt });
+    let reserved = if dynamic { plt::RESERVED_SLOTS } else { 0 };
+    let (mut called, mut lazy, mut words) = (Vec::new(), Vec::new(), Vec::new());
+    if dynamic && got_plt != 0 {
+        words = vec![own_address(program, program.synthetic.dynamic), 0, 0];
+    }
+    if dynamic && !program.plt.is_empty() {
+        let table = if ibt { &mut lazy } else { &mut called };
+        table.extend_from_slice(&plt::lazy_header(header, got_plt)?);
+    }
+    for (index, &row) in (0..).zip(&program.plt) {
+        let at = program.plt_address + u64::from(index) * plt::ENTRY_LEN;
+        let slot = got_plt + 8 * (reserved + u64::from(index));
+        let binds_late = index < program.jump_slots;
+        if binds_late && ibt {
+            let stub = header + u64::from(index + 1) * plt::ENTRY_LEN;
+            lazy.extend_from_slice(&plt::ibt_lazy_entry(stub, index, header)?);
+            called.extend_from_slice(&plt::ibt_entry(at, slot)?);
+            words.push(stub);
+        } else if binds_late {
+            called.extend_from_slice(&plt::lazy_entry(at, slot, index, header)?);
+            words.push(at + plt::LAZY_RESUME);
+        } else {
+            called.extend_from_slice(&plt::ibt_entry(at, slot)?);
+            words.push(if dynamic { resolver(program, row) } else { 0 });
         }
     }
-    let mut bytes: Vec<u8> = entries
-        .into_iter()
-        .flat_map(|(tag, value)| [tag.to_le_bytes(), value.to_le_bytes()])
-        .flatten()
-        .collect();
-    bytes.resize(dynamic_entries(options).len() * 16, 0);
+    Ok((called, lazy, words))
+}
+
+/// An entry of `.dynsym`.
+pub(crate) fn dynsym_entry(program: &Program, row: SymbolRow, name: u32) -> [u8; 24] {
+    let symbol = &program.symbols[row.index()];
+    let section = |atom: relink_engine::rows::AtomRow| {
+        let output = program.atoms[atom.index()].output.some();
+        output.and_then(|row| program.outputs.get(row.index())).map_or(0, |section| section.index)
+    };
+    let index = match symbol.atom {
+        place::ABSOLUTE => elf::SHN_ABS,
+        atom if place::is_atom(atom) => section(atom) as u16,
+        _ => elf::SHN_UNDEF,
+    };
+    let own = match symbol.atom {
+        atom if place::is_atom(atom) => program.atoms[atom.index()].address.wrapping_add(symbol.value),
+        _ => symbol.value,
+    };
+    dynsym_bytes(symbol, name, index, own, program.addresses[row.index()], program.tls_start)
+}
+
+/// The bytes of an entry: `own` is where the symbol is defined, `address` what relocations use.
+pub(crate) fn dynsym_bytes(
+    symbol: &SymbolRecord,
+    name: u32,
+    section: u16,
+    own: u64,
+    address: u64,
+    tls_start: u64,
+) -> [u8; 24] {
+    let mut record = *symbol;
+    let preemptible = symbol.flags & symbol_flags::PREEMPTIBLE != 0;
+    let value = if section == elf::SHN_UNDEF {
+        if symbol.flags & symbol_flags::CANONICAL_PLT != 0 { address } else { 0 }
+    } else if symbol.flags & symbol_flags::TLS != 0 {
+        own.wrapping_sub(tls_start)
+    } else if symbol.flags & symbol_flags::IFUNC != 0 && !preemptible && symbol.plt != 0 {
+        // For others it is a function like any other, whose address is its PLT entry.
+        record.info = (record.info & 0xf0) | elf::STT_FUNC;
+        address
+    } else {
+        own
+    };
+    if section == elf::SHN_UNDEF {
+        record.size = 0;
+    }
+    symbol_bytes(&record, name, section, VirtAddr(value), false)
+}
+
+/// `.dynsym`.
+pub(crate) fn dynsym_table(program: &Program) -> Vec<u8> {
+    let mut bytes = vec![0; 24];
+    for (&row, &name) in program.dynamic.symbols.iter().zip(&program.dynamic.names) {
+        bytes.extend_from_slice(&dynsym_entry(program, row, name));
+    }
     bytes
 }
 
-/// An empty `.gnu.hash`: one bucket, one empty filter word.
-pub(crate) fn empty_gnu_hash() -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(28);
-    for word in [1_u32, 1, 1, 0] {
-        bytes.extend_from_slice(&word.to_le_bytes());
+/// The bytes of `.dynamic`. Tags of things that are not there become padding at the end.
+pub(crate) fn dynamic_bytes(program: &Program) -> Vec<u8> {
+    let section = |name: &[u8]| program.output(name).filter(|section| section.index != 0);
+    let relocated = section(b".rela.dyn").is_some();
+    let mut bytes = Vec::new();
+    for &(tag, value) in &program.dynamic.entries {
+        let value = match value {
+            DynamicValue::Word(value) if tag == elf::DT_RELAENT => relocated.then_some(value),
+            DynamicValue::Word(value) => Some(value),
+            DynamicValue::Address(name) => section(name).map(|section| section.address),
+            DynamicValue::Size(name) => section(name).map(|section| section.size),
+            DynamicValue::Symbol(row) => Some(program.addresses[row.index()]),
+            DynamicValue::RelativeCount => relocated.then_some(u64::from(program.relative_relocs)),
+        };
+        if let Some(value) = value {
+            bytes.extend_from_slice(&u64::from(tag).to_le_bytes());
+            bytes.extend_from_slice(&value.to_le_bytes());
+        }
     }
-    bytes.extend_from_slice(&[0; 12]); // The filter word and the bucket.
     bytes
 }

@@ -5,8 +5,9 @@ use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
 use object::endian::{U16, U32, U64};
 use object::{LittleEndian as LE, pod};
 use relink_engine::frame::{Frame, Request};
-use relink_engine::options::OutputKind;
 use relink_engine::program::{OutputSection, Program};
+use relink_engine::records::{place, symbol_flags};
+use relink_formats::elf::STB_GNU_UNIQUE;
 
 /// Writes the headers and `.shstrtab`.
 pub(crate) fn write_headers(
@@ -21,7 +22,7 @@ pub(crate) fn write_headers(
     let mut image = std::mem::take(&mut program.image);
     let sections: Vec<&OutputSection> = program.outputs.iter().filter(|section| section.index != 0).collect();
     let shstrtab = &program.outputs[program.synthetic.shstrtab.index()];
-    let pie = request.options.output_kind == OutputKind::StaticPie;
+    let movable = request.options.output_kind.is_position_independent();
     let header = FileHeader64::<LE> {
         e_ident: elf::Ident {
             magic: elf::ELFMAG,
@@ -29,11 +30,11 @@ pub(crate) fn write_headers(
             data: elf::ELFDATA2LSB,
             version: elf::EV_CURRENT,
             // GNU extensions (IFUNC symbols, unique symbols) ask for the GNU ABI mark.
-            os_abi: if program.plt.is_empty() { elf::ELFOSABI_SYSV } else { elf::ELFOSABI_GNU },
+            os_abi: if has_gnu_symbols(program) { elf::ELFOSABI_GNU } else { elf::ELFOSABI_SYSV },
             abi_version: 0,
             padding: [0; 7],
         },
-        e_type: U16::new(LE, if pie { elf::ET_DYN } else { elf::ET_EXEC }),
+        e_type: U16::new(LE, if movable { elf::ET_DYN } else { elf::ET_EXEC }),
         e_machine: U16::new(LE, elf::EM_X86_64),
         e_version: U32::new(LE, u32::from(elf::EV_CURRENT.0)),
         e_entry: U64::new(LE, program.entry),
@@ -87,13 +88,26 @@ fn section_header(section: &OutputSection, (link, info): (u32, u32), name: u32) 
     }
 }
 
+/// IFUNCs and unique symbols of its own.
+fn has_gnu_symbols(program: &Program) -> bool {
+    program.plt.len() as u32 > program.jump_slots
+        || program.dynamic.symbols.iter().any(|row| {
+            let symbol = &program.symbols[row.index()];
+            let unique = symbol.info >> 4 == STB_GNU_UNIQUE;
+            place::is_atom(symbol.atom) && (unique || symbol.flags & symbol_flags::IFUNC != 0)
+        })
+}
+
 fn section_link(program: &Program, section: &OutputSection) -> (u32, u32) {
     let index = |name: &[u8]| program.output(name).map_or(0, |section| section.index);
     match &section.name[..] {
         b".dynsym" => (index(b".dynstr"), 1),
         b".dynamic" => (index(b".dynstr"), 0),
-        b".gnu.hash" => (index(b".dynsym"), 0),
-        b".rela.dyn" if program.position_independent => (index(b".dynsym"), 0),
+        b".gnu.hash" | b".hash" | b".gnu.version" => (index(b".dynsym"), 0),
+        b".gnu.version_d" => (index(b".dynstr"), program.dynamic.definitions.1),
+        b".gnu.version_r" => (index(b".dynstr"), program.dynamic.needs.1),
+        b".rela.plt" => (index(b".dynsym"), index(b".got.plt")),
+        b".rela.dyn" if program.synthetic.dynsym.some().is_some() => (index(b".dynsym"), 0),
         // elfutils wants a symbol table even where no entry has a symbol.
         b".rela.dyn" => (index(b".symtab"), 0),
         _ => (section.link, section.info),

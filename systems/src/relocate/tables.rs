@@ -1,17 +1,15 @@
-//! Tables that the linker makes: GOT, indirect PLT, notes, `.dynamic`.
+//! Tables that the linker makes: GOT, PLT, notes, the dynamic ones.
 
 use bevy_ecs::prelude::{Res, ResMut};
-use formats::reloc::RelocError;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::options::BuildId;
 use relink_engine::program::Program;
-use relink_engine::records::symbol_flags;
-use relink_engine::rows::{AtomRow, SymbolRow};
+use relink_engine::rows::AtomRow;
 use relink_formats as formats;
 
-use super::dynamic::{dynamic_bytes, empty_gnu_hash};
-use crate::place::addresses::own_address;
+use super::dynamic::{dynamic_bytes, dynsym_table, got_words, plt_bytes};
+use crate::place::tables::interpreter;
 
 /// Writes bytes at the start of an atom of the linker's own.
 pub(crate) fn write_own(program: &mut Program, row: AtomRow, bytes: &[u8]) {
@@ -34,18 +32,38 @@ pub(crate) fn write_tables(
     }
     let options = &request.options;
     let program = &mut *program;
-    let slots: Vec<u8> = program.got.iter().flat_map(|&row| slot_value(program, row).to_le_bytes()).collect();
-    write_own(program, program.synthetic.got, &slots);
-    match plt_bytes(program) {
-        Ok(plt) => write_own(program, program.synthetic.plt, &plt),
-        Err(error) => frame.errors.push(Diagnostic::Other { message: format!("indirect PLT: {error}") }),
+    let words = |words: Vec<u64>| -> Vec<u8> { words.into_iter().flat_map(u64::to_le_bytes).collect() };
+    write_own(program, program.synthetic.got, &words(got_words(program)));
+    match plt_bytes(program, options) {
+        Ok((called, lazy, slots)) => {
+            write_own(program, program.synthetic.plt, &called);
+            write_own(program, program.synthetic.lazy_plt, &lazy);
+            write_own(program, program.synthetic.got_plt, &words(slots));
+        }
+        Err(error) => frame.errors.push(Diagnostic::Other { message: format!("PLT: {error}") }),
     }
     let property = program.property.encode();
     write_own(program, program.synthetic.property, &property);
-    write_own(program, program.synthetic.gnu_hash, &empty_gnu_hash());
+    if let Some(interpreter) = interpreter(options) {
+        write_own(program, program.synthetic.interp, interpreter.as_bytes());
+    }
     if program.synthetic.dynamic.some().is_some() {
-        let dynamic = dynamic_bytes(program, options);
-        write_own(program, program.synthetic.dynamic, &dynamic);
+        write_own(program, program.synthetic.dynamic, &dynamic_bytes(program));
+        write_own(program, program.synthetic.dynsym, &dynsym_table(program));
+        let tables = std::mem::take(&mut program.dynamic);
+        let versions: Vec<u8> = tables.versions.iter().flat_map(|version| version.to_le_bytes()).collect();
+        let synthetic = program.synthetic;
+        for (row, bytes) in [
+            (synthetic.dynstr, &tables.strings),
+            (synthetic.gnu_hash, &tables.gnu_hash),
+            (synthetic.hash, &tables.hash),
+            (synthetic.versym, &versions),
+            (synthetic.verdef, &tables.definitions.0),
+            (synthetic.verneed, &tables.needs.0),
+        ] {
+            write_own(program, row, bytes);
+        }
+        program.dynamic = tables;
     }
     let (len, given) = match &options.build_id {
         BuildId::None => (0, &[][..]),
@@ -60,33 +78,4 @@ pub(crate) fn write_tables(
     note.extend_from_slice(b"GNU\0");
     note.extend_from_slice(given);
     write_own(program, program.synthetic.build_id, &note);
-}
-
-/// What a GOT slot holds: an address, or the offset from the thread pointer.
-fn slot_value(program: &Program, row: SymbolRow) -> u64 {
-    let address = program.addresses[row.index()];
-    if program.symbols[row.index()].flags & symbol_flags::TLS != 0 {
-        address.wrapping_sub(program.tp)
-    } else {
-        address
-    }
-}
-
-/// `endbr64; jmp *slot(%rip); nopw` for each IFUNC.
-fn plt_bytes(program: &Program) -> Result<Vec<u8>, RelocError> {
-    let plt = own_address(program, program.synthetic.plt);
-    let slots = own_address(program, program.synthetic.got_plt);
-    let mut bytes = Vec::with_capacity(program.plt.len() * 16);
-    for index in 0..program.plt.len() as u64 {
-        let mut entry = [0xf3, 0x0f, 0x1e, 0xfa, 0xff, 0x25, 0, 0, 0, 0, 0x66, 0x0f, 0x1f, 0x44, 0, 0];
-        let values = formats::reloc::Values {
-            s: slots + 8 * index,
-            a: -4,
-            p: plt + 16 * index + 6,
-            ..Default::default()
-        };
-        formats::reloc::apply(formats::reloc::Op::Pc32, &mut entry[6..10], &values)?;
-        bytes.extend_from_slice(&entry);
-    }
-    Ok(bytes)
 }

@@ -1,7 +1,10 @@
 //! Resolve: names to definitions, over the whole program.
 
+pub(crate) mod bind;
 pub(crate) mod comdat;
 pub(crate) mod definitions;
+pub(crate) mod dynamic;
+pub(crate) mod imports;
 pub(crate) mod liveness;
 pub(crate) mod merge;
 pub(crate) mod scan;

@@ -3,67 +3,124 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use bevy_ecs::prelude::{Res, ResMut};
+use bevy_ecs::prelude::ResMut;
 use object::LittleEndian;
 use rayon::prelude::*;
 use relink_engine::diagnostic::{Diagnostic, Place};
-use relink_engine::frame::{Frame, Request};
+use relink_engine::frame::Frame;
 use relink_engine::options::OutputKind;
 use relink_engine::program::{Object, Program, SectionUse};
-use relink_engine::records::atom_flags;
+use relink_engine::records::{atom_flags, symbol_flags};
 use relink_engine::rows::{SymbolRow, TargetKind};
 
 use super::undefined::Missing;
-use crate::kernel::{SiteError, lower};
+use crate::kernel::{Demand, Dynamic, SiteError, lower};
 
-const GOT: u8 = 1;
-const PLT: u8 = 2;
+/// What sites ask for, by symbol.
+mod need {
+    pub const GOT: u8 = 1;
+    pub const PLT: u8 = 2;
+    pub const TLS_PAIR: u8 = 4;
+    pub const TLS_DESCRIPTOR: u8 = 8;
+    pub const ADDRESS: u8 = 0x10;
+    pub const USED: u8 = 0x20;
+    /// Not only by weak references.
+    pub const STRONG: u8 = 0x40;
+}
 
 #[derive(Default)]
 struct Found {
     dynamic_relocs: u32,
+    symbolic_relocs: u32,
+    tls_module: bool,
     missing: Vec<Missing>,
     errors: Vec<Diagnostic>,
 }
 
-/// Scans all live atoms and assigns GOT slots and indirect PLT entries in the order of symbol rows.
+/// Scans all live atoms and assigns GOT slots and PLT entries in the order of symbol rows.
 pub(crate) fn scan_relocations(
-    request: Res<'_, Request>,
     mut program: ResMut<'_, Program>,
     mut frame: ResMut<'_, Frame>,
 ) {
     if !frame.resolving() {
         return;
     }
-    program.position_independent = request.options.output_kind == OutputKind::StaticPie;
-    let needs: Vec<AtomicU8> = (0..program.symbols.len()).map(|_| AtomicU8::new(0)).collect();
-    let found: Vec<Found> = {
-        let program = &*program;
-        program
-            .objects
-            .par_iter()
-            .enumerate()
-            .map(|(row, object)| scan_object(program, row, object, &needs))
-            .collect()
-    };
+    let program = &mut *program;
+    let mut needs = scan_program(program);
+    let (copies, errors) = super::imports::claim_addresses(program, &needs.1, need::ADDRESS);
+    frame.errors.extend(errors);
+    if copies {
+        // What was copied is the program's own now, which other sites gain from: they relax, or need no lookup.
+        needs = scan_program(program);
+    }
+    let (found, needs) = needs;
     let mut missing = Vec::new();
     for (object, found) in program.objects.iter_mut().zip(found) {
         object.dynamic_relocs = found.dynamic_relocs;
+        object.symbolic_relocs = found.symbolic_relocs;
+        program.has_tls_module |= found.tls_module;
         missing.extend(found.missing);
         frame.errors.extend(found.errors);
     }
-    super::undefined::report(&program, missing, &mut frame);
-    let Program { symbols, got, plt, .. } = &mut *program;
-    for (row, needs) in needs.into_iter().enumerate() {
-        let needs = needs.into_inner();
-        if needs & GOT != 0 {
-            got.push(SymbolRow(row as u32));
-            symbols[row].got = got.len() as u32;
+    super::undefined::report(program, missing, &mut frame);
+    assign_slots(program, &needs);
+}
+
+fn scan_program(program: &Program) -> (Vec<Found>, Vec<u8>) {
+    let needs: Vec<AtomicU8> = (0..program.symbols.len()).map(|_| AtomicU8::new(0)).collect();
+    let found = program
+        .objects
+        .par_iter()
+        .enumerate()
+        .map(|(row, object)| scan_object(program, row, object, &needs))
+        .collect();
+    // Personality routines are named by unwind tables alone; their address must be one of this image.
+    for cie in &program.cies {
+        if let TargetKind::Symbol(row) = cie.personality.kind() {
+            let bits = need::USED | need::STRONG | need::ADDRESS;
+            needs[row.index()].fetch_or(bits, Ordering::Relaxed);
         }
-        if needs & PLT != 0 {
-            plt.push(SymbolRow(row as u32));
-            symbols[row].plt = plt.len() as u32;
+    }
+    (found, needs.into_iter().map(AtomicU8::into_inner).collect())
+}
+
+/// Gives each symbol the table entries that it needs: those that the loader binds stand first in the PLT.
+fn assign_slots(program: &mut Program, needs: &[u8]) {
+    let Program { symbols, got, plt, tls_pairs, tls_descriptors, .. } = program;
+    let mut ifuncs = Vec::new();
+    for (row, &needs) in (0..).map(SymbolRow).zip(needs) {
+        let symbol = &mut symbols[row.index()];
+        if needs & need::USED != 0 {
+            symbol.flags |= symbol_flags::USED;
         }
+        if needs & need::STRONG != 0 {
+            symbol.flags |= symbol_flags::STRONG;
+        }
+        if needs & need::GOT != 0 {
+            got.push(row);
+            symbol.got = got.len() as u32;
+        }
+        if needs & need::TLS_PAIR != 0 {
+            tls_pairs.push(row);
+            symbol.tls_pair = tls_pairs.len() as u32;
+        }
+        if needs & need::TLS_DESCRIPTOR != 0 {
+            tls_descriptors.push(row);
+            symbol.tls_descriptor = tls_descriptors.len() as u32;
+        }
+        if needs & need::PLT != 0 || symbol.flags & symbol_flags::CANONICAL_PLT != 0 {
+            if symbol.flags & symbol_flags::PREEMPTIBLE != 0 {
+                plt.push(row);
+                symbol.plt = plt.len() as u32;
+            } else {
+                ifuncs.push(row);
+            }
+        }
+    }
+    program.jump_slots = plt.len() as u32;
+    for row in ifuncs {
+        plt.push(row);
+        symbols[row.index()].plt = plt.len() as u32;
     }
 }
 
@@ -84,14 +141,29 @@ fn scan_object(program: &Program, row: usize, object: &Object, needs: &[AtomicU8
             match lower(program, object, flags, bytes, relocs, at) {
                 Ok(site) => {
                     next += usize::from(site.plan.skip_next);
-                    let relative = site.relative && site.plan.op == relink_formats::reloc::Op::Abs64;
-                    found.dynamic_relocs += u32::from(relative && program.position_independent);
-                    let bits = if site.plan.op.needs_got_slot() { GOT } else { 0 }
-                        | if site.ifunc { PLT } else { 0 };
-                    if bits != 0
-                        && let TargetKind::Symbol(symbol) = site.target.kind()
-                    {
-                        needs[symbol.index()].fetch_or(bits, Ordering::Relaxed);
+                    found.dynamic_relocs += u32::from(site.dynamic == Dynamic::Relative);
+                    found.symbolic_relocs += u32::from(site.dynamic == Dynamic::Symbolic);
+                    let bits = match site.demand {
+                        Demand::None => 0,
+                        Demand::GotSlot => need::GOT,
+                        Demand::Plt => need::PLT,
+                        Demand::TlsPair => need::TLS_PAIR,
+                        Demand::TlsDescriptor => need::TLS_DESCRIPTOR,
+                        Demand::Address => need::ADDRESS,
+                        Demand::TlsModule => {
+                            found.tls_module = true;
+                            0
+                        }
+                    };
+                    if let TargetKind::Symbol(symbol) = site.target.kind() {
+                        let index = relocs[at].r_sym(LittleEndian, false) as usize;
+                        let weak = object.parsed.symbols()[index].st_bind().0 == formats::elf::STB_WEAK;
+                        let strong = if weak { 0 } else { need::STRONG };
+                        let bits = bits | need::USED | strong;
+                        // Most sites say what others have said: a load is cheaper than a write to a shared line.
+                        if needs[symbol.index()].load(Ordering::Relaxed) & bits != bits {
+                            needs[symbol.index()].fetch_or(bits, Ordering::Relaxed);
+                        }
                     } else if bits != 0 {
                         let why = "a GOT slot for a section symbol".to_owned();
                         found.errors.push(bad_relocation(program, object, index, &relocs[at], why));
@@ -131,9 +203,14 @@ pub(crate) fn site_error(
             }
         }
         SiteError::Reloc(RelocError::NotPositionIndependent { .. }) => {
-            let why =
-                "it can't be used in a position-independent executable; recompile with -fPIE".to_owned();
-            bad_relocation(program, object, section, rela, why)
+            let what = match program.kind {
+                OutputKind::SharedLibrary => "when making a shared library; recompile with -fPIC",
+                OutputKind::StaticPie | OutputKind::Pie => {
+                    "in a position-independent executable; recompile with -fPIE"
+                }
+                _ => "against a symbol of a shared library here; recompile with -fPIC",
+            };
+            bad_relocation(program, object, section, rela, format!("it can't be used {what}"))
         }
         SiteError::Reloc(error) => bad_relocation(program, object, section, rela, error.to_string()),
         SiteError::Dropped => {

@@ -58,6 +58,10 @@ pub(super) fn impose(checker: &mut Checker<'_>) -> Result<Placement, StoreError>
     let program = &mut checker.program;
     (program.tp, program.tls_start) = (record.tp, record.tls_start);
     (program.got_base, program.got_address) = (record.got_base, record.got_address);
+    program.plt_address = record.plt_address;
+    program.tls_pairs_address = record.tls_pairs;
+    program.tls_descriptors_address = record.tls_descriptors;
+    program.tls_module_address = record.tls_module;
     program.addresses = program
         .symbols
         .iter()
@@ -253,7 +257,10 @@ fn match_names(checker: &mut Checker<'_>, placement: &mut Placement) -> Result<(
             let atom = &mut checker.program.atoms[fresh.atom.index()];
             (atom.address, atom.output) = (record.address, record.output);
             placement.atoms.insert(fresh.atom.0, known.atom);
-        } else if fresh.flags & symbol_flags::COMMON != 0 && place::is_atom(fresh.atom) {
+        } else if fresh.flags & (symbol_flags::COMMON | symbol_flags::COPIED) != 0
+            && place::is_atom(fresh.atom)
+            && place::is_atom(known.atom)
+        {
             let record = checker.store.atoms.get(known.atom.0)?;
             let atom = &mut checker.program.atoms[fresh.atom.index()];
             (atom.address, atom.capacity, atom.output) = (record.address, record.capacity, record.output);
@@ -262,6 +269,10 @@ fn match_names(checker: &mut Checker<'_>, placement: &mut Placement) -> Result<(
         compare_definition(checker, placement, &text, &fresh, &known);
         let symbol = &mut checker.program.symbols[row.index()];
         (symbol.got, symbol.plt) = (known.got, known.plt);
+        (symbol.tls_pair, symbol.tls_descriptor) = (known.tls_pair, known.tls_descriptor);
+        if symbol.dynsym != known.dynsym {
+            checker.report(5, format!("{text} has another place in .dynsym in a full link"));
+        }
     }
     Ok(())
 }

@@ -4,7 +4,14 @@ use super::*;
 use crate::reloc::Values;
 use crate::reloc::apply;
 
-const FIXED: Facts = Facts { position_independent: false, relaxable: true, code: true, alloc: true };
+const FIXED: Facts = Facts {
+    position_independent: false,
+    shared: false,
+    preemptible: false,
+    relaxable: true,
+    code: true,
+    alloc: true,
+};
 const PIE: Facts = Facts { position_independent: true, ..FIXED };
 const UNRELAXED: Facts = Facts { relaxable: false, ..FIXED };
 const DEBUG: Facts = Facts { code: false, alloc: false, ..FIXED };
@@ -25,6 +32,9 @@ fn values(plan: &Plan) -> Values {
         a: plan.addend,
         p: SECTION + plan.offset,
         got_slot: 0x40_5008,
+        tls_pair: 0x40_5008,
+        tls_descriptor: 0x40_5008,
+        tls_module: 0x40_5008,
         got_base: 0x40_5000,
         tp: 0x40_3100,
         tls_start: 0x40_2f00,
@@ -248,6 +258,49 @@ fn tls_descriptor_becomes_local_exec() {
     check(kind::GOTPC32_TLSDESC, "4c 8d 35 00000000", 3, None, PIE, &format!("49 c7 c6 {TPOFF}"));
     let plan = check(kind::TLSDESC_CALL, "ff 10", 0, None, PIE, "66 90");
     assert_eq!((plan.op, touched(&plan)), (Op::None, 3..5));
+}
+
+/// A program whose target is in a shared library.
+const IMPORTED: Facts = Facts { preemptible: true, relaxable: false, ..PIE };
+const LIBRARY: Facts = Facts { shared: true, relaxable: false, ..PIE };
+
+#[test]
+fn dynamic_tls_of_a_shared_librarys_symbol_becomes_initial_exec() {
+    let direct = "66 48 8d 3d 00000000 66 66 48 e8 00000000";
+    let after = format!("64 48 8b 04 25 00000000 48 03 05 {}", slot(12));
+    let plan = check(kind::TLSGD, direct, 4, Some((kind::PLT32, 12)), IMPORTED, &after);
+    assert_eq!((plan.op, plan.addend, plan.skip_next), (Op::GotSlotPc32, -4, true));
+    let large = "48 8d 3d 00000000 48 b8 0000000000000000 48 01 d8 ff d0";
+    let after = format!("64 48 8b 04 25 00000000 48 03 05 {} 66 0f 1f 44 00 00", slot(12));
+    assert!(check(kind::TLSGD, large, 3, Some((kind::PLTOFF64, 9)), IMPORTED, &after).skip_next);
+    let after = format!("4c 8b 35 {}", slot(3));
+    check(kind::GOTPC32_TLSDESC, "4c 8d 35 00000000", 3, None, IMPORTED, &after);
+    check(kind::TLSDESC_CALL, "ff 10", 0, None, IMPORTED, "66 90");
+    let after = format!("48 03 05 {}", slot(3));
+    check(kind::GOTTPOFF, "48 03 05 00000000", 3, None, IMPORTED, &after);
+}
+
+#[test]
+fn a_shared_library_keeps_its_dynamic_tls() {
+    let gd = "66 48 8d 3d 00000000 66 66 48 e8 00000000";
+    let after = format!("66 48 8d 3d {} 66 66 48 e8 00000000", slot(4));
+    let plan = check(kind::TLSGD, gd, 4, Some((kind::PLT32, 12)), LIBRARY, &after);
+    assert_eq!((plan.op, plan.skip_next), (Op::TlsPairPc32, false));
+    let after = format!("48 8d 3d {} e8 00000000", slot(3));
+    let ld = check(kind::TLSLD, "48 8d 3d 00000000 e8 00000000", 3, Some((kind::PLT32, 8)), LIBRARY, &after);
+    assert_eq!((ld.op, ld.skip_next), (Op::TlsModulePc32, false));
+    let after = format!("48 8d 05 {}", slot(3));
+    let desc = check(kind::GOTPC32_TLSDESC, "48 8d 05 00000000", 3, None, LIBRARY, &after);
+    assert_eq!(desc.op, Op::TlsDescriptorPc32);
+    check(kind::TLSDESC_CALL, "ff 10", 0, None, LIBRARY, "ff 10");
+    let code = plan_of(kind::DTPOFF32, "00000000", LIBRARY).unwrap();
+    assert_eq!(code.op, Op::DtpOff32);
+    let local_exec = plan_of(kind::TPOFF32, "00000000", LIBRARY);
+    assert!(matches!(local_exec, Err(RelocError::NotPositionIndependent { .. })), "{local_exec:?}");
+}
+
+fn plan_of(kind: u32, code: &str, facts: Facts) -> Result<Plan, RelocError> {
+    plan(kind, &hex(code), 0, -4, None, facts)
 }
 
 #[test]

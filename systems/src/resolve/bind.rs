@@ -1,0 +1,170 @@
+//! Which names other modules see, and which of ours they may replace.
+
+use bevy_ecs::prelude::{Res, ResMut};
+use formats::elf;
+use formats::version_script::{Assigned, VersionScript};
+use relink_engine::diagnostic::Diagnostic;
+use relink_engine::frame::{Frame, Request};
+use relink_engine::options::{LinkOptions, OutputKind, Symbolic, Unresolved};
+use relink_engine::program::Program;
+use relink_engine::records::{SymbolRecord, place, symbol_flags};
+use relink_engine::rows::SymbolRow;
+use relink_formats as formats;
+
+/// Marks exported and preemptible names. `EXPORTED` comes in as "a shared library mentions it".
+pub(crate) fn bind_names(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    mut frame: ResMut<'_, Frame>,
+) {
+    if !frame.resolving() {
+        return;
+    }
+    let options = &request.options;
+    let program = &mut *program;
+    program.kind = options.output_kind;
+    program.position_independent = program.kind.is_position_independent();
+    program.text_relocations = options.dynamic.text_relocations;
+    program.undefined_allowed = program.kind.is_dynamic()
+        && match options.dynamic.unresolved {
+            Unresolved::ByKind => program.kind.is_shared(),
+            Unresolved::Error => false,
+            Unresolved::Ignore => true,
+        };
+    let lists = match Lists::read(options) {
+        Ok(lists) => lists,
+        Err(message) => return frame.errors.push(Diagnostic::Other { message }),
+    };
+    for row in (0..program.globals).map(SymbolRow) {
+        let symbol = program.symbols[row.index()];
+        let mentioned = symbol.flags & symbol_flags::EXPORTED != 0;
+        let hidden = matches!(symbol.other & 3, elf::STV_HIDDEN | elf::STV_INTERNAL);
+        let mut flags = symbol.flags & !(symbol_flags::EXPORTED | symbol_flags::PREEMPTIBLE);
+        if program.kind.is_dynamic() && !hidden && symbol.flags & symbol_flags::LINKER_DEFINED == 0 {
+            let defined = place::is_atom(symbol.atom) || symbol.atom == place::ABSOLUTE;
+            if !defined {
+                flags |= symbol_flags::PREEMPTIBLE;
+            } else {
+                let visible = lists.judge(program, row, &symbol, mentioned, options);
+                if let Some(version) = visible.version {
+                    program.dynamic.scripted_versions.insert(row, version);
+                }
+                if visible.exported {
+                    flags |= symbol_flags::EXPORTED;
+                }
+                if visible.preemptible {
+                    flags |= symbol_flags::PREEMPTIBLE;
+                }
+            }
+        }
+        program.symbols[row.index()].flags = flags;
+    }
+    program.dynamic.script_nodes = lists.nodes();
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Visible {
+    exported: bool,
+    preemptible: bool,
+    /// Node of the version script.
+    version: Option<u16>,
+}
+
+/// What the user lists by name.
+struct Lists {
+    versions: Option<VersionScript>,
+    dynamic: Option<VersionScript>,
+    /// `--export-dynamic-symbol`, as a list.
+    exported: Option<VersionScript>,
+    exclude_all: bool,
+    excluded: Vec<String>,
+}
+
+impl Lists {
+    fn read(options: &LinkOptions) -> Result<Lists, String> {
+        let dynamic = &options.dynamic;
+        let read = |what: &str, texts: &[String]| -> Result<Option<VersionScript>, String> {
+            let mut merged: Option<VersionScript> = None;
+            for text in texts {
+                let script = VersionScript::parse(text).map_err(|error| format!("{what}: {error}"))?;
+                merged = Some(match merged {
+                    Some(known) => known.merge(script).map_err(|error| format!("{what}: {error}"))?,
+                    None => script,
+                });
+            }
+            Ok(merged)
+        };
+        let exported: Vec<String> =
+            dynamic.export_symbols.iter().map(|pattern| format!("{{ {pattern}; }};")).collect();
+        let libraries = dynamic.exclude_libs.iter().flat_map(|list| list.split([',', ':']));
+        let excluded: Vec<String> = libraries.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        Ok(Lists {
+            versions: read("--version-script", &dynamic.version_scripts)?,
+            dynamic: read("--dynamic-list", &dynamic.dynamic_lists)?,
+            exported: read("--export-dynamic-symbol", &exported)?,
+            exclude_all: excluded.iter().any(|name| name == "ALL"),
+            excluded,
+        })
+    }
+
+    fn nodes(&self) -> Vec<(Vec<u8>, Vec<u16>)> {
+        let Some(script) = &self.versions else { return Vec::new() };
+        let node = |name: &Option<String>| name.as_ref().map_or(Vec::new(), |name| name.as_bytes().to_vec());
+        script.nodes.iter().map(|known| (node(&known.name), known.parents.clone())).collect()
+    }
+
+    fn judge(
+        &self,
+        program: &Program,
+        row: SymbolRow,
+        symbol: &SymbolRecord,
+        mentioned: bool,
+        options: &LinkOptions,
+    ) -> Visible {
+        let name = program.names.of(row);
+        let demangled = || {
+            let text = std::str::from_utf8(name).ok()?;
+            cpp_demangle::Symbol::new(text).ok()?.demangle().ok()
+        };
+        let listed = |list: &Option<VersionScript>| {
+            list.as_ref().is_some_and(|list| matches!(list.assign(name, demangled), Assigned::Version(_)))
+        };
+        if self.is_excluded(program, symbol) {
+            return Visible::default();
+        }
+        let shared = program.kind.is_shared();
+        let mut visible = Visible { exported: shared, ..Visible::default() };
+        match self.versions.as_ref().map(|script| script.assign(name, demangled)) {
+            Some(Assigned::Local) => return Visible::default(),
+            Some(Assigned::Version(node)) => visible.version = Some(node),
+            Some(Assigned::Unlisted) | None => {}
+        }
+        let in_list = listed(&self.dynamic) || listed(&self.exported);
+        visible.exported |= mentioned || options.dynamic.export_dynamic || in_list;
+        if shared && symbol.other & 3 == elf::STV_DEFAULT {
+            let function = matches!(symbol.info & 0xf, elf::STT_FUNC | elf::STT_GNU_IFUNC);
+            let symbolic = match options.dynamic.symbolic {
+                Symbolic::None => self.dynamic.is_some(),
+                Symbolic::Functions => function,
+                Symbolic::All => true,
+            };
+            visible.preemptible = !symbolic || in_list;
+        }
+        visible
+    }
+
+    /// `--exclude-libs`: archives of these names export nothing.
+    fn is_excluded(&self, program: &Program, symbol: &SymbolRecord) -> bool {
+        if self.excluded.is_empty() {
+            return false;
+        }
+        let Some(object) = program.objects.get(symbol.input.index()) else { return false };
+        let Some((archive, _)) = object.name.rsplit_once('(') else { return false };
+        self.exclude_all || self.excluded.iter().any(|name| name == archive)
+    }
+}
+
+/// Whether the kind of output can have names that a loader binds.
+pub(crate) fn needs_dynamic_section(kind: OutputKind) -> bool {
+    kind.is_dynamic() || kind.is_position_independent()
+}
