@@ -10,6 +10,7 @@
 //! | [`merge`] | pieces of `SHF_MERGE` sections |
 //! | [`eh_frame`] | call frame records, their fillers and `.eh_frame_hdr` |
 //! | [`dwarf`], [`source_line`] | debug sections |
+//! | [`dynamic`] | tables that the dynamic loader reads |
 //! | [`reloc`], [`island`] | x86-64 instruction bytes |
 //! | [`build_id`], [`content_id`] | identities of bytes |
 
@@ -18,6 +19,7 @@ pub mod build_id;
 pub mod content_id;
 mod cursor;
 pub mod dwarf;
+pub mod dynamic;
 pub mod eh_frame;
 pub mod elf;
 pub mod error;
