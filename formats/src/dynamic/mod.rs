@@ -4,3 +4,4 @@
 //! encoded. Names are offsets into `.dynstr` by then: whoever builds the string table owns them.
 
 pub mod hash;
+pub mod versions;
