@@ -4,4 +4,5 @@
 //! encoded. Names are offsets into `.dynstr` by then: whoever builds the string table owns them.
 
 pub mod hash;
+pub mod plt;
 pub mod versions;
