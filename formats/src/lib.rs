@@ -6,6 +6,7 @@
 //! | Module | Bytes |
 //! |---|---|
 //! | [`object_file`], [`property`] | a relocatable object (`ET_REL`) and its `.note.gnu.property` |
+//! | [`shared_object`] | a shared library (`ET_DYN`), as far as a link sees it |
 //! | [`archive`], [`script`] | the other two inputs: `.a` files and small linker scripts |
 //! | [`merge`] | pieces of `SHF_MERGE` sections |
 //! | [`eh_frame`] | call frame records, their fillers and `.eh_frame_hdr` |
@@ -31,6 +32,7 @@ pub mod object_file;
 pub mod property;
 pub mod reloc;
 pub mod script;
+pub mod shared_object;
 pub mod source_line;
 pub mod units;
 
