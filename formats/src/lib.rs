@@ -6,10 +6,12 @@
 //! | Module | Bytes |
 //! |---|---|
 //! | [`object_file`], [`property`] | a relocatable object (`ET_REL`) and its `.note.gnu.property` |
+//! | [`shared_object`] | a shared library (`ET_DYN`), as far as a link sees it |
 //! | [`archive`], [`script`] | the other two inputs: `.a` files and small linker scripts |
 //! | [`merge`] | pieces of `SHF_MERGE` sections |
 //! | [`eh_frame`] | call frame records, their fillers and `.eh_frame_hdr` |
 //! | [`dwarf`], [`source_line`] | debug sections |
+//! | [`dynamic`] | tables that the dynamic loader reads |
 //! | [`reloc`], [`island`] | x86-64 instruction bytes |
 //! | [`build_id`], [`content_id`] | identities of bytes |
 
@@ -18,6 +20,7 @@ pub mod build_id;
 pub mod content_id;
 mod cursor;
 pub mod dwarf;
+pub mod dynamic;
 pub mod eh_frame;
 pub mod elf;
 pub mod error;
@@ -29,6 +32,7 @@ pub mod object_file;
 pub mod property;
 pub mod reloc;
 pub mod script;
+pub mod shared_object;
 pub mod source_line;
 pub mod units;
 

@@ -129,7 +129,7 @@ impl ObjectFile {
     /// gABI, "ELF Header", "Sections", "Symbol Table", "Relocation"; AMD64 psABI, "Object Files".
     pub fn parse(bytes: Bytes) -> Result<ObjectFile, FormatError> {
         let file = &bytes[..];
-        let headers = Headers::find(file)?;
+        let headers = Headers::find(file, relocatable_header(file)?)?;
         let sections = headers.sections()?;
         let table = SymbolTable::find(&headers, &sections)?;
         let mut object = ObjectFile {
@@ -453,16 +453,15 @@ impl fmt::Debug for ObjectFile {
 }
 
 /// The section header table and the names it refers to.
-struct Headers<'a> {
+pub(crate) struct Headers<'a> {
     file: &'a [u8],
-    table: &'a [SectionHeader64<LE>],
+    pub(crate) table: &'a [SectionHeader64<LE>],
     table_offset: u64,
     names: Range<usize>,
 }
 
 impl<'a> Headers<'a> {
-    fn find(file: &'a [u8]) -> Result<Self, FormatError> {
-        let header = file_header(file)?;
+    pub(crate) fn find(file: &'a [u8], header: &FileHeader64<LE>) -> Result<Self, FormatError> {
         let table_offset = header.e_shoff.get(LE);
         if table_offset == 0 {
             return Ok(Headers { file, table: &[], table_offset, names: 0..0 });
@@ -497,13 +496,13 @@ impl<'a> Headers<'a> {
     }
 
     /// Where in the file the header of a section is.
-    fn offset_of(&self, index: usize) -> u64 {
+    pub(crate) fn offset_of(&self, index: usize) -> u64 {
         self.table_offset.saturating_add((index as u64).saturating_mul(HEADER_SIZE as u64))
     }
 
     /// The range of a string table, which begins and ends inside the file and ends with NUL; so that each
     /// offset into it is the start of a terminated string.
-    fn string_table(&self, index: u32, offset: u64) -> Result<Range<usize>, FormatError> {
+    pub(crate) fn string_table(&self, index: u32, offset: u64) -> Result<Range<usize>, FormatError> {
         let limit = self.table.len() as u64;
         let Some(header) = self.table.get(index as usize) else {
             return Err(FormatError::BadIndex { what: "string table", index: index.into(), limit, offset });
@@ -620,9 +619,24 @@ impl SymbolTable {
     }
 }
 
-/// The ELF header of a file that is of the right kind, or an error that says which kind it is.
-fn file_header(file: &[u8]) -> Result<&FileHeader64<LE>, FormatError> {
-    let unsupported = |what: &str, offset| Err(FormatError::Unsupported { what: what.into(), offset });
+fn unsupported<T>(what: &str, offset: u64) -> Result<T, FormatError> {
+    Err(FormatError::Unsupported { what: what.into(), offset })
+}
+
+/// The ELF header of a relocatable object, or an error that says what the file is.
+fn relocatable_header(file: &[u8]) -> Result<&FileHeader64<LE>, FormatError> {
+    let header = file_header(file)?;
+    match header.e_type.get(LE) {
+        elf::ET_REL => Ok(header),
+        elf::ET_EXEC => unsupported("executable as input: only relocatable objects can be linked", 16),
+        elf::ET_DYN => unsupported("shared library (or PIE) where a relocatable object is expected", 16),
+        elf::ET_CORE => unsupported("core dump as input", 16),
+        kind => Err(FormatError::BadValue { what: "ELF file type", value: kind.0.into(), offset: 16 }),
+    }
+}
+
+/// The ELF header of a file for this machine, of whatever type, or an error that says what the file is.
+pub(crate) fn file_header(file: &[u8]) -> Result<&FileHeader64<LE>, FormatError> {
     if file.starts_with(b"BC\xc0\xde") || file.starts_with(b"\xde\xc0\x17\x0b") {
         return unsupported("LLVM bitcode (LTO object): recompile without -flto", 0);
     }
@@ -649,13 +663,7 @@ fn file_header(file: &[u8]) -> Result<&FileHeader64<LE>, FormatError> {
     if machine != elf::EM_X86_64 {
         return unsupported(&format!("machine {} ({}): only x86-64", machine.0, machine_name(machine)), 18);
     }
-    match header.e_type.get(LE) {
-        elf::ET_REL => Ok(header),
-        elf::ET_EXEC => unsupported("executable as input: only relocatable objects can be linked", 16),
-        elf::ET_DYN => unsupported("shared library (or PIE) where a relocatable object is expected", 16),
-        elf::ET_CORE => unsupported("core dump as input", 16),
-        kind => Err(FormatError::BadValue { what: "ELF file type", value: kind.0.into(), offset: 16 }),
-    }
+    Ok(header)
 }
 
 fn bad_header(what: &'static str, value: u8, offset: u64) -> FormatError {
@@ -679,12 +687,17 @@ fn machine_name(machine: elf::Machine) -> &'static str {
 
 /// `offset..offset + size` if that can be indexed at all.
 #[inline]
-fn file_range(offset: u64, size: u64) -> Option<Range<usize>> {
+pub(crate) fn file_range(offset: u64, size: u64) -> Option<Range<usize>> {
     let end = offset.checked_add(size)?;
     Some(usize::try_from(offset).ok()?..usize::try_from(end).ok()?)
 }
 
-fn slice_of<'a>(file: &'a [u8], offset: u64, size: u64, what: &'static str) -> Result<&'a [u8], FormatError> {
+pub(crate) fn slice_of<'a>(
+    file: &'a [u8],
+    offset: u64,
+    size: u64,
+    what: &'static str,
+) -> Result<&'a [u8], FormatError> {
     file_range(offset, size).and_then(|range| file.get(range)).ok_or(FormatError::Truncated {
         what,
         offset,
@@ -695,12 +708,12 @@ fn slice_of<'a>(file: &'a [u8], offset: u64, size: u64, what: &'static str) -> R
 
 /// As many whole entries as there are.
 #[inline]
-fn entries<T: Pod>(bytes: &[u8]) -> &[T] {
+pub(crate) fn entries<T: Pod>(bytes: &[u8]) -> &[T] {
     pod::slice_from_bytes(bytes, bytes.len() / size_of::<T>()).map_or(&[], |(entries, _)| entries)
 }
 
 #[inline]
-fn until_nul(bytes: &[u8]) -> &[u8] {
+pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
     CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes)
 }
 
