@@ -35,6 +35,7 @@ pub mod script;
 pub mod shared_object;
 pub mod source_line;
 pub mod units;
+pub mod version_script;
 
 pub use bytes::Bytes;
 pub use error::FormatError;

@@ -130,7 +130,7 @@ impl Freezer {
             }
             if let Some(library) = program.shared.iter().find(|library| library.file.0 as usize == row) {
                 record.flags |= file_flags::SHARED;
-                record.index_hash = library.parsed.interface_hash();
+                record.index_hash = library.parsed.interface_hash() as u64;
             }
             self.rows.files.push(record);
         }

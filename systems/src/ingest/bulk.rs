@@ -219,7 +219,7 @@ impl Extraction<'_> {
             .iter()
             .filter(|symbol| !symbol.defined && symbol.binding != elf::STB_WEAK)
             .map(|symbol| {
-                let name = library.name(symbol);
+                let name = library.name(&symbol.name);
                 (name_ref(&library.bytes, name, source), hash_name(name))
             })
             .filter(|(name, _)| name.len > 0)
@@ -250,7 +250,7 @@ impl Extraction<'_> {
                     other.defined && same && !other.hidden && other.kind == elf::STT_OBJECT
                 })
                 .map(|other| {
-                    name_ref(&library.parsed.bytes, library.parsed.name(other), library.source)
+                    name_ref(&library.parsed.bytes, library.parsed.name(&other.name), library.source)
                 })
                 .collect();
             for name in aliases {
@@ -640,7 +640,7 @@ fn note_mentions(program: &mut Program) {
     let Program { symbols, shared, names, .. } = program;
     for library in shared.iter() {
         for symbol in &library.parsed.symbols {
-            if let Some(row) = names.find(library.parsed.name(symbol)) {
+            if let Some(row) = names.find(library.parsed.name(&symbol.name)) {
                 symbols[row.index()].flags |= symbol_flags::EXPORTED;
             }
         }

@@ -152,7 +152,7 @@ impl Loader<'_> {
             // Its code may be another; what counts is what it offers.
             record.flags |= file_flags::SHARED;
             record.index_hash = known.index_hash;
-            let hash = SharedObject::parse(bytes).map(|library| library.interface_hash()).ok();
+            let hash = SharedObject::parse(bytes).map(|library| library.interface_hash() as u64).ok();
             if hash != Some(known.index_hash) {
                 self.frame.refuse(GateReason::SharedLibraryChanged { library: input.name.clone() });
                 return Ok(());

@@ -38,7 +38,7 @@ impl Libraries {
     pub(super) fn add(&mut self, index: u32, library: &SharedLibrary) {
         for (symbol, record) in (0..).zip(&library.parsed.symbols) {
             if record.defined {
-                let hash = hash_name(library.parsed.name(record));
+                let hash = hash_name(library.parsed.name(&record.name));
                 self.table.insert_unique(hash, (hash, Offer { library: index, symbol }), |&(hash, _)| hash);
             }
         }
@@ -53,7 +53,7 @@ impl Libraries {
             let library = &libraries[offer.library as usize].parsed;
             let symbol = &library.symbols[offer.symbol as usize];
             let matches = known == hash
-                && library.name(symbol) == base
+                && library.name(&symbol.name) == base
                 && match version {
                     None => !symbol.hidden,
                     Some(version) => library.version_name(symbol.version) == Some(version),

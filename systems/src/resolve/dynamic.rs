@@ -258,7 +258,7 @@ impl Builder<'_> {
         let parsed = &self.program.shared[library].parsed;
         let definition = match copied {
             // The symbol's own record has forgotten where it came from.
-            Some(_) => parsed.symbols.iter().find(|known| known.defined && parsed.name(known) == name),
+            Some(_) => parsed.symbols.iter().find(|known| known.defined && parsed.name(&known.name) == name),
             None => parsed.symbols.get(symbol.value as usize),
         };
         let Some(definition) = definition.filter(|definition| definition.version > VER_NDX_GLOBAL) else {

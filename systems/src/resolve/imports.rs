@@ -94,7 +94,7 @@ fn copy(program: &mut Program, row: SymbolRow, library: usize) -> Result<(), &'s
         size,
         capacity: size,
         kind: elf::SHT_NOBITS,
-        align: u32::from(align),
+        align: u32::from(align.exponent()),
         ..Default::default()
     });
     for name in names {
