@@ -14,7 +14,8 @@ use relink_engine::policy::FreeLevel;
 use relink_engine::program::{Object, OutputSection, Pool, Program, SectionUse};
 use relink_engine::records::{
     CieRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord, InputRecord,
-    PoolRecord, RelocRecord, SectionRecord, atom_flags, file_flags, global_state, image_flags, reloc_flags, section_role,
+    PoolRecord, RelocRecord, SectionRecord, atom_flags, file_flags, global_state, image_flags, reloc_flags,
+    section_role,
 };
 use relink_engine::rows::{
     AtomRow, CieRow, InputRow, NONE, PoolRow, RelocRow, SectionRow, Span, SymbolRow, Target, TargetKind,
@@ -274,7 +275,6 @@ impl Freezer {
         let note = crate::build_id::note_range(program);
         let output =
             |row: AtomRow| row.some().map_or(SectionRow(NONE), |row| program.atoms[row.index()].output);
-        let address = |row: AtomRow| row.some().map_or(0, |row| program.atoms[row.index()].address);
         let named = |name: &[u8]| program.outputs.iter().position(|section| section.name == name);
         let fillers = crate::relocate::bulk::filler_context(program);
         let hdr = program.synthetic.eh_frame_hdr.some().map_or(0, |row| program.atoms[row.index()].size);
@@ -417,20 +417,13 @@ pub(crate) fn section_relocs<P: crate::kernel::Places>(
         if site.plan.op == Op::None || site.target == Target::NONE {
             continue;
         }
-        records.push(record_of(
-            places,
-            &site,
-            row,
-            flags,
-            if reversed { Some(bytes.len() as u64) } else { None },
-        ));
+        records.push(record_of(&site, row, flags, if reversed { Some(bytes.len() as u64) } else { None }));
     }
     records
 }
 
 /// The row of a lowered relocation; `reversed` is the size of a section whose words stand in reverse.
-pub(crate) fn record_of<P: crate::kernel::Places>(
-    places: &P,
+pub(crate) fn record_of(
     site: &crate::kernel::Site,
     atom: AtomRow,
     flags: u32,

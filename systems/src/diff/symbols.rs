@@ -329,7 +329,8 @@ fn has_other_references(
         let reloc = context.store.relocs.get(row.0)?;
         next = reloc.next;
         let site = context.store.atoms.get(reloc.atom.0)?;
-        let loaded = site.flags & (atom_flags::LIVE | atom_flags::ALLOC) == atom_flags::LIVE | atom_flags::ALLOC;
+        let loaded =
+            site.flags & (atom_flags::LIVE | atom_flags::ALLOC) == atom_flags::LIVE | atom_flags::ALLOC;
         if reloc.flags & reloc_flags::DEAD == 0 && loaded && site.input != input.row {
             return Ok(true);
         }

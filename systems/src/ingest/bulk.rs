@@ -309,7 +309,8 @@ impl Extraction<'_> {
 
     /// The row of a name. `name@@V` defines `name`, and says which version of it.
     fn intern(&mut self, name: NameRef, bytes: &[u8], undefined: bool) -> SymbolRow {
-        let Some(at) = bytes.windows(2).position(|pair| pair == b"@@").filter(|&at| at > 0 && !undefined) else {
+        let Some(at) = bytes.windows(2).position(|pair| pair == b"@@").filter(|&at| at > 0 && !undefined)
+        else {
             return self.program.names.intern(name, hash_name(bytes));
         };
         let row = self.program.names.intern(NameRef { len: at as u32, ..name }, hash_name(&bytes[..at]));

@@ -91,7 +91,14 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    pub(super) fn push(&mut self, program: &Program, name: &[u8], kind: u32, flags: u64, atom: AtomRow) -> usize {
+    pub(super) fn push(
+        &mut self,
+        program: &Program,
+        name: &[u8],
+        kind: u32,
+        flags: u64,
+        atom: AtomRow,
+    ) -> usize {
         let flags = flags & !SHF_DROPPED;
         let index = match self.by_name.get(name) {
             Some(&index) => index,

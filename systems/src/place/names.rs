@@ -116,7 +116,8 @@ pub(crate) fn segment(name: &[u8], kind: u32, flags: u64, relro: Relro) -> Segme
         Segment::Code
     } else if !has(elf::SHF_WRITE) {
         Segment::Read
-    } else if relro != Relro::No && is_relro(name, kind, flags) || relro == Relro::Full && name == b".got.plt" {
+    } else if relro != Relro::No && is_relro(name, kind, flags) || relro == Relro::Full && name == b".got.plt"
+    {
         Segment::Relro
     } else {
         Segment::Write

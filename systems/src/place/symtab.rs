@@ -101,7 +101,9 @@ pub(crate) fn keeps_global(program: &Program, row: SymbolRow) -> Option<bool> {
     let hidden = matches!(symbol.other & 3, elf::STV_HIDDEN | elf::STV_INTERNAL);
     match symbol.atom {
         place::ABSOLUTE => Some(hidden),
-        place::LAZY | place::UNDEFINED | place::SHARED => (symbol.flags & symbol_flags::REFERENCED != 0).then_some(false),
+        place::LAZY | place::UNDEFINED | place::SHARED => {
+            (symbol.flags & symbol_flags::REFERENCED != 0).then_some(false)
+        }
         atom => {
             let live = program.atoms[atom.index()].flags & atom_flags::LIVE != 0;
             live.then_some(hidden)

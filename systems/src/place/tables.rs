@@ -112,8 +112,7 @@ impl Tables<'_> {
             self.program.synthetic.hash = self.add(b".hash", elf::SHT_HASH, ALLOC, hash, 2, 4);
         }
         self.program.synthetic.dynstr = self.add(b".dynstr", elf::SHT_STRTAB, ALLOC, strings, 0, 0);
-        self.program.synthetic.dynamic =
-            self.add(b".dynamic", elf::SHT_DYNAMIC, WRITE, entries * 16, 3, 16);
+        self.program.synthetic.dynamic = self.add(b".dynamic", elf::SHT_DYNAMIC, WRITE, entries * 16, 3, 16);
     }
 
     fn add_plt(&mut self, options: &LinkOptions) {
@@ -150,14 +149,12 @@ impl Tables<'_> {
 
     fn add_got(&mut self, incremental: bool) {
         let program = &*self.program;
-        let pairs = program.tls_pairs.len()
-            + program.tls_descriptors.len()
-            + usize::from(program.has_tls_module);
+        let pairs =
+            program.tls_pairs.len() + program.tls_descriptors.len() + usize::from(program.has_tls_module);
         let spare = if incremental { reserve::got_spare(program.got.len()) } else { 0 };
         let slots = program.got.len() + 2 * pairs + spare;
         if slots > 0 {
-            self.program.synthetic.got =
-                self.add(b".got", elf::SHT_PROGBITS, WRITE, slots as u64 * 8, 3, 8);
+            self.program.synthetic.got = self.add(b".got", elf::SHT_PROGBITS, WRITE, slots as u64 * 8, 3, 8);
         }
     }
 

@@ -146,7 +146,7 @@ fn derive_atom(view: &View<'_>, input: &Input, atom: &Atom, slot: &Slot) -> Resu
         if site.plan.op == Op::None || site.target == Target::NONE {
             continue;
         }
-        let record = record_of(view, &site, atom.row, flags, reversed);
+        let record = record_of(&site, atom.row, flags, reversed);
         if record.flags & reloc_flags::DYNAMIC != 0 {
             let value = site.s.wrapping_add_signed(site.plan.addend);
             derived.relative.push((slot.address + u64::from(record.offset), value));

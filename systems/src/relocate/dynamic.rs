@@ -87,8 +87,7 @@ pub(crate) fn count_dynamic_relocs(program: &Program) -> (u32, u32) {
 fn table_relocs(program: &Program) -> Vec<DynamicReloc> {
     let mut relocs = Vec::new();
     let dynsym = |row: SymbolRow| program.symbols[row.index()].dynsym;
-    let preemptible =
-        |row: SymbolRow| program.symbols[row.index()].flags & symbol_flags::PREEMPTIBLE != 0;
+    let preemptible = |row: SymbolRow| program.symbols[row.index()].flags & symbol_flags::PREEMPTIBLE != 0;
     let address = |row: SymbolRow| program.addresses[row.index()];
     let in_tls = |row: SymbolRow| address(row).wrapping_sub(program.tls_start) as i64;
     for (slot, &row) in program.got.iter().enumerate() {

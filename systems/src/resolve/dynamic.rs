@@ -203,7 +203,13 @@ impl Builder<'_> {
                 .map(|(parent, _)| self.string(parent))
                 .collect();
             let offset = self.string(name);
-            definitions.push(DefinedVersion { flags: 0, index, hash: sysv_hash(name), name: offset, parents });
+            definitions.push(DefinedVersion {
+                flags: 0,
+                index,
+                hash: sysv_hash(name),
+                name: offset,
+                parents,
+            });
         }
         match encode_defined(&definitions) {
             Ok(bytes) => self.tables.definitions = (bytes, definitions.len() as u32),
@@ -365,13 +371,14 @@ impl Builder<'_> {
         let dynamic = &options.dynamic;
         let shared = options.output_kind.is_shared();
         let static_tls = shared
-            && self.program.got.iter().any(|row| {
-                self.program.symbols[row.index()].flags & symbol_flags::TLS != 0
-            });
+            && self
+                .program
+                .got
+                .iter()
+                .any(|row| self.program.symbols[row.index()].flags & symbol_flags::TLS != 0);
         let pie = matches!(options.output_kind, OutputKind::Pie | OutputKind::StaticPie);
-        let sum = |flags: &[(bool, u32)]| {
-            flags.iter().filter(|(on, _)| *on).fold(0, |sum, (_, flag)| sum | flag)
-        };
+        let sum =
+            |flags: &[(bool, u32)]| flags.iter().filter(|(on, _)| *on).fold(0, |sum, (_, flag)| sum | flag);
         let flags = sum(&[
             (options.now, elf::DF_BIND_NOW),
             (dynamic.origin, elf::DF_ORIGIN),

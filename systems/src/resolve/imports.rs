@@ -19,11 +19,7 @@ pub(crate) fn library_of<'a>(
 }
 
 /// Gives every symbol with the bit `wanted` an address; tells whether one was copied.
-pub(super) fn claim_addresses(
-    program: &mut Program,
-    needs: &[u8],
-    wanted: u8,
-) -> (bool, Vec<Diagnostic>) {
+pub(super) fn claim_addresses(program: &mut Program, needs: &[u8], wanted: u8) -> (bool, Vec<Diagnostic>) {
     let mut errors = Vec::new();
     let mut copied = false;
     for row in (0..program.globals).map(SymbolRow) {

@@ -107,7 +107,9 @@ impl Marker<'_> {
     fn mark_roots(&mut self, request: &Request) {
         let options = &request.options;
         let entry = options.entry.as_deref().unwrap_or("_start");
-        let names = [entry, &options.dynamic.init, &options.dynamic.fini].into_iter().chain(options.undefined.iter().map(String::as_str));
+        let names = [entry, &options.dynamic.init, &options.dynamic.fini]
+            .into_iter()
+            .chain(options.undefined.iter().map(String::as_str));
         for name in names.chain(options.defsyms.iter().map(|(name, _)| name.as_str())) {
             if let Some(row) = self.program.names.find(name.as_bytes()) {
                 self.mark_symbol(row);

@@ -18,14 +18,14 @@ use crate::kernel::{Demand, Dynamic, SiteError, lower};
 
 /// What sites ask for, by symbol.
 mod need {
-    pub const GOT: u8 = 1;
-    pub const PLT: u8 = 2;
-    pub const TLS_PAIR: u8 = 4;
-    pub const TLS_DESCRIPTOR: u8 = 8;
-    pub const ADDRESS: u8 = 0x10;
-    pub const USED: u8 = 0x20;
+    pub(super) const GOT: u8 = 1;
+    pub(super) const PLT: u8 = 2;
+    pub(super) const TLS_PAIR: u8 = 4;
+    pub(super) const TLS_DESCRIPTOR: u8 = 8;
+    pub(super) const ADDRESS: u8 = 0x10;
+    pub(super) const USED: u8 = 0x20;
     /// Not only by weak references.
-    pub const STRONG: u8 = 0x40;
+    pub(super) const STRONG: u8 = 0x40;
 }
 
 #[derive(Default)]
@@ -38,10 +38,7 @@ struct Found {
 }
 
 /// Scans all live atoms and assigns GOT slots and PLT entries in the order of symbol rows.
-pub(crate) fn scan_relocations(
-    mut program: ResMut<'_, Program>,
-    mut frame: ResMut<'_, Frame>,
-) {
+pub(crate) fn scan_relocations(mut program: ResMut<'_, Program>, mut frame: ResMut<'_, Frame>) {
     if !frame.resolving() {
         return;
     }
