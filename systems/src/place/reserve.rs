@@ -68,9 +68,10 @@ pub(crate) fn header_entries(fdes: usize) -> usize {
     fdes + fdes / 16 + 64
 }
 
-/// Null local symbols for islands.
-pub(crate) fn symbol_hole(symbols: u32) -> u32 {
-    symbols / 64 + 64
+/// Nameless local symbols for islands. Only code moves, and leaves one island for an atom: what counts is the atoms of
+/// code, whatever their symbols' binding. The same share as `string_tail`: neither runs out long before the other.
+pub(crate) fn symbol_hole(code_atoms: usize) -> u32 {
+    u32::try_from(code_atoms / 32).unwrap_or(u32::MAX).saturating_add(64)
 }
 
 /// Free bytes behind `.strtab`.
