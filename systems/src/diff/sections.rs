@@ -70,7 +70,12 @@ pub(super) fn match_sections(
         uses[index] = if flags & atom_flags::EH_FRAME != 0 {
             SectionUse::EhFrame(row)
         } else if flags & atom_flags::MERGE != 0 {
-            merges.push(MergeInput { section: index as u32, pool: NONE, ..MergeInput::default() });
+            merges.push(MergeInput {
+                section: index as u32,
+                size: section.size,
+                pool: NONE,
+                ..MergeInput::default()
+            });
             SectionUse::Merge(row, merges.len() as u32 - 1)
         } else {
             SectionUse::Atom(row)
