@@ -84,7 +84,7 @@ fn place_piece(context: &mut Context<'_>, row: PoolRow, piece: &[u8]) -> Result<
     };
     let atom = context.store.atoms.get(pool.atom.0)?;
     let section = context.store.sections.get(pool.output.0)?;
-    let base = section.offset + (atom.address - section.address);
+    let base = section.file_offset(atom.address)?;
     let mask = pool.slots.len.saturating_sub(1);
     let mut slot = hash_name(piece) as u32 & mask;
     for _ in 0..pool.slots.len {

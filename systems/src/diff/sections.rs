@@ -111,7 +111,11 @@ fn size_reason(old: &AtomRecord, size: u64, names: impl Fn() -> (String, String)
         return Some(GateReason::OrderedSectionChanged { section, input });
     }
     let movable = old.flags & (atom_flags::CODE | atom_flags::DEBUG) != 0;
-    (size > old.capacity && !movable).then(|| GateReason::DataGrew { section, input, by: size - old.size })
+    (size > old.capacity && !movable).then(|| GateReason::DataGrew {
+        section,
+        input,
+        by: size.saturating_sub(old.size),
+    })
 }
 
 /// The groups must be the same: who owns a signature is part of the resolution table.
