@@ -129,8 +129,10 @@ pub struct Column<T> {
 }
 
 /// What a row must be to stand in a column.
-pub trait Record: FromBytes + IntoBytes + Immutable + Copy + Send + Sync + 'static {}
-impl<T: FromBytes + IntoBytes + Immutable + Copy + Send + Sync + 'static> Record for T {}
+pub trait Record: FromBytes + IntoBytes + Immutable + Copy + Send + Sync + 'static {
+    /// Whether the row's numbers can be those of an image: see [`crate::sound`].
+    fn is_sound(&self) -> bool;
+}
 
 impl<T: Record> Column<T> {
     /// An owned column.
@@ -171,10 +173,17 @@ impl<T: Record> Column<T> {
         StoreError::NoSuchRow { column: self.name, row: u64::from(row), len: u64::from(self.len()) }
     }
 
+    fn judged(&self, row: u32, value: T) -> Result<T, StoreError> {
+        if value.is_sound() {
+            return Ok(value);
+        }
+        Err(StoreError::Malformed(format!("row {row} of column {} has numbers of no image", self.name)))
+    }
+
     /// A row.
     ///
     /// # Errors
-    /// If there is no such row, or its block is damaged.
+    /// If there is no such row, its block is damaged, or it is not sound.
     #[inline]
     pub fn get(&self, row: u32) -> Result<T, StoreError> {
         match &self.base {
@@ -189,7 +198,7 @@ impl<T: Record> Column<T> {
                     return Ok(*edited);
                 }
                 let bytes = blocks.get(start + row as usize * size_of::<T>(), size_of::<T>())?;
-                T::read_from_bytes(bytes).map_err(|_| self.no_such_row(row))
+                self.judged(row, T::read_from_bytes(bytes).map_err(|_| self.no_such_row(row))?)
             }
         }
     }
@@ -283,6 +292,7 @@ impl<T: Record> Column<T> {
             let (row, rest) = u32::read_from_prefix(log).map_err(|_| short())?;
             let (value, rest) = T::read_from_prefix(rest).map_err(|_| short())?;
             log = rest;
+            let value = self.judged(row, value)?;
             if row == self.len() {
                 self.push(value);
             } else {

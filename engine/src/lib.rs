@@ -16,4 +16,5 @@ pub mod program;
 pub mod records;
 pub mod report;
 pub mod rows;
+pub mod sound;
 pub mod store;

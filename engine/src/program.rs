@@ -152,6 +152,8 @@ impl SectionUse {
 pub struct MergeInput {
     /// Section of the object.
     pub section: u32,
+    /// Bytes of the section.
+    pub size: u64,
     /// Index of the pool; [`NONE`] while it is unknown or if the section is dropped.
     pub pool: u32,
     /// Start of each piece in the section, ascending.
@@ -161,8 +163,12 @@ pub struct MergeInput {
 }
 
 impl MergeInput {
-    /// The offset in the pool of an offset in the section.
+    /// The offset in the pool of an offset in the section; `None` if that is outside. The end is inside: assemblers
+    /// write a label behind the last piece as section and size.
     pub fn map(&self, offset: u64) -> Option<u64> {
+        if offset > self.size {
+            return None;
+        }
         let piece = self.starts.partition_point(|&start| u64::from(start) <= offset).checked_sub(1)?;
         let within = offset - u64::from(self.starts[piece]);
         u64::from(*self.offsets.get(piece)?).checked_add(within)

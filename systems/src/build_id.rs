@@ -139,14 +139,16 @@ pub(crate) fn segment_digests(store: &Store, image: &Image) -> Vec<[u8; 32]> {
         u64::from_le_bytes(bytes.try_into().unwrap_or_default())
     };
     let half = |offset: u64| image.read(offset, 2).map_or(0, |b| u64::from(u16::from_le_bytes([b[0], b[1]])));
-    let (table, count) = (word(32), half(56));
+    // Headers that somebody has damaged describe nothing.
+    let (table, count) = (word(32).min(image.len()), half(56));
     let mut digests = Vec::new();
     for header in (0..count).map(|index| table + 56 * index) {
         if word(header) as u32 != formats::elf::PT_LOAD || word(header + 32) == 0 {
             continue;
         }
         let (start, len) = (word(header + 8), word(header + 32));
-        let pages = start / PAGE_BYTES as u64..(start + len).div_ceil(PAGE_BYTES as u64);
+        let Some(end) = start.checked_add(len).filter(|&end| end <= image.len()) else { continue };
+        let pages = start / PAGE_BYTES as u64..end.div_ceil(PAGE_BYTES as u64);
         let leaves: Vec<[u8; 32]> = pages.filter_map(|page| store.digests.get(page as u32).ok()).collect();
         digests.push(formats::build_id::segment_digest(&leaves));
     }

@@ -7,7 +7,7 @@ use formats::reloc::{self, Facts, Op, Plan, RelocError, Values};
 use object::LittleEndian;
 use relink_engine::program::{Object, Program, SectionUse};
 use relink_engine::records::{atom_flags, place, symbol_flags};
-use relink_engine::rows::{AtomRow, NONE, SymbolRow, Target, TargetKind};
+use relink_engine::rows::{AtomRow, SymbolRow, Target, TargetKind};
 use relink_formats as formats;
 
 /// What a relocation must know of a symbol.
@@ -196,26 +196,28 @@ pub(crate) fn lower<P: Places>(
             let value = symbol.st_value.get(LittleEndian);
             let (address, flags) = places.atom(row);
             site.relative = true;
-            if let Some(SectionUse::Merge(_, merge)) = object.uses.get(section)
+            if flags & atom_flags::LIVE == 0 {
+                return Err(SiteError::Dropped);
+            } else if let Some(SectionUse::Merge(_, merge)) = object.uses.get(section)
                 && let Some(input) = object.merges.get(*merge as usize)
-                && input.pool != NONE
             {
                 // The addend of a section symbol chooses the piece: it is no distance to be kept. A label chooses
                 // it by its value, and its addend is a distance.
-                let pool = places.pool(input.pool);
-                let mapped = if symbol.st_type().0 == elf::STT_SECTION {
-                    input.map(value.wrapping_add_signed(addend))
-                } else {
-                    input.map(value).map(|mapped| mapped.wrapping_add_signed(addend))
-                };
-                let (Some(pool), Some(mapped)) = (pool, mapped) else {
-                    return Err(SiteError::Dropped);
+                let pool = places.pool(input.pool).ok_or(SiteError::Dropped)?;
+                let by_addend = symbol.st_type().0 == elf::STT_SECTION;
+                let (offset, distance) =
+                    if by_addend { (value.wrapping_add_signed(addend), 0) } else { (value, addend) };
+                let mapped = match input.map(offset) {
+                    Some(mapped) => mapped.wrapping_add_signed(distance),
+                    None if kind == elf::R_X86_64_NONE => 0,
+                    None => {
+                        let (offset, len) = (offset as i64, input.size);
+                        return Err(SiteError::Reloc(RelocError::TargetOutside { offset, len }));
+                    }
                 };
                 site.target = Target::atom(pool);
                 site.s = places.atom(pool).0;
                 merged = Some(mapped as i64);
-            } else if flags & atom_flags::LIVE == 0 {
-                return Err(SiteError::Dropped);
             } else {
                 site.s = address.wrapping_add(value);
                 site.addend = addend.wrapping_add_unsigned(value);

@@ -101,7 +101,12 @@ pub fn write_store(store: &Store, writer: &mut dyn io::Write) -> io::Result<()> 
             let mut names = symbols.remove(&row.0).unwrap_or_default();
             names.sort();
             for (value, size, name) in names {
-                writeln!(writer, "{:>16x} {size:>8x} {:>5}                 {name}", atom.address + value, 1)?;
+                writeln!(
+                    writer,
+                    "{:>16x} {size:>8x} {:>5}                 {name}",
+                    atom.address.wrapping_add(value),
+                    1
+                )?;
             }
         }
     }

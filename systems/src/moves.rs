@@ -192,7 +192,7 @@ impl Mover<'_> {
             self.frame.refuse(GateReason::RelocationUnpatchable { input, why });
         }
         if symbol.new.got != 0 {
-            let slot = self.plan.image.got_address + 8 * u64::from(symbol.new.got - 1);
+            let slot = self.plan.image.got_address.wrapping_add(8 * u64::from(symbol.new.got - 1));
             let offset = self.offset_of_address(slot)?;
             let tls = symbol.new.flags & symbol_flags::TLS != 0;
             match slot_kind(&symbol.new, bases.position_independent, bases.shared) {
@@ -223,7 +223,7 @@ impl Mover<'_> {
             let section = self.store.sections.get(row)?;
             if section.address != 0 && address >= section.address && address < section.address + section.size
             {
-                return Ok(section.offset + (address - section.address));
+                return section.file_offset(address);
             }
         }
         Err(StoreError::Malformed(format!("no section holds the address {address:#x}")))
@@ -284,7 +284,6 @@ impl Mover<'_> {
     ) -> Result<(), StoreError> {
         let new = View::new(self.store, self.plan).atom_record(row);
         let mut branches = Vec::new();
-        let mut waiting = 0;
         let mut entry = SymbolRow(NONE);
         for symbol in symbols.iter().filter(|symbol| symbol.old.atom == row) {
             let at_entry = symbol.old.value == 0 && symbol.new.value == 0;
@@ -293,8 +292,9 @@ impl Mover<'_> {
             }
             for (site, reloc) in self.incoming(&symbol.old)? {
                 if reloc.flags & reloc_flags::VIA_ISLAND != 0 && at_entry {
-                    waiting += 1; // It goes through the island already, and may go on.
-                } else if at_entry && reloc.op == Op::Branch32 as u16 && reloc.addend == -4 {
+                    continue; // It goes through the island already, and may go on.
+                }
+                if at_entry && reloc.op == Op::Branch32 as u16 && reloc.addend == -4 {
                     branches.push((site, reloc));
                 } else {
                     self.retarget(site, reloc);
@@ -317,7 +317,6 @@ impl Mover<'_> {
         self.frame.counters.atoms_moved += 1;
         match island {
             Some(island) => {
-                debug_assert!(waiting > 0 || island.size > 0);
                 let code = self.island_bytes(island.address, new.address)?;
                 let offset = self.offset_of_address(island.address)?;
                 self.write(offset, &code);
@@ -371,7 +370,8 @@ impl Mover<'_> {
             return Ok(());
         }
         let offset = self.offset_of_address(start)?;
-        self.write(offset, &vec![0xcc; len as usize]);
+        let hole = self.image.padded(&[], len, 0xcc)?;
+        self.write(offset, &hole);
         self.plan.freed.push((section, start, len));
         Ok(())
     }

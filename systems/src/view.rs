@@ -57,14 +57,13 @@ impl<'a> View<'a> {
 
     /// The file offset of an atom with that record.
     pub(crate) fn file_offset(&self, atom: &AtomRecord) -> u64 {
-        let section = self.section_record(atom.output);
-        section.offset.wrapping_add(atom.address.wrapping_sub(section.address))
+        self.keep(self.section_record(atom.output).file_offset(atom.address))
     }
 
     /// The address of a symbol with that record: its PLT entry if it has one.
     pub(crate) fn address_of(&self, symbol: &SymbolRecord) -> u64 {
         if symbol.plt != 0 {
-            self.plan.image.plt_address + 16 * u64::from(symbol.plt - 1)
+            self.plan.image.plt_address.wrapping_add(16 * u64::from(symbol.plt - 1))
         } else if place::is_atom(symbol.atom) {
             self.atom_record(symbol.atom).address.wrapping_add(symbol.value)
         } else if symbol.atom == place::ABSOLUTE {

@@ -327,6 +327,14 @@ pub enum RelocError {
         /// What is wrong, to be read after the name of the kind.
         why: &'static str,
     },
+    /// The target is a place that a mergeable section does not have, so that no piece is meant.
+    #[error("offset {offset} is outside of the {len} bytes of that mergeable section")]
+    TargetOutside {
+        /// What was asked for, from the start of the section; negative in front of it.
+        offset: i64,
+        /// Bytes that the section has.
+        len: u64,
+    },
     /// The field is too narrow for an address that is known only at load time.
     #[error("relocation {} cannot be used in position-independent output; recompile with -fPIC", kind_name(*kind))]
     NotPositionIndependent {

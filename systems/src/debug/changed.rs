@@ -186,9 +186,10 @@ impl Writer<'_> {
     fn write_contribution(&mut self, input: &Input, atom: &Atom, slot: &Slot) -> Result<(), Stop> {
         let section = atom.section as usize;
         let pristine = input.object.parsed.section_bytes(section);
-        let mut bytes = pristine.to_vec();
+        let mut bytes = self.image.padded(pristine, slot.capacity.max(slot.size), 0)?;
+        let (body, hole) = bytes.split_at_mut(pristine.len());
         let view = View::new(self.store, self.plan);
-        let errors = relocate_contribution(&view, &input.object, section, slot.address, &mut bytes);
+        let errors = relocate_contribution(&view, &input.object, section, slot.address, body);
         let offset = view.file_offset(&view.atom_record(atom.row));
         view.damage()?;
         if !errors.is_empty() {
@@ -196,8 +197,6 @@ impl Writer<'_> {
             let input = input.object.name.clone();
             return Err(Stop::Reason(GateReason::RelocationUnpatchable { input, why }));
         }
-        bytes.resize(slot.capacity.max(slot.size) as usize, 0);
-        let hole = &mut bytes[pristine.len()..];
         let debug = self.debug_section(atom.old.output)?;
         if dwarf::filler::fill(debug, hole, self.fillers()).is_err() {
             let (section, input) = (self.store.text(atom.old.name), input.object.name.clone());
@@ -232,12 +231,12 @@ impl Writer<'_> {
             return Ok(());
         }
         let debug = self.debug_section(section)?;
-        let mut hole = vec![0; len as usize];
+        let mut hole = self.image.padded(&[], len, 0)?;
         if dwarf::filler::fill(debug, &mut hole, self.fillers()).is_err() {
             let section = self.store.text(record.name);
             return Err(Stop::Reason(GateReason::DebugSpaceExhausted { section, input: String::new() }));
         }
-        self.write(record.offset + start, &hole)
+        self.write(record.file_offset(start)?, &hole)
     }
 
     /// Too many vacated slots: a full link tidies up.
@@ -246,8 +245,9 @@ impl Writer<'_> {
         for &(_, atom) in self.plan.moved.iter().filter(|(_, atom)| atom.flags & atom_flags::CODE != 0) {
             let section = self.store.sections.get(atom.output.0)?;
             let ranges = free.slots.iter().chain(&free.blocks).filter(|range| range.section == atom.output);
-            let (total, largest) =
-                ranges.map(|range| range.len).fold((0, 0), |(sum, max), len| (sum + len, len.max(max)));
+            let (total, largest) = ranges
+                .map(|range| range.len)
+                .fold((0_u64, 0), |(sum, max), len| (sum.saturating_add(len), len.max(max)));
             let dead_bytes = total - largest; // The largest is what is left of the reserve.
             if dead_bytes > (section.size / 100 * DEBRIS_PERCENT).max(DEBRIS_MIN) {
                 return Err(Stop::Reason(GateReason::DebrisLimit { dead_bytes }));
@@ -278,7 +278,10 @@ impl Writer<'_> {
             if range.start + range.len > end {
                 self.fill_unwind(end, range.start + range.len - end)?;
             }
-            return Ok((start as u32, wanted));
+            let Ok(start) = u32::try_from(start) else {
+                return Err(StoreError::Malformed("a free range is outside of .eh_frame".to_owned()).into());
+            };
+            return Ok((start, wanted));
         }
         Err(Stop::Reason(GateReason::UnwindChanged {
             input: String::new(),
@@ -287,7 +290,7 @@ impl Writer<'_> {
     }
 
     fn fill_unwind(&mut self, start: u64, len: u64) -> Result<(), Stop> {
-        let mut hole = vec![0; len as usize];
+        let mut hole = self.image.padded(&[], len, 0)?;
         if eh_frame::fill(&mut hole).is_err() {
             return Err(StoreError::Malformed(format!("no filler for {len} bytes of .eh_frame")).into());
         }
@@ -322,14 +325,15 @@ impl Writer<'_> {
                 (new.offset, new.capacity) = self.take_unwind_room(piece.len)?;
                 self.free_unwind(old.offset, old.capacity)?;
             }
+            self.image.room(new.capacity.into())?;
             let table = self.eh_frame()?;
             let cie = self.store.cies.get(piece.cie)?;
             let placed =
                 relink_engine::program::EhPiece { offset: new.offset, capacity: new.capacity, ..*piece };
             let view = View::new(self.store, self.plan);
             let bytes = piece_bytes(&view, &input.object, &placed, table.address, Some(cie.offset));
-            let old_code = self.store.atoms.get(old.atom.0)?.address + u64::from(old.start);
-            let new_code = view.atom_record(old.atom).address + u64::from(old.start);
+            let old_code = self.store.atoms.get(old.atom.0)?.address.wrapping_add(old.start.into());
+            let new_code = view.atom_record(old.atom).address.wrapping_add(old.start.into());
             view.damage()?;
             let bytes = bytes.map_err(|_| refuse("a relocation of it can't be applied"))?;
             let at = table.offset + u64::from(new.offset);
@@ -387,9 +391,11 @@ impl Writer<'_> {
         };
         let len = eh_frame::island_fde(&cie, 0, island.size).len() as u32;
         let (offset, capacity) = self.take_unwind_room(len)?;
-        let mut bytes = eh_frame::island_fde(&cie, (offset + 4).wrapping_sub(cie_record.offset), island.size);
+        let mut bytes =
+            eh_frame::island_fde(&cie, offset.wrapping_add(4).wrapping_sub(cie_record.offset), island.size);
         eh_frame::pad_record(&mut bytes, capacity as usize);
-        let begin = island.address.wrapping_sub(table.address + u64::from(offset) + 8) as u32;
+        let field = table.address.wrapping_add(u64::from(offset) + 8);
+        let begin = island.address.wrapping_sub(field) as u32;
         bytes[8..12].copy_from_slice(&begin.to_le_bytes());
         self.write(table.offset + u64::from(offset), &bytes)?;
         self.frame.counters.fdes_written += 1;
@@ -464,7 +470,7 @@ impl Writer<'_> {
         let mut sorted = SortedTable { header, count };
         let mut inserted = Vec::new();
         for (pc, fde) in added {
-            let entry = sorted.entry(pc, table.address + u64::from(fde))?;
+            let entry = sorted.entry(pc, table.address.wrapping_add(fde.into()))?;
             match removed.iter().position(|&known| known == pc) {
                 Some(position) => {
                     removed.swap_remove(position);

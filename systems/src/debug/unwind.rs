@@ -78,12 +78,12 @@ pub(crate) fn piece_bytes<P: Places>(
         let mut site = lower(places, object, atom_flags::ALLOC, pristine, relocs, index)
             .map_err(|error| (index, error))?;
         site.plan.offset = relocs[index].r_offset.get(LittleEndian) - u64::from(piece.start);
-        store(&bases, &site, &mut bytes, address + u64::from(piece.offset))
+        store(&bases, &site, &mut bytes, address.wrapping_add(piece.offset.into()))
             .map_err(|error| (index, SiteError::Reloc(error)))?;
     }
     eh_frame::pad_record(&mut bytes, piece.capacity as usize);
     if let (Some(cie), Some(field)) = (cie, bytes.get_mut(4..8)) {
-        field.copy_from_slice(&(piece.offset + 4).wrapping_sub(cie).to_le_bytes());
+        field.copy_from_slice(&piece.offset.wrapping_add(4).wrapping_sub(cie).to_le_bytes());
     }
     Ok(bytes)
 }

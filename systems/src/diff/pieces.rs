@@ -84,7 +84,7 @@ fn place_piece(context: &mut Context<'_>, row: PoolRow, piece: &[u8]) -> Result<
     };
     let atom = context.store.atoms.get(pool.atom.0)?;
     let section = context.store.sections.get(pool.output.0)?;
-    let base = section.offset + (atom.address - section.address);
+    let base = section.file_offset(atom.address)?;
     let mask = pool.slots.len.saturating_sub(1);
     let mut slot = hash_name(piece) as u32 & mask;
     for _ in 0..pool.slots.len {
@@ -106,8 +106,8 @@ fn place_piece(context: &mut Context<'_>, row: PoolRow, piece: &[u8]) -> Result<
     }
     let offset = pool.used.next_multiple_of(1 << pool.align);
     let used = offset + piece.len() as u64;
-    // The index must stay sparse: at three quarters full a probe is still short.
-    if used > atom.capacity || pool.pieces >= pool.slots.len / 4 * 3 {
+    // The index must stay sparse: at three quarters full a probe is still short. Its offsets have 32 bits.
+    if used > atom.capacity.min(u32::MAX.into()) || pool.pieces >= pool.slots.len / 4 * 3 {
         return Ok(None);
     }
     context.plan.pools.insert(row.0, PoolRecord { used, pieces: pool.pieces + 1, ..pool });

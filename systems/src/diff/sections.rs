@@ -70,7 +70,12 @@ pub(super) fn match_sections(
         uses[index] = if flags & atom_flags::EH_FRAME != 0 {
             SectionUse::EhFrame(row)
         } else if flags & atom_flags::MERGE != 0 {
-            merges.push(MergeInput { section: index as u32, pool: NONE, ..MergeInput::default() });
+            merges.push(MergeInput {
+                section: index as u32,
+                size: section.size,
+                pool: NONE,
+                ..MergeInput::default()
+            });
             SectionUse::Merge(row, merges.len() as u32 - 1)
         } else {
             SectionUse::Atom(row)
@@ -106,7 +111,11 @@ fn size_reason(old: &AtomRecord, size: u64, names: impl Fn() -> (String, String)
         return Some(GateReason::OrderedSectionChanged { section, input });
     }
     let movable = old.flags & (atom_flags::CODE | atom_flags::DEBUG) != 0;
-    (size > old.capacity && !movable).then(|| GateReason::DataGrew { section, input, by: size - old.size })
+    (size > old.capacity && !movable).then(|| GateReason::DataGrew {
+        section,
+        input,
+        by: size.saturating_sub(old.size),
+    })
 }
 
 /// The groups must be the same: who owns a signature is part of the resolution table.

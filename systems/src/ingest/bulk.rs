@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::input::Input;
-use relink_engine::options::{DefsymValue, LinkOptions};
+use relink_engine::options::{DefsymValue, LinkOptions, Strip};
 use relink_engine::program::{NameRef, Object, Program, SectionUse, SharedLibrary};
 use relink_engine::records::{AtomRecord, SymbolRecord, place, symbol_flags};
 use relink_engine::rows::{AtomRow, FileRow, InputRow, NONE, Span, SymbolRow, Target};
@@ -96,7 +96,9 @@ pub(crate) fn load_program(
     program.archives = archives;
     program.objects.sort_by_key(|object| (object.file, object.member_offset));
     program.property = Property::merge_all(program.objects.iter().map(|object| &object.parsed.property));
-    let oversized: Vec<Diagnostic> = program.objects.par_iter().flat_map_iter(oversized_sections).collect();
+    let strip = request.options.strip;
+    let oversized: Vec<Diagnostic> =
+        program.objects.par_iter().flat_map_iter(|object| oversized_sections(object, strip)).collect();
     frame.errors.extend(oversized);
     if frame.errors.is_empty() {
         allocate_rows(&mut program, &request.options);
@@ -448,11 +450,17 @@ pub(crate) const SIZE_MAX: u64 = 1 << 40;
 pub(crate) const ALIGN_MAX: u8 = 32;
 
 /// Sections whose claims no image can meet: of damaged or hostile objects. What has bytes is bounded by its file.
-fn oversized_sections(object: &Object) -> Vec<Diagnostic> {
-    let too_large = |section: &formats::object_file::Section| {
-        section.align.exponent() > ALIGN_MAX || (section.kind == elf::SHT_NOBITS && section.size > SIZE_MAX)
+///
+/// What is no part of the image claims nothing, and a patch does not look at it: nor does a full link
+/// (`it::errors::claims_of_sections_without_a_place_are_no_error`).
+fn oversized_sections(object: &Object, strip: Strip) -> Vec<Diagnostic> {
+    let too_large = |index: usize, section: &formats::object_file::Section| {
+        let claims = section.align.exponent() > ALIGN_MAX
+            || (section.kind == elf::SHT_NOBITS && section.size > SIZE_MAX);
+        claims && classify(&object.parsed, index, section, strip) != Class::Ignore
     };
-    let sections = object.parsed.sections.iter().enumerate().filter(|(_, section)| too_large(section));
+    let sections =
+        object.parsed.sections.iter().enumerate().filter(|&(index, section)| too_large(index, section));
     sections
         .map(|(index, section)| Diagnostic::BadInput {
             input: object.name.clone(),
@@ -485,6 +493,7 @@ fn allocate_rows(program: &mut Program, options: &LinkOptions) {
                     Class::Merge(_) => {
                         merges.push(relink_engine::program::MergeInput {
                             section: index as u32,
+                            size: parsed.sections[index].size,
                             pool: NONE,
                             ..Default::default()
                         });

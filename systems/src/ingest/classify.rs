@@ -66,7 +66,9 @@ pub(crate) fn classify(object: &ObjectFile, index: usize, section: &Section, str
     if has(elf::SHF_ALLOC) && (name == b".eh_frame" || section.kind == SHT_X86_64_UNWIND) {
         return Class::EhFrame(flags | atom_flags::EH_FRAME);
     }
-    if has(elf::SHF_MERGE) && !has(elf::SHF_WRITE) && section.entsize > 0 && section.relocations.is_empty() {
+    // An empty section has no piece that a label in it could follow: it is placed like any other.
+    let cut = section.entsize > 0 && section.size > 0 && section.relocations.is_empty();
+    if has(elf::SHF_MERGE) && !has(elf::SHF_WRITE) && cut {
         return Class::Merge(flags | atom_flags::MERGE);
     }
     let ordered = matches!(section.kind, elf::SHT_INIT_ARRAY | elf::SHT_FINI_ARRAY | elf::SHT_PREINIT_ARRAY)

@@ -18,6 +18,8 @@ pub(crate) fn capacity(options: &IncrementalOptions, atom: &AtomRecord, debug: O
     let size = atom.size;
     let flags = atom.flags;
     let grown = |percent: u32| size.saturating_add(size.saturating_mul(u64::from(percent)) / 100);
+    // A section without contents may claim any size, which a patch does not bound before it looks for room.
+    let aligned = |size: u64, to: u64| size.checked_next_multiple_of(to).unwrap_or(u64::MAX);
     if flags & (atom_flags::EXACT | atom_flags::FIXED | atom_flags::COMMON) != 0 {
         size
     } else if flags & atom_flags::SYNTHETIC != 0 {
@@ -30,9 +32,9 @@ pub(crate) fn capacity(options: &IncrementalOptions, atom: &AtomRecord, debug: O
     } else if size == 0 {
         0
     } else if flags & atom_flags::CODE != 0 {
-        grown(options.code_slack_percent).next_multiple_of(CODE_SLOT_ALIGN)
+        aligned(grown(options.code_slack_percent), CODE_SLOT_ALIGN)
     } else {
-        grown(options.data_slack_percent).next_multiple_of(8)
+        aligned(grown(options.data_slack_percent), 8)
     }
 }
 
@@ -45,7 +47,7 @@ fn debug_capacity(options: &IncrementalOptions, size: u64, debug: Option<DebugSe
     let hole =
         (size.saturating_mul(u64::from(options.debug_slack_percent)) / 100).max(64).next_multiple_of(16);
     // Two fillers of `.debug_aranges` would speak of one unit, and gdb then ignores the whole section.
-    if debug.fillable(hole) && debug != DebugSection::Aranges { size + hole } else { size }
+    if debug.fillable(hole) && debug != DebugSection::Aranges { size.saturating_add(hole) } else { size }
 }
 
 /// Free bytes at the end of `.text`.
@@ -68,9 +70,10 @@ pub(crate) fn header_entries(fdes: usize) -> usize {
     fdes + fdes / 16 + 64
 }
 
-/// Null local symbols for islands.
-pub(crate) fn symbol_hole(symbols: u32) -> u32 {
-    symbols / 64 + 64
+/// Nameless local symbols for islands. Only code moves, and leaves one island for an atom: what counts is the atoms of
+/// code, whatever their symbols' binding. The same share as `string_tail`: neither runs out long before the other.
+pub(crate) fn symbol_hole(code_atoms: usize) -> u32 {
+    u32::try_from(code_atoms / 32).unwrap_or(u32::MAX).saturating_add(64)
 }
 
 /// Free bytes behind `.strtab`.

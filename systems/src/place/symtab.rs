@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::options::{Discard, LinkOptions, Strip};
 use relink_engine::program::{Object, OutputSection, Program};
-use relink_engine::records::{SymbolRecord, atom_flags, place, symbol_flags};
+use relink_engine::records::{AtomRecord, SymbolRecord, atom_flags, place, symbol_flags};
 use relink_engine::rows::{SectionRow, SymbolRow};
 use relink_formats as formats;
 
@@ -166,7 +166,10 @@ fn assign_indexes(program: &mut Program, options: &LinkOptions) {
         if !local {
             program.symtab_hole = next;
             if options.incremental.is_some() {
-                next += reserve::symbol_hole(next);
+                let code = |atom: &&AtomRecord| {
+                    atom.flags & (atom_flags::LIVE | atom_flags::CODE) == atom_flags::LIVE | atom_flags::CODE
+                };
+                next += reserve::symbol_hole(program.atoms.iter().filter(code).count());
             }
             program.symtab_locals = next;
         }

@@ -60,7 +60,7 @@ pub(crate) fn relocate_changed_atoms(
     for (atom, slot) in placed {
         let Ok(input) = inputs.get(atom.input) else { continue };
         let view = View::new(&store, &plan);
-        let derived = derive_atom(&view, input, atom, slot);
+        let derived = derive_atom(&view, &image, input, atom, slot);
         let damage = view.damage();
         if frame.check(damage).is_none() {
             return;
@@ -108,7 +108,13 @@ struct Derived {
     relative: Vec<(u64, u64)>,
 }
 
-fn derive_atom(view: &View<'_>, input: &Input, atom: &Atom, slot: &Slot) -> Result<Derived, GateReason> {
+fn derive_atom(
+    view: &View<'_>,
+    image: &Image,
+    input: &Input,
+    atom: &Atom,
+    slot: &Slot,
+) -> Result<Derived, GateReason> {
     let object = &input.object;
     let section = atom.section as usize;
     let flags = atom.old.flags;
@@ -118,8 +124,9 @@ fn derive_atom(view: &View<'_>, input: &Input, atom: &Atom, slot: &Slot) -> Resu
         return Ok(derived);
     }
     let filler = if flags & atom_flags::CODE != 0 { 0xcc } else { 0 };
-    derived.bytes = pristine.to_vec();
-    derived.bytes.resize(slot.capacity.max(pristine.len() as u64) as usize, filler);
+    derived.bytes = image
+        .padded(pristine, slot.capacity, filler)
+        .map_err(|error| GateReason::StateUnusable { why: error.to_string() })?;
     let bases = view.bases();
     let relocs = object.parsed.relocations(section);
     let reversed = is_reversed(object.parsed.section_name(section)).then_some(pristine.len() as u64);
@@ -149,7 +156,7 @@ fn derive_atom(view: &View<'_>, input: &Input, atom: &Atom, slot: &Slot) -> Resu
         let record = record_of(&site, atom.row, flags, reversed);
         if record.flags & reloc_flags::DYNAMIC != 0 {
             let value = site.s.wrapping_add_signed(site.plan.addend);
-            derived.relative.push((slot.address + u64::from(record.offset), value));
+            derived.relative.push((slot.address.wrapping_add(record.offset.into()), value));
         }
         derived.records.push(record);
     }

@@ -6,7 +6,7 @@ use formats::merge::split;
 use rayon::prelude::*;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::Frame;
-use relink_engine::program::{Object, Pool, Program, SectionUse};
+use relink_engine::program::{MergeInput, Object, Pool, Program, SectionUse};
 use relink_engine::records::{AtomRecord, atom_flags, place};
 use relink_engine::rows::{AtomRow, InputRow, NONE};
 use relink_engine::store::hash_name;
@@ -19,7 +19,7 @@ pub(crate) fn merge_pieces(mut program: ResMut<'_, Program>, mut frame: ResMut<'
     if !frame.resolving() {
         return;
     }
-    let Program { objects, atoms, pools, symbols, globals, names, .. } = &mut *program;
+    let Program { objects, atoms, pools, symbols, globals, .. } = &mut *program;
     let failed: Vec<Diagnostic> =
         objects.par_iter_mut().flat_map_iter(|object| split_sections(object, atoms)).collect();
     frame.errors.extend(failed);
@@ -50,7 +50,7 @@ pub(crate) fn merge_pieces(mut program: ResMut<'_, Program>, mut frame: ResMut<'
         pool.atom = row;
     }
     // Labels in merged sections: their value chooses the piece.
-    let _ = names;
+    let mut outside = Vec::new();
     let (global, local) = symbols.split_at_mut(*globals as usize);
     for object in objects.iter() {
         let parsed = &object.parsed;
@@ -72,11 +72,31 @@ pub(crate) fn merge_pieces(mut program: ResMut<'_, Program>, mut frame: ResMut<'
                 continue;
             }
             let merge = &object.merges[merge as usize];
-            if let Some(offset) = merge.map(record.value).filter(|_| merge.pool != NONE) {
-                record.atom = pools[merge.pool as usize].atom;
-                record.value = offset;
+            if merge.pool == NONE {
+                continue; // It was dropped.
+            }
+            match merge.map(record.value) {
+                Some(offset) => {
+                    record.atom = pools[merge.pool as usize].atom;
+                    record.value = offset;
+                }
+                None => outside.push(label_outside(object, index, merge, record.value)),
             }
         }
+    }
+    frame.errors.extend(outside);
+}
+
+fn label_outside(object: &Object, symbol: usize, merge: &MergeInput, offset: u64) -> Diagnostic {
+    let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+    let name = text(object.parsed.symbol_name(symbol));
+    let section = text(object.parsed.section_name(merge.section as usize));
+    Diagnostic::BadInput {
+        input: object.name.clone(),
+        why: format!(
+            "symbol {name}: offset {offset} is outside of the {} bytes of its mergeable section {section}",
+            merge.size
+        ),
     }
 }
 
@@ -134,7 +154,7 @@ fn pool_for(
 }
 
 /// Puts each piece into the pool, unless it is there.
-pub(crate) fn intern_pieces(pool: &mut Pool, bytes: &[u8], merge: &mut relink_engine::program::MergeInput) {
+pub(crate) fn intern_pieces(pool: &mut Pool, bytes: &[u8], merge: &mut MergeInput) {
     let align = 1usize << pool.align;
     merge.offsets = Vec::with_capacity(merge.starts.len());
     for (index, &start) in merge.starts.iter().enumerate() {

@@ -163,7 +163,7 @@ pub(super) fn check_slots(checker: &mut Checker<'_>) -> Result<(), StoreError> {
             "an island".to_owned(),
         ));
         let section = store.sections.get(atom.output.0)?;
-        let start = (section.offset + (island.address - section.address)) as usize;
+        let start = section.file_offset(island.address)? as usize;
         let code = checker.image.get(start..start + island.size as usize).unwrap_or_default();
         let expected = formats::island::island(code, island.address, atom.address).unwrap_or_default();
         if code != expected {

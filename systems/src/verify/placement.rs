@@ -67,7 +67,7 @@ pub(super) fn impose(checker: &mut Checker<'_>) -> Result<Placement, StoreError>
         .iter()
         .map(|symbol| {
             if symbol.plt != 0 {
-                record.plt_address + 16 * u64::from(symbol.plt - 1)
+                record.plt_address.wrapping_add(16 * u64::from(symbol.plt - 1))
             } else if place::is_atom(symbol.atom) {
                 program.atoms[symbol.atom.index()].address.wrapping_add(symbol.value)
             } else if symbol.atom == place::ABSOLUTE {
@@ -176,7 +176,7 @@ fn match_pools(checker: &mut Checker<'_>, placement: &mut Placement) -> Result<(
         let fresh = &mut checker.program.atoms[atom.index()];
         (fresh.address, fresh.capacity, fresh.output) = (record.address, record.capacity, record.output);
         placement.atoms.insert(atom.0, known.atom);
-        let base = section.offset + (record.address - section.address);
+        let base = section.file_offset(record.address)?;
         remap_pieces(checker, index, row, base)?;
     }
     for name in missing {
@@ -305,6 +305,5 @@ pub(super) fn input_name(checker: &Checker<'_>, row: InputRow) -> String {
 
 /// The file offset of an atom that has its place in the image.
 pub(super) fn file_offset(checker: &Checker<'_>, atom: &AtomRecord) -> Result<u64, StoreError> {
-    let section = checker.store.sections.get(SectionRow(atom.output.0).0)?;
-    Ok(section.offset.wrapping_add(atom.address.wrapping_sub(section.address)))
+    checker.store.sections.get(SectionRow(atom.output.0).0)?.file_offset(atom.address)
 }

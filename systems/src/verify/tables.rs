@@ -45,7 +45,7 @@ pub(super) fn check_unwind(checker: &mut Checker<'_>, placement: &Placement) -> 
     let mut wrong = Vec::new();
     for object in &checker.program.objects {
         for fde in &object.fdes {
-            let code = checker.program.atoms[fde.atom.index()].address + u64::from(fde.atom_offset);
+            let code = checker.program.atoms[fde.atom.index()].address.wrapping_add(fde.atom_offset.into());
             let Some(offset) = by_code.get_mut(&code).and_then(Vec::pop) else {
                 wrong.push(format!("{}: no frame description for {code:#x}", object.name));
                 continue;
@@ -55,7 +55,7 @@ pub(super) fn check_unwind(checker: &mut Checker<'_>, placement: &Placement) -> 
                 .get(at..at + 4)
                 .map_or(0, |word| u32::from_le_bytes(word.try_into().unwrap_or_default()).saturating_add(4));
             let pointer = bytes.get(at + 4..at + 8).unwrap_or_default().try_into().unwrap_or_default();
-            let cie = (offset + 4).wrapping_sub(u32::from_le_bytes(pointer));
+            let cie = offset.wrapping_add(4).wrapping_sub(u32::from_le_bytes(pointer));
             let piece = EhPiece { offset, capacity: len, ..*fde };
             let expected = piece_bytes(&checker.program, object, &piece, table.address, Some(cie));
             if expected.ok().as_deref() != bytes.get(at..at + len as usize) {
@@ -76,8 +76,10 @@ pub(super) fn check_unwind(checker: &mut Checker<'_>, placement: &Placement) -> 
         }
     }
     if let Some((header, header_bytes)) = section_bytes(checker, record.eh_frame_hdr)? {
-        let mut expected: Vec<(u64, u64)> =
-            fdes.iter().map(|(pc, _, offset, _)| (*pc, table.address + u64::from(*offset))).collect();
+        let mut expected: Vec<(u64, u64)> = fdes
+            .iter()
+            .map(|(pc, _, offset, _)| (*pc, table.address.wrapping_add((*offset).into())))
+            .collect();
         expected.sort_unstable();
         let at = |value: i32| header.address.wrapping_add_signed(i64::from(value));
         let actual: Vec<(u64, u64)> = parse_hdr(header_bytes)
@@ -205,7 +207,8 @@ pub(super) fn check_got(checker: &mut Checker<'_>) -> Result<(), StoreError> {
         let address = checker.program.addresses[row];
         let tls = symbol.flags & symbol_flags::TLS != 0;
         let expected = if tls { address.wrapping_sub(record.tp) } else { address };
-        let offset = got.offset + (record.got_address - got.address) + 8 * u64::from(symbol.got - 1);
+        let slot = record.got_address.wrapping_add(8 * u64::from(symbol.got - 1));
+        let offset = got.file_offset(slot)?;
         if word(offset) != expected {
             wrong.push(format!(
                 "GOT slot {} holds {:#x} instead of {expected:#x}",

@@ -247,3 +247,116 @@ fn thin_archive_names_the_member_it_misses() {
     let thin = relink_tests::read(dir.path().join("thin.a"));
     assert_holds(&errors(&vec![a, ("thin.a".to_owned(), thin)]), &["thin.a", "b.o"]);
 }
+
+/// Two strings in a mergeable section, and code or data that refers to them.
+fn strings(refer: &str) -> (String, Vec<u8>) {
+    let section = ".section .rodata.str1.1,\\\"aMS\\\",@progbits,1\\n";
+    let text = format!(
+        "__asm__(\"{section}.LC0: .string \\\"head\\\"\\n.LC1: .string \\\"two\\\"\\n.Lend:\\n.text\\n\"\n\
+         \"{refer}\");\n\
+         void _start(void) {{}}\n"
+    );
+    unit("a", &text)
+}
+
+/// An object whose strings come first in the pool: what is mapped past one's own would be found here.
+fn other_strings() -> (String, Vec<u8>) {
+    let section = ".section .rodata.str1.1,\\\"aMS\\\",@progbits,1\\n";
+    let strings = ".string \\\"two\\\"\\n.string \\\"zzz\\\"\\n.text\\n";
+    unit("other", &format!("__asm__(\"{section}{strings}\");\n"))
+}
+
+#[test]
+fn references_outside_a_mergeable_section_are_errors() {
+    // The addend of a section symbol is the offset as it stands, -4 of a PC-relative field included.
+    for (refer, offset) in [
+        ("lea .rodata.str1.1+50(%rip), %rax", "46"),
+        ("lea .rodata.str1.1(%rip), %rax", "-4"),
+        (".data\\n.quad .rodata.str1.1+10", "10"),
+        (".data\\n.quad .rodata.str1.1-1", "-1"),
+        // Debug information does not get a tombstone for it, either.
+        (".section .debug_info\\n.long .rodata.str1.1+10", "10"),
+    ] {
+        let text = errors(&vec![other_strings(), strings(refer)]);
+        assert_holds(
+            &text,
+            &["a.o:(", "'.rodata.str1.1'", &format!("offset {offset} is outside of the 9 bytes")],
+        );
+        assert_eq!(text.matches("outside").count(), 1, "{text}");
+        // A patch does not take what a full link refuses, and a failed one leaves the image.
+        let good = vec![other_strings(), strings("nop")];
+        let mut program = Program::linked(program::incremental(), &good);
+        let before = program.image();
+        program.replace("a.o", strings(refer).1);
+        let error = program.session.resolve().expect_err("the link is wrong").to_string();
+        assert_holds(&error, &["outside of the 9 bytes"]);
+        assert!(program.image() == before, "a failed frame changes nothing");
+    }
+    let label = ".globl outside\\n.set outside, .LC0+10";
+    let text = errors(&vec![other_strings(), strings(label)]);
+    assert_holds(&text, &["a.o: symbol outside: offset 10 is outside of the 9 bytes", ".rodata.str1.1"]);
+}
+
+#[test]
+fn references_into_a_mergeable_section_reach_their_piece() {
+    // What assemblers make of labels: section and offset for data, the label for a distance; the end is inside.
+    let inputs = vec![
+        other_strings(),
+        strings(
+            ".data\\n.globl table\\ntable: .quad .LC0, .LC1, .LC1+1, .Lend\\n.long .LC1-., .Lend-.\\n\
+             .quad .rodata.str1.1+6",
+        ),
+    ];
+    for options in [program::canonical(), program::incremental()] {
+        let mut program = Program::linked(options.clone(), &inputs);
+        if options.incremental.is_some() {
+            program.verify();
+        }
+        let image = program.image();
+        let elf = relink_tests::elf::Elf::parse(&image);
+        let table = elf.symbol("table").address;
+        let word = |at: u64| u64::from_le_bytes(elf.at(table + at, 8).try_into().unwrap());
+        let near = |at: u64| {
+            let distance = i32::from_le_bytes(elf.at(table + at, 4).try_into().unwrap());
+            (table + at).wrapping_add_signed(distance.into())
+        };
+        assert_eq!(elf.at(word(0), 5), b"head\0");
+        assert_eq!(elf.at(word(8), 4), b"two\0");
+        assert_eq!(elf.at(word(16), 3), b"wo\0");
+        assert_eq!(word(24), word(8) + 4, "behind its own last piece");
+        assert_eq!((near(32), near(36)), (word(8), word(8) + 4));
+        assert_eq!(word(40), word(8) + 1);
+    }
+}
+
+#[test]
+fn claims_of_sections_without_a_place_are_no_error() {
+    // `sh_addralign` of section 0, and of the symbol table: nothing of theirs is placed, by a full link or a patch.
+    let good = vec![unit("a", "void _start(void) {}\n"), unit("b", "int f(void) { return 1; }\n")];
+    let claim = |bytes: &[u8], section: usize| {
+        let mut bytes = bytes.to_vec();
+        let table = u64::from_le_bytes(bytes[0x28..0x30].try_into().unwrap()) as usize;
+        bytes[table + 64 * section + 48..][..8].copy_from_slice(&(1_u64 << 53).to_le_bytes());
+        bytes
+    };
+    let kind_of = |bytes: &[u8], section: usize| {
+        let table = u64::from_le_bytes(bytes[0x28..0x30].try_into().unwrap()) as usize;
+        u32::from_le_bytes(bytes[table + 64 * section + 4..][..4].try_into().unwrap())
+    };
+    let symtab = (1..64).find(|&section| kind_of(&good[1].1, section) == 2).expect("an object has symbols");
+    for section in [0, symtab] {
+        let edited = vec![good[0].clone(), ("b.o".to_owned(), claim(&good[1].1, section))];
+        let mut program = Program::linked(program::incremental(), &good);
+        let outcome = program.edit(&edited);
+        program.assert_patched(outcome);
+        program.verify();
+        assert_eq!(program.from_scratch(), program.image(), "section {section}");
+        Program::linked(program::canonical(), &edited);
+    }
+    // What is placed still claims too much.
+    let text = (1..64).find(|&section| kind_of(&good[1].1, section) == 1).expect("an object has code");
+    let mut program = Program::linked(program::incremental(), &good);
+    program.replace("b.o", claim(&good[1].1, text));
+    let error = program.session.resolve().expect_err("no image has such an alignment").to_string();
+    assert_holds(&error, &["b.o", "alignment 2^53"]);
+}

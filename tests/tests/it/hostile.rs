@@ -8,6 +8,7 @@ use relink_tests::cc::Opt;
 use relink_tests::fixture::{self, App, Core};
 use relink_tests::program::{self, Inputs, Program, assert_behaves};
 use relink_tests::rng::Rng;
+use relink_tests::state;
 
 /// Mutations of each kind; `RELINK_HOSTILE` asks for more.
 fn mutations() -> u64 {
@@ -225,6 +226,57 @@ fn mutated_state_never_gives_a_wrong_image() {
         without_panic("lengths of the state", state.len() as u64 / STEP, |step| {
             let cut = state[..(step * STEP) as usize].to_vec();
             judge_state(&edited, &right, |session| session.set_prior_state(cut.into()));
+        });
+    }
+}
+
+#[test]
+fn rows_that_only_a_forger_writes_never_panic() {
+    let core = Core::new(Opt::O1);
+    let edited = |define: &str| core.edited("table", &[define]).inputs(App::B);
+    let mut linked = Program::linked(program::incremental(), &core.inputs(App::B));
+    let _ = linked.session.take_state_log();
+    let columns = |program: &Program| {
+        let mut columns = Vec::new();
+        program.session.serialize_columns(&mut columns).unwrap();
+        columns
+    };
+    let first = (columns(&linked), linked.image());
+    let outcome = linked.edit(&edited("TBL_SUM_GROW=1"));
+    linked.assert_patched(outcome);
+    let moved = (columns(&linked), linked.image());
+    // The same rows as a record of the log.
+    let log = linked.session.take_state_log().unwrap();
+    let logged = ([&first.0[..], &log].concat(), linked.image());
+    for ((prior, image), edit) in [
+        (&first, edited("TBL_GET_EDIT")),
+        (&first, edited("TBL_SUM_GROW=1")),
+        (&moved, edited("TBL_SUM_GROW=2")),
+        (&logged, edited("TBL_SUM_GROW=2")),
+    ] {
+        // The rows as they are, under checksums of our own making, are good.
+        let mut sealed = prior.clone();
+        state::seal(&mut sealed);
+        assert!(sealed == *prior, "the layout of the state is not the one that is known here");
+        let resume = |state: Vec<u8>| {
+            let mut program = Program::new(program::incremental(), &edit);
+            program.session.set_prior_parts(state.into(), image.clone().into());
+            program
+        };
+        let mut good = resume(sealed);
+        let outcome = good.resolve();
+        good.assert_patched(outcome);
+        without_panic("rows", mutations() / 2, |seed| {
+            let mut program = resume(state::damaged(prior, &mut Rng::new(seed ^ 0x57a80)));
+            let session = &mut program.session;
+            if session.resolve().is_err() {
+                return;
+            }
+            let mut map = Vec::new();
+            let _ = (session.write_map(&mut map), session.loaded_inputs(), session.segment_digests());
+            if seed % 8 == 0 {
+                let _ = session.verify();
+            }
         });
     }
 }

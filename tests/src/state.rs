@@ -1,0 +1,109 @@
+//! State of a link as bytes, to be damaged so that no checksum notices: what is behind the checksums must hold, too.
+//!
+//! The layout is that of ARCHITECTURE.md, "State format".
+
+use std::ops::Range;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::rng::Rng;
+
+const HEADER: usize = 72;
+const PREFIX_LEN: usize = 32;
+const COLUMNS_LEN: usize = 40;
+const COLUMNS: usize = 56;
+const PREFIX_HASH: usize = 64;
+const BLOCK: usize = 16 << 10;
+/// Magic, length and hash of a record of the log.
+const LOG_HEADER: usize = 16;
+
+fn word(state: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(state[at..at + 8].try_into().expect("eight bytes"))
+}
+
+fn half(state: &[u8], at: usize) -> usize {
+    u32::from_le_bytes(state[at..at + 4].try_into().expect("four bytes")) as usize
+}
+
+/// Columns of a state (as `LinkSession::serialize_columns` writes it): where each lies, and its bytes a row.
+pub fn columns(state: &[u8]) -> Vec<(Range<usize>, usize)> {
+    let prefix = word(state, PREFIX_LEN) as usize;
+    let entry = |index: usize| {
+        let at = HEADER + 16 * index;
+        let (start, rows, row) =
+            (prefix + word(state, at) as usize, half(state, at + 8), half(state, at + 12));
+        (start..start + rows * row, row)
+    };
+    (0..half(state, COLUMNS)).map(entry).collect()
+}
+
+/// Records of the log behind the columns: where the payload of each lies.
+pub fn log(state: &[u8]) -> Vec<Range<usize>> {
+    let mut records = Vec::new();
+    let mut at = (word(state, PREFIX_LEN) + word(state, COLUMNS_LEN)) as usize;
+    while at < state.len() {
+        let start = at + LOG_HEADER;
+        at = start + half(state, at + 4);
+        records.push(start..at);
+    }
+    records
+}
+
+/// Makes all checksums right again: of blocks, of the prefix, of the log's records.
+pub fn seal(state: &mut [u8]) {
+    let (prefix, columns) = (word(state, PREFIX_LEN) as usize, word(state, COLUMNS_LEN) as usize);
+    let sums = HEADER + 16 * half(state, COLUMNS);
+    for block in 0..columns.div_ceil(BLOCK) {
+        let start = prefix + block * BLOCK;
+        let sum = xxh3_64(&state[start..(start + BLOCK).min(prefix + columns)]);
+        state[sums + 8 * block..][..8].copy_from_slice(&sum.to_le_bytes());
+    }
+    state[PREFIX_HASH..HEADER].fill(0);
+    let sum = xxh3_64(&state[..prefix]);
+    state[PREFIX_HASH..HEADER].copy_from_slice(&sum.to_le_bytes());
+    for record in log(state) {
+        let sum = xxh3_64(&state[record.clone()]);
+        state[record.start - 8..record.start].copy_from_slice(&sum.to_le_bytes());
+    }
+}
+
+/// A state with one to three numbers of its rows changed, under right checksums.
+pub fn damaged(state: &[u8], rng: &mut Rng) -> Vec<u8> {
+    let mut out = state.to_vec();
+    // Each column as often as any other: the small ones say most about the image.
+    let columns: Vec<_> = columns(state).into_iter().filter(|(range, _)| !range.is_empty()).collect();
+    let log = log(state);
+    for _ in 0..=rng.below(3) {
+        if !log.is_empty() && rng.one_in(4) {
+            let record = rng.pick(&log).clone();
+            let at = record.start + rng.below(record.len().max(8) / 4) * 4;
+            let width = (*rng.pick(&[1, 4, 8])).min(record.end - at);
+            put(&mut out[at..at + width], rng);
+            continue;
+        }
+        let (range, row) = rng.pick(&columns).clone();
+        let start = range.start + rng.below(range.len() / row) * row;
+        let width = (*rng.pick(&[4, 8])).min(row);
+        let at = start + rng.below(row / width) * width;
+        put(&mut out[at..at + width], rng);
+    }
+    seal(&mut out);
+    out
+}
+
+/// Gives a field a value at the edge of something.
+fn put(field: &mut [u8], rng: &mut Rng) {
+    let mut bytes = [0; 8];
+    bytes[..field.len()].copy_from_slice(field);
+    let old = u64::from_le_bytes(bytes);
+    let bit = 1_u64 << rng.below(8 * field.len());
+    let new = match rng.below(6) {
+        0 => 0,
+        1 => u64::MAX - rng.below(32) as u64,
+        2 => bit.wrapping_add(rng.below(3) as u64).wrapping_sub(1),
+        3 => old.wrapping_add(bit),
+        4 => old.wrapping_sub(1 + rng.below(64) as u64),
+        _ => old ^ bit,
+    };
+    field.copy_from_slice(&new.to_le_bytes()[..field.len()]);
+}
