@@ -157,7 +157,9 @@ impl Freezer {
         let start = self.rows.globals.len() as u32;
         let named = global_records(parsed).zip(&object.targets[parsed.first_global as usize..]);
         self.rows.globals.extend(named.map(|(global, target)| match target.kind() {
-            TargetKind::Symbol(symbol) => GlobalRecord { symbol, ..global },
+            TargetKind::Symbol(symbol) => {
+                GlobalRecord { symbol, name_hash: program.names.hash(symbol), ..global }
+            }
             _ => global,
         }));
         let globals = Span::new(start, self.rows.globals.len() as u32 - start);
@@ -344,7 +346,7 @@ pub(crate) fn property_of(parsed: &ObjectFile) -> (u32, u32) {
     (feature, rest | stack)
 }
 
-/// An object's global symbols as its own table has them; their rows are left out.
+/// An object's global symbols as its own table has them; their rows and names are left out.
 pub(crate) fn global_records(parsed: &ObjectFile) -> impl Iterator<Item = GlobalRecord> + '_ {
     (parsed.first_global as usize..parsed.symbols().len()).map(|index| {
         let symbol = &parsed.symbols()[index];
@@ -354,7 +356,13 @@ pub(crate) fn global_records(parsed: &ObjectFile) -> impl Iterator<Item = Global
             SymbolPlace::Common => global_state::COMMON,
             SymbolPlace::Section(_) => global_state::DEFINED,
         };
-        GlobalRecord { symbol: SymbolRow(NONE), info: symbol.st_info.0, other: symbol.st_other.0, state }
+        GlobalRecord {
+            symbol: SymbolRow(NONE),
+            info: symbol.st_info.0,
+            other: symbol.st_other.0,
+            state,
+            name_hash: 0,
+        }
     })
 }
 
