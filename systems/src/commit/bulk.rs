@@ -6,11 +6,10 @@ use formats::object_file::{ObjectFile, StackNote, SymbolPlace};
 use formats::reloc::Op;
 use hashbrown::HashMap;
 use object::LittleEndian;
-use rayon::prelude::*;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::image::Image;
 use relink_engine::input::Input;
-use relink_engine::program::{Object, OutputSection, Pool, Program, SectionUse};
+use relink_engine::program::{Object, OutputSection, Pool, Program};
 use relink_engine::records::{
     CieRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord, InputRecord,
     PoolRecord, RelocRecord, SectionRecord, atom_flags, file_flags, global_state, reloc_flags, section_role,
@@ -24,7 +23,6 @@ use relink_formats as formats;
 use crate::ingest::bulk::local_symbols;
 use crate::kernel::lower;
 use crate::place::arrange::debug_section;
-use crate::place::names::is_reversed;
 
 /// Publishes the image and, if patches are wanted later, freezes the store.
 pub(crate) fn commit_program(
@@ -43,6 +41,7 @@ pub(crate) fn commit_program(
                 .freeze(&request, &program),
         );
     }
+    program.applied = Vec::new();
     commands.insert_resource(Image::owned(std::mem::take(&mut program.image)));
     frame.committed = true;
 }
@@ -207,25 +206,32 @@ impl Freezer {
         self.listed.1.binary_search(&object.member_offset).unwrap_or(0) as u32
     }
 
+    /// Relocate's records in the order of their atoms, so that a unit's lie beside each other; each joins the list of its
+    /// target on the way.
     fn freeze_relocs(&mut self, program: &Program) {
-        let per_object: Vec<Vec<(AtomRow, Vec<RelocRecord>)>> =
-            program.objects.par_iter().map(|object| object_relocs(program, object)).collect();
-        for (atom, relocs) in per_object.into_iter().flatten() {
-            let start = self.rows.relocs.len() as u32;
-            self.rows.atoms[atom.index()].relocs = Span::new(start, relocs.len() as u32);
-            self.rows.relocs.extend(relocs);
+        let mut runs: Vec<&[RelocRecord]> = vec![&[]; program.atoms.len()];
+        for applied in &program.applied {
+            let mut rest = &applied.records[..];
+            for &(atom, len) in &applied.atoms {
+                (runs[atom.index()], rest) = rest.split_at(len as usize);
+            }
         }
-        for row in 0..self.rows.relocs.len() {
-            let Rows { relocs, symbols, atoms, .. } = &mut self.rows;
-            let head = match relocs[row].target.kind() {
-                TargetKind::Symbol(symbol) => &mut symbols[symbol.index()].first_incoming,
-                TargetKind::Atom(atom) => &mut atoms[atom.index()].first_incoming,
-                TargetKind::None => continue,
-            };
-            let next = std::mem::replace(head, RelocRow(row as u32));
-            relocs[row].next = next;
-            if let Some(next) = next.some() {
-                relocs[next.index()].previous = RelocRow(row as u32);
+        let Rows { relocs, symbols, atoms, .. } = &mut self.rows;
+        relocs.reserve_exact(runs.iter().map(|run| run.len()).sum());
+        for (atom, run) in runs.into_iter().enumerate().filter(|(_, run)| !run.is_empty()) {
+            atoms[atom].relocs = Span::new(relocs.len() as u32, run.len() as u32);
+            for record in run {
+                let row = RelocRow(relocs.len() as u32);
+                let head = match record.target.kind() {
+                    TargetKind::Symbol(symbol) => &mut symbols[symbol.index()].first_incoming,
+                    TargetKind::Atom(atom) => &mut atoms[atom.index()].first_incoming,
+                    TargetKind::None => &mut RelocRow::default(),
+                };
+                let next = std::mem::replace(head, row);
+                if let Some(next) = next.some() {
+                    relocs[next.index()].previous = row;
+                }
+                relocs.push(RelocRecord { next, ..*record });
             }
         }
     }
@@ -366,55 +372,31 @@ pub(crate) fn global_records(parsed: &ObjectFile) -> impl Iterator<Item = Global
     })
 }
 
-/// The relocations of an object that later frames must know: those of loaded atoms, and those of debug
-/// contributions that speak of other objects.
-fn object_relocs(program: &Program, object: &Object) -> Vec<(AtomRow, Vec<RelocRecord>)> {
-    let mut all = Vec::new();
-    for (index, used) in object.uses.iter().enumerate() {
-        let SectionUse::Atom(row) = *used else { continue };
-        let atom = &program.atoms[row.index()];
-        if atom.flags & atom_flags::LIVE == 0 || object.parsed.relocations(index).is_empty() {
-            continue;
-        }
-        all.push((row, section_relocs(program, object, index, row, atom.flags)));
-    }
-    all
-}
-
-/// The records of one section's relocations, in their order.
-pub(crate) fn section_relocs<P: crate::kernel::Places>(
+/// The records of a debug contribution: only of relocations that speak of other objects. A changed unit's own are all
+/// derived anew.
+pub(crate) fn foreign_relocs<P: crate::kernel::Places>(
     places: &P,
     object: &Object,
     index: usize,
     row: AtomRow,
     flags: u32,
-) -> Vec<RelocRecord> {
+    records: &mut Vec<RelocRecord>,
+) {
     let relocs = object.parsed.relocations(index);
     let bytes = object.parsed.section_bytes(index);
-    let debug = flags & atom_flags::DEBUG != 0;
-    let reversed = is_reversed(object.parsed.section_name(index));
-    let mut records = Vec::with_capacity(if debug { 0 } else { relocs.len() });
     let mut next = 0;
     while next < relocs.len() {
         let at = next;
         next += 1;
-        if debug && !is_foreign(places, object, relocs[at].r_sym(LittleEndian, false) as usize) {
+        if !is_foreign(places, object, relocs[at].r_sym(LittleEndian, false) as usize) {
             continue;
         }
         let Ok(site) = lower(places, object, flags, bytes, relocs, at) else { continue };
         next += usize::from(site.plan.skip_next);
-        if site.plan.op == Op::None || site.target == Target::NONE {
-            continue;
+        if site.plan.op != Op::None && site.target != Target::NONE {
+            records.push(record_of(places, &site, row, flags, None));
         }
-        records.push(record_of(
-            places,
-            &site,
-            row,
-            flags,
-            if reversed { Some(bytes.len() as u64) } else { None },
-        ));
     }
-    records
 }
 
 /// The row of a lowered relocation; `reversed` is the size of a section whose words stand in reverse.
