@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use bevy_ecs::prelude::{Res, ResMut};
+use formats::reloc::Op;
 use object::LittleEndian;
 use rayon::prelude::*;
 use relink_engine::diagnostic::{Diagnostic, Place};
@@ -14,7 +15,7 @@ use relink_engine::records::atom_flags;
 use relink_engine::rows::{SymbolRow, TargetKind};
 
 use super::undefined::Missing;
-use crate::kernel::{SiteError, lower};
+use crate::kernel::{SiteError, is_plain, lower};
 
 const GOT: u8 = 1;
 const PLT: u8 = 2;
@@ -81,10 +82,16 @@ fn scan_object(program: &Program, row: usize, object: &Object, needs: &[AtomicU8
         while next < relocs.len() {
             let at = next;
             next += 1;
+            if is_plain(program, object, bytes.len(), &relocs[at]) {
+                debug_assert!(lower(program, object, flags, bytes, relocs, at).is_ok_and(|site| {
+                    matches!(site.plan.op, Op::Pc32 | Op::Branch32) && !site.ifunc && !site.plan.skip_next
+                }));
+                continue;
+            }
             match lower(program, object, flags, bytes, relocs, at) {
                 Ok(site) => {
                     next += usize::from(site.plan.skip_next);
-                    let relative = site.relative && site.plan.op == relink_formats::reloc::Op::Abs64;
+                    let relative = site.relative && site.plan.op == Op::Abs64;
                     found.dynamic_relocs += u32::from(relative && program.position_independent);
                     let bits = if site.plan.op.needs_got_slot() { GOT } else { 0 }
                         | if site.ifunc { PLT } else { 0 };
