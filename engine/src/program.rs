@@ -9,7 +9,7 @@ use hashbrown::{HashMap, HashTable};
 use relink_formats as formats;
 
 use crate::options::OutputKind;
-use crate::records::{AtomRecord, SymbolRecord};
+use crate::records::{AtomRecord, RelocRecord, SymbolRecord};
 use crate::rows::{AtomRow, FileRow, NONE, SectionRow, Span, SymbolRow, Target};
 use crate::store::hash_name;
 
@@ -267,6 +267,15 @@ pub struct SharedLibrary {
     pub name_offset: u32,
 }
 
+/// Relocations as Relocate applied them, for the store.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Atoms, and how many records each has.
+    pub atoms: Vec<(AtomRow, u32)>,
+    /// The records, atom by atom.
+    pub records: Vec<RelocRecord>,
+}
+
 /// A section of the image, with its atoms in order.
 #[derive(Clone, Debug, Default)]
 pub struct OutputSection {
@@ -509,6 +518,8 @@ pub struct Program {
     pub exec_stack: bool,
     /// The image; empty until it is written.
     pub image: Vec<u8>,
+    /// What each task of Relocate applied, if the store is to know it.
+    pub applied: Vec<Applied>,
     /// Nodes of its digest tree.
     pub digests: Vec<[u8; 32]>,
     /// Sections that garbage collection dropped: object and section index.

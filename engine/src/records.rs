@@ -131,7 +131,7 @@ records! {
         tls_descriptor: u32,
     }
     /// A global symbol as an object's own table has it.
-    GlobalRecord = 8 {
+    GlobalRecord = 16 {
         /// The name's row.
         symbol: SymbolRow,
         /// `st_info`.
@@ -140,6 +140,8 @@ records! {
         other: u8,
         /// [`global_state`].
         state: u16,
+        /// `store::hash_name` of the name: an unchanged reference is matched without a look at the symbol.
+        name_hash: u64,
     }
     /// A relocation as it was applied, after relaxation.
     RelocRecord = 32 {

@@ -44,6 +44,7 @@ macro_rules! sound {
 sound! {
     u8: _row => true;
     u32: _row => true;
+    u64: _row => true;
     [u8; 32]: _row => true;
     FileRecord: _row => true;
     InputRecord: _row => true;

@@ -1,6 +1,6 @@
 //! The store: all columns of one link. Cold link -> columns -> state bytes; another process opens the same bytes.
 //!
-//! State bytes: header, directory, block checksums, columns, then one log record for each later frame.
+//! State bytes: header, directory, columns in blocks, then one log record for each later frame.
 
 use std::io;
 use std::sync::Arc;
@@ -10,12 +10,14 @@ use formats::Bytes;
 use relink_formats as formats;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::column::{BLOCK_BYTES, Blocks, Column, StoreError};
+use crate::blocks::{BLOCK_BYTES, BlockSink, Blocks, Hasher, Writer, rows_per_block};
+use crate::column::{Column, StoreError};
 use crate::records::{
     AtomRecord, CieRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord,
     InputRecord, IslandRecord, PoolRecord, RelocRecord, SectionRecord, SymbolRecord,
 };
 use crate::rows::{Span, SymbolRow};
+use crate::texts::Texts;
 
 /// Bump with every change of a record, a column or their meaning: other versions are never migrated.
 pub const SCHEMA: u32 = 2;
@@ -30,12 +32,14 @@ struct Header {
     target: u32,
     options_hash: u64,
     build_hash: u64,
-    /// Bytes of header, directory and checksums; the columns follow.
+    /// Bytes of header and directory, a multiple of the block size; the columns follow.
     prefix_len: u64,
     columns_len: u64,
     image_len: u64,
     columns: u32,
     reserved: u32,
+    /// Part of the checksum of each block.
+    seed: u64,
     /// xxh3 of the prefix with this field zero.
     prefix_hash: u64,
 }
@@ -43,7 +47,8 @@ struct Header {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct DirectoryEntry {
-    offset: u64,
+    /// Number of its first block.
+    first: u64,
     len: u32,
     row_bytes: u32,
 }
@@ -61,57 +66,82 @@ macro_rules! store {
     ($($(#[$doc:meta])* $column:ident: $type:ty,)*) => {
         /// All columns of one link.
         #[derive(Debug, Resource)]
-        pub struct Store { $($(#[$doc])* pub $column: Column<$type>,)* }
+        pub struct Store {
+            $($(#[$doc])* pub $column: Column<$type>,)*
+            /// Names.
+            pub strings: Texts,
+        }
 
         /// The rows of a cold link, before they are frozen.
         #[derive(Debug, Default)]
         #[expect(missing_docs, reason = "the fields are those of `Store`")]
-        pub struct Rows { $(pub $column: Vec<$type>,)* }
+        pub struct Rows { $(pub $column: Vec<$type>,)* pub strings: Vec<u8> }
 
         impl Store {
-            const COLUMNS: usize = [$(stringify!($column)),*].len();
+            /// The columns, and two for the names: bytes and checksums.
+            const COLUMNS: usize = [$(stringify!($column)),*].len() + 2;
 
             /// Freezes a cold link's rows.
             pub fn freeze(rows: Rows) -> Store {
-                Store { $($column: Column::owned(stringify!($column), rows.$column),)* }
+                Store {
+                    $($column: Column::owned(stringify!($column), rows.$column),)*
+                    strings: Texts::owned(rows.strings),
+                }
             }
 
             /// Each column's name, rows and bytes a row.
             pub fn sizes(&self) -> Vec<(&'static str, u32, usize)> {
-                vec![$((stringify!($column), self.$column.len(), size_of::<$type>())),*]
+                vec![
+                    $((stringify!($column), self.$column.len(), size_of::<$type>()),)*
+                    ("strings", self.strings.len(), 1),
+                ]
             }
 
-            fn write_columns(&self, directory: &mut Vec<DirectoryEntry>, out: &mut Vec<u8>) -> Result<(), StoreError> {
-                $(
-                    out.resize(out.len().next_multiple_of(16), 0);
-                    directory.push(DirectoryEntry {
-                        offset: out.len() as u64,
-                        len: self.$column.len(),
-                        row_bytes: size_of::<$type>() as u32,
-                    });
-                    match self.$column.as_slice() {
-                        [] => for row in self.$column.to_vec()? { out.extend_from_slice(row.as_bytes()); },
-                        rows => out.extend_from_slice(rows.as_bytes()),
-                    }
-                )*
-                Ok(())
+            fn directory(&self) -> Vec<DirectoryEntry> {
+                let mut first = 0;
+                let mut next = |len: u32, row_bytes: usize, blocks: usize| {
+                    let entry = DirectoryEntry { first, len, row_bytes: row_bytes as u32 };
+                    first += blocks as u64;
+                    entry
+                };
+                let text_blocks = (self.strings.len() as usize).div_ceil(BLOCK_BYTES);
+                vec![
+                    $(next(
+                        self.$column.len(),
+                        size_of::<$type>(),
+                        (self.$column.len() as usize).div_ceil(rows_per_block::<$type>()),
+                    ),)*
+                    next(self.strings.len(), 1, text_blocks),
+                    next(text_blocks as u32, size_of::<u64>(), text_blocks.div_ceil(rows_per_block::<u64>())),
+                ]
             }
 
-            fn map(directory: &[DirectoryEntry], blocks: &Arc<Blocks>, columns_len: u64) -> Result<Store, StoreError> {
+            /// Hands all blocks to a sink, in the order of the directory.
+            fn write_blocks(&self, sums: &Column<u64>, sink: &mut dyn BlockSink) -> Result<(), StoreError> {
+                $(self.$column.write(sink)?;)*
+                Texts::write(&self.strings.all()?, sink);
+                sums.write(sink)
+            }
+
+            fn map(directory: &[DirectoryEntry], blocks: &Arc<Blocks>) -> Result<Store, StoreError> {
                 let mut entries = directory.iter();
                 let mut next = |name: &'static str, row_bytes: usize| {
                     let entry = entries.next().filter(|entry| entry.row_bytes as usize == row_bytes);
                     let entry = entry.ok_or_else(|| StoreError::Malformed(format!("column {name} is missing")))?;
-                    let end = u64::from(entry.len).checked_mul(row_bytes as u64).and_then(|n| n.checked_add(entry.offset));
-                    if end.is_none_or(|end| end > columns_len) {
-                        return Err(StoreError::Malformed(format!("column {name} is beyond its end")));
-                    }
-                    Ok((entry.offset as usize, entry.len))
+                    Ok((usize::try_from(entry.first).unwrap_or(usize::MAX), entry.len))
                 };
-                Ok(Store { $($column: {
-                    let (start, len) = next(stringify!($column), size_of::<$type>())?;
-                    Column::mapped(stringify!($column), blocks.clone(), start, len)
-                },)* })
+                Ok(Store {
+                    $($column: {
+                        let (first, len) = next(stringify!($column), size_of::<$type>())?;
+                        Column::mapped(stringify!($column), blocks.clone(), first, len)?
+                    },)*
+                    strings: {
+                        let (first, len) = next("strings", 1)?;
+                        let (first_sum, sums) = next("sums", size_of::<u64>())?;
+                        let sums = Column::mapped("sums", blocks.clone(), first_sum, sums)?;
+                        Texts::mapped(blocks.clone(), first, len, sums)?
+                    },
+                })
             }
 
             /// What was written since the last call, as one log record; no bytes if that is nothing.
@@ -182,8 +212,6 @@ store! {
     groups: GroupRecord,
     /// Nodes of the image's digest tree, leaves first.
     digests: [u8; 32],
-    /// Names.
-    strings: u8,
 }
 
 impl Store {
@@ -201,11 +229,11 @@ impl Store {
         image: &[u8],
         writer: &mut dyn io::Write,
     ) -> io::Result<()> {
-        let mut directory = Vec::with_capacity(Store::COLUMNS);
-        let mut columns = Vec::new();
-        self.write_columns(&mut directory, &mut columns).map_err(io::Error::other)?;
-        let sums = Blocks::checksums(&columns);
-        let prefix_len = size_of::<Header>() + size_of_val(&directory[..]) + size_of_val(&sums[..]);
+        let directory = self.directory();
+        let sums = Column::owned("sums", Texts::sums(&self.strings.all().map_err(io::Error::other)?));
+        let mut hashes = Hasher::default();
+        self.write_blocks(&sums, &mut hashes).map_err(io::Error::other)?;
+        let prefix_len = (size_of::<Header>() + size_of_val(&directory[..])).next_multiple_of(BLOCK_BYTES);
         let mut header = Header {
             magic: MAGIC,
             schema: SCHEMA,
@@ -213,19 +241,22 @@ impl Store {
             options_hash,
             build_hash,
             prefix_len: prefix_len as u64,
-            columns_len: columns.len() as u64,
+            columns_len: (hashes.len() * BLOCK_BYTES) as u64,
             image_len: image.len() as u64,
             columns: Store::COLUMNS as u32,
             reserved: 0,
+            seed: hashes.seed(),
             prefix_hash: 0,
         };
         let mut prefix = header.as_bytes().to_vec();
         prefix.extend_from_slice(directory.as_slice().as_bytes());
-        prefix.extend_from_slice(sums.as_slice().as_bytes());
+        prefix.resize(prefix_len, 0);
         header.prefix_hash = xxhash_rust::xxh3::xxh3_64(&prefix);
         prefix[..size_of::<Header>()].copy_from_slice(header.as_bytes());
         writer.write_all(&prefix)?;
-        writer.write_all(&columns)?;
+        let mut blocks = Writer::new(hashes, writer);
+        self.write_blocks(&sums, &mut blocks).map_err(io::Error::other)?;
+        blocks.finish()?;
         writer.write_all(image)
     }
 
@@ -271,15 +302,8 @@ impl Store {
             .chunks_exact(size_of::<DirectoryEntry>())
             .filter_map(|bytes| DirectoryEntry::read_from_bytes(bytes).ok())
             .collect();
-        let sums: Vec<u64> = prefix[size_of::<Header>() + directory_len..]
-            .chunks_exact(8)
-            .filter_map(|bytes| u64::read_from_bytes(bytes).ok())
-            .collect();
-        if sums.len() != columns_len.div_ceil(BLOCK_BYTES) {
-            return Err(malformed("its checksums are cut short"));
-        }
-        let blocks = Arc::new(Blocks::new(state.slice(prefix_len..columns_end), sums));
-        let mut store = Store::map(&directory, &blocks, header.columns_len)?;
+        let blocks = Arc::new(Blocks::new(state.slice(prefix_len..columns_end), header.seed));
+        let mut store = Store::map(&directory, &blocks)?;
         let image_len = usize::try_from(header.image_len).unwrap_or(usize::MAX);
         let image_end = columns_end.checked_add(image_len).filter(|&end| end <= state.len());
         let image_end = image_end.ok_or_else(|| malformed("it is shorter than its image"))?;

@@ -52,24 +52,18 @@ pub struct Violation {
     pub what: String,
 }
 
-/// An input and whether the last good frame has seen it as it is.
-struct Slot {
-    id: InputId,
-    input: Input,
-    changed: bool,
-}
-
 /// One program being linked, again and again.
 ///
 /// A full link is the cold case of the same calls. A session does no IO of its own.
 pub struct LinkSession {
     options: LinkOptions,
-    inputs: Vec<Slot>,
+    /// Names of the world's inputs, ascending.
+    ids: Vec<InputId>,
+    /// Places of inputs that the last good frame has not seen as they are. No frame looks through all of them.
+    changed: Vec<u32>,
     next_id: u32,
     /// Inputs were added, removed or replaced since the last frame.
     dirty: bool,
-    /// The world has all inputs as they were, but for those that changed.
-    handed_over: bool,
     /// The set or order of inputs differs from the store's.
     reshaped: Option<GateReason>,
     /// Why prior state could not be used.
@@ -82,7 +76,7 @@ pub struct LinkSession {
 
 impl fmt::Debug for LinkSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LinkSession").field("inputs", &self.inputs.len()).finish_non_exhaustive()
+        f.debug_struct("LinkSession").field("inputs", &self.ids.len()).finish_non_exhaustive()
     }
 }
 
@@ -127,10 +121,10 @@ impl LinkSession {
         let frames = systems::Frames::new(options.schedule_kind);
         Ok(LinkSession {
             options,
-            inputs: Vec::new(),
+            ids: Vec::new(),
+            changed: Vec::new(),
             next_id: 0,
             dirty: true,
-            handed_over: false,
             reshaped: None,
             unusable: None,
             world: systems::world(),
@@ -147,9 +141,10 @@ impl LinkSession {
         if self.report.is_some() {
             self.reshaped = Some(GateReason::InputSetChanged { input: input.name.clone() });
         }
-        self.inputs.push(Slot { id, input, changed: true });
+        self.changed.push(self.ids.len() as u32);
+        self.ids.push(id);
+        self.world.resource_mut::<Request>().inputs.push(input);
         self.dirty = true;
-        self.handed_over = false;
         id
     }
 
@@ -158,9 +153,9 @@ impl LinkSession {
     /// # Errors
     /// If there is no such input.
     pub fn replace_input(&mut self, id: InputId, input: Input) -> Result<(), LinkError> {
-        let slot = self.inputs.iter_mut().find(|slot| slot.id == id).ok_or_else(no_such_input)?;
-        slot.input = input;
-        slot.changed = true;
+        let position = self.ids.binary_search(&id).map_err(|_| no_such_input())?;
+        self.world.resource_mut::<Request>().inputs[position] = input;
+        self.changed.push(position as u32);
         self.dirty = true;
         Ok(())
     }
@@ -170,11 +165,15 @@ impl LinkSession {
     /// # Errors
     /// If there is no such input.
     pub fn remove_input(&mut self, id: InputId) -> Result<(), LinkError> {
-        let position = self.inputs.iter().position(|slot| slot.id == id).ok_or_else(no_such_input)?;
-        let removed = self.inputs.remove(position);
-        self.reshaped = Some(GateReason::InputSetChanged { input: removed.input.name });
+        let position = self.ids.binary_search(&id).map_err(|_| no_such_input())?;
+        self.ids.remove(position);
+        let removed = self.world.resource_mut::<Request>().inputs.remove(position);
+        self.changed.retain(|&row| row != position as u32);
+        for row in self.changed.iter_mut().filter(|row| **row > position as u32) {
+            *row -= 1;
+        }
+        self.reshaped = Some(GateReason::InputSetChanged { input: removed.name });
         self.dirty = true;
-        self.handed_over = false;
         Ok(())
     }
 
@@ -308,17 +307,9 @@ impl LinkSession {
     fn derive(&mut self, kind: FrameKind, shared: Option<&SharedParses>) {
         let mut request = self.world.resource_mut::<Request>();
         request.options.clone_from(&self.options);
-        // A frame must not cost a clone of each input: only those that changed are handed over again.
-        if std::mem::replace(&mut self.handed_over, true) && request.inputs.len() == self.inputs.len() {
-            for (known, slot) in request.inputs.iter_mut().zip(&self.inputs).filter(|(_, slot)| slot.changed)
-            {
-                known.clone_from(&slot.input);
-            }
-        } else {
-            request.inputs = self.inputs.iter().map(|slot| slot.input.clone()).collect();
-        }
-        let changed = self.inputs.iter().enumerate().filter(|(_, slot)| slot.changed);
-        request.changed = changed.map(|(row, _)| row as u32).collect();
+        self.changed.sort_unstable();
+        self.changed.dedup();
+        request.changed.clone_from(&self.changed);
         request.shared = shared.cloned();
         self.world.insert_resource(Frame { kind, ..Frame::default() });
         self.world.insert_resource(Patch::default());
@@ -359,9 +350,7 @@ impl LinkSession {
     }
 
     fn finish(&mut self, outcome: Outcome, reasons: Vec<GateReason>, start: Instant) -> Outcome {
-        for slot in &mut self.inputs {
-            slot.changed = false;
-        }
+        self.changed.clear();
         self.dirty = false;
         self.reshaped = None;
         let patch = std::mem::take(&mut *self.world.resource_mut::<Patch>());
@@ -453,7 +442,7 @@ impl LinkSession {
         else {
             return Err(LinkError::other("there is nothing to verify: no incremental link has been made"));
         };
-        let inputs = self.inputs.iter().map(|slot| slot.input.clone()).collect();
+        let inputs = self.world.resource::<Request>().inputs.clone();
         let request = Request { options: self.options.clone(), inputs, ..Request::default() };
         let findings = systems::verify::verify(request, store, image)?;
         Ok(findings

@@ -19,9 +19,10 @@ mod view;
 
 use std::time::Instant;
 
-use bevy_ecs::prelude::{IntoScheduleConfigs, ResMut, Resource, Schedule, World};
+use bevy_ecs::prelude::{In, IntoScheduleConfigs, IntoSystem, ResMut, Resource, Schedule, World};
 use bevy_ecs::schedule::ScheduleLabel;
-use relink_engine::frame::{Frame, LinkSet};
+use bevy_ecs::system::ScheduleSystem;
+use relink_engine::frame::{Frame, FrameKind, LinkSet};
 use relink_engine::options::ScheduleKind;
 use relink_engine::report::SetTime;
 
@@ -35,42 +36,58 @@ pub struct Publish;
 
 /// The schedules of a frame: all sets but the last, and Commit. Sessions of a group derive first, all of them, and
 /// then publish together.
+///
+/// Each kind of frame has its own two, made when first needed: bevy takes 4 µs for each system that it is given, and a
+/// process that patches once has no use for the drivers of a cold frame.
 #[expect(missing_debug_implementations, reason = "bevy's Schedule has none")]
 pub struct Frames {
+    schedules: ScheduleKind,
+    cold: Option<Parts>,
+    warm: Option<Parts>,
+}
+
+struct Parts {
     derive: Schedule,
     publish: Schedule,
 }
 
+impl Parts {
+    fn new(schedules: ScheduleKind, frame: FrameKind) -> Parts {
+        let mut parts = Parts { derive: Schedule::new(Derive), publish: Schedule::new(Publish) };
+        let policy = policies::schedule(schedules);
+        policy.prepare(&mut parts.derive);
+        policy.prepare(&mut parts.publish);
+        match frame {
+            FrameKind::Cold => add_bulk_drivers(&mut parts),
+            FrameKind::Warm => add_changed_drivers(&mut parts),
+        }
+        parts
+    }
+}
+
 impl Frames {
-    /// Builds the schedules for an executor.
+    /// Frames for an executor.
     pub fn new(kind: ScheduleKind) -> Frames {
-        let mut derive = Schedule::new(Derive);
-        let mut publish = Schedule::new(Publish);
-        let policy = policies::schedule(kind);
-        policy.prepare(&mut derive);
-        policy.prepare(&mut publish);
-        add_derivation(&mut derive);
-        publish.add_systems(
-            (
-                commit::bulk::commit_program,
-                commit::changed::commit_patch,
-                commit::changed::clear_frame,
-                |clock: ResMut<'_, Clock>, frame: ResMut<'_, Frame>| stamp(LinkSet::Commit, clock, frame),
-            )
-                .chain()
-                .in_set(LinkSet::Commit),
-        );
-        Frames { derive, publish }
+        Frames { schedules: kind, cold: None, warm: None }
     }
 
-    /// Derives a frame.
+    fn parts(&mut self, world: &World) -> &mut Parts {
+        let (kind, schedules) = (world.resource::<Frame>().kind, self.schedules);
+        let parts = match kind {
+            FrameKind::Cold => &mut self.cold,
+            FrameKind::Warm => &mut self.warm,
+        };
+        parts.get_or_insert_with(|| Parts::new(schedules, kind))
+    }
+
+    /// Derives a frame of the kind that [`Frame`] says.
     pub fn derive(&mut self, world: &mut World) {
-        self.derive.run(world);
+        self.parts(world).derive.run(world);
     }
 
     /// Publishes the frame that was derived last.
     pub fn publish(&mut self, world: &mut World) {
-        self.publish.run(world);
+        self.parts(world).publish.run(world);
         world.clear_trackers();
     }
 }
@@ -81,28 +98,13 @@ pub fn abandon(world: &mut World) {
     world.clear_trackers();
 }
 
-/// The order of the sets, each with the drivers that it has work for: bulk over columns, then over entities.
-fn add_derivation(schedule: &mut Schedule) {
-    schedule.configure_sets(
-        (
-            LinkSet::Ingest,
-            LinkSet::Diff,
-            LinkSet::Gate,
-            LinkSet::Resolve,
-            LinkSet::Place,
-            LinkSet::Move,
-            LinkSet::Relocate,
-            LinkSet::Debug,
-            LinkSet::BuildId,
-        )
-            .chain(),
-    );
-    schedule.add_systems(
-        (ingest::bulk::load_program, ingest::changed::load_changed_inputs).chain().in_set(LinkSet::Ingest),
-    );
-    schedule.add_systems(diff::diff_inputs.in_set(LinkSet::Diff));
-    schedule.add_systems(gate::judge_differences.in_set(LinkSet::Gate));
-    schedule.add_systems(
+/// The order of a cold frame: bulk drivers, over columns.
+fn add_bulk_drivers(parts: &mut Parts) {
+    let sets = (
+        start,
+        ended(ingest::bulk::load_program, LinkSet::Ingest),
+        ended(no_driver, LinkSet::Diff),
+        ended(no_driver, LinkSet::Gate),
         (
             resolve::comdat::choose_group_owners,
             resolve::definitions::resolve_names,
@@ -112,61 +114,71 @@ fn add_derivation(schedule: &mut Schedule) {
             resolve::merge::merge_pieces,
             resolve::unwind::collect_unwind_tables,
             resolve::scan::scan_relocations,
-            resolve::dynamic::build_dynamic_tables,
+            ended(resolve::dynamic::build_dynamic_tables, LinkSet::Resolve),
         )
-            .chain()
-            .in_set(LinkSet::Resolve),
-    );
-    schedule.add_systems(
+            .chain(),
         (
             place::arrange::arrange_sections,
             place::addresses::assign_addresses,
             place::symtab::lay_out_symbol_table,
-            place::symbols::assign_symbol_addresses,
-            place::changed::place_changed_atoms,
+            ended(place::symbols::assign_symbol_addresses, LinkSet::Place),
         )
-            .chain()
-            .in_set(LinkSet::Place),
-    );
-    schedule.add_systems(moves::move_references.in_set(LinkSet::Move));
-    schedule.add_systems(
+            .chain(),
+        ended(no_driver, LinkSet::Move),
         (
             relocate::bulk::write_atoms,
             relocate::tables::write_tables,
-            relocate::headers::write_headers,
-            relocate::changed::relocate_changed_atoms,
+            ended(relocate::headers::write_headers, LinkSet::Relocate),
         )
-            .chain()
-            .in_set(LinkSet::Relocate),
+            .chain(),
+        (debug::unwind::write_unwind_tables, ended(debug::symtab::write_symbol_table, LinkSet::Debug))
+            .chain(),
+        ended(build_id::hash_image, LinkSet::BuildId),
     );
-    schedule.add_systems(
-        (
-            debug::unwind::write_unwind_tables,
-            debug::symtab::write_symbol_table,
-            debug::changed::write_changed_satellites,
-        )
-            .chain()
-            .in_set(LinkSet::Debug),
-    );
-    schedule
-        .add_systems((build_id::hash_image, build_id::rehash_dirty_pages).chain().in_set(LinkSet::BuildId));
-    for (index, set) in LinkSet::ALL.into_iter().enumerate() {
-        let stamp = move |clock: ResMut<'_, Clock>, frame: ResMut<'_, Frame>| stamp(set, clock, frame);
-        match LinkSet::ALL.get(index + 1) {
-            Some(&LinkSet::Commit) => {
-                schedule.add_systems(stamp.after(set));
-                break;
-            }
-            Some(&next) => schedule.add_systems(stamp.after(set).before(next)),
-            None => break,
-        };
-    }
-    schedule.add_systems((|mut clock: ResMut<'_, Clock>| clock.0 = Instant::now()).before(LinkSet::Ingest));
+    parts.derive.add_systems(sets.chain());
+    let clear = ended(commit::changed::clear_frame, LinkSet::Commit);
+    parts.publish.add_systems((commit::bulk::commit_program, clear).chain());
 }
+
+/// The order of a warm frame: drivers over the entities of what changed. Resolve has none: Diff proves that names
+/// resolve as before.
+fn add_changed_drivers(parts: &mut Parts) {
+    let sets = (
+        start,
+        ended(ingest::changed::load_changed_inputs, LinkSet::Ingest),
+        ended(diff::diff_inputs, LinkSet::Diff),
+        ended(gate::judge_differences, LinkSet::Gate),
+        ended(no_driver, LinkSet::Resolve),
+        ended(place::changed::place_changed_atoms, LinkSet::Place),
+        ended(moves::move_references, LinkSet::Move),
+        ended(relocate::changed::relocate_changed_atoms, LinkSet::Relocate),
+        ended(debug::changed::write_changed_satellites, LinkSet::Debug),
+        ended(build_id::rehash_dirty_pages, LinkSet::BuildId),
+    );
+    parts.derive.add_systems(sets.chain());
+    let clear = ended(commit::changed::clear_frame, LinkSet::Commit);
+    parts.publish.add_systems((commit::changed::commit_patch, clear).chain());
+}
+
+/// The last driver of a set, and the set's time behind it.
+fn ended<M>(
+    driver: impl IntoSystem<(), (), M>,
+    set: LinkSet,
+) -> impl IntoScheduleConfigs<ScheduleSystem, ()> {
+    let stamp = move |_: In<()>, clock: ResMut<'_, Clock>, frame: ResMut<'_, Frame>| stamp(set, clock, frame);
+    IntoScheduleConfigs::into_configs(driver.pipe(stamp))
+}
+
+/// What a set does that this kind of frame has no work for.
+fn no_driver() {}
 
 /// When the set before ended.
 #[derive(Debug, Resource)]
 struct Clock(Instant);
+
+fn start(mut clock: ResMut<'_, Clock>) {
+    clock.0 = Instant::now();
+}
 
 fn stamp(set: LinkSet, mut clock: ResMut<'_, Clock>, mut frame: ResMut<'_, Frame>) {
     let now = Instant::now();

@@ -62,9 +62,7 @@ pub(crate) fn move_references(
     let result = mover.run(&request, &symbols);
     let sites = std::mem::take(&mut mover.sites);
     frame.check(result);
-    for site in sites {
-        crate::pool::push(&mut pool, &mut relocations, &mut commands, site);
-    }
+    crate::pool::extend(&mut pool, &mut relocations, &mut commands, sites);
 }
 
 struct Mover<'a> {

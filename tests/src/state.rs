@@ -8,12 +8,15 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::rng::Rng;
 
-const HEADER: usize = 72;
 const PREFIX_LEN: usize = 32;
 const COLUMNS_LEN: usize = 40;
 const COLUMNS: usize = 56;
-const PREFIX_HASH: usize = 64;
-const BLOCK: usize = 16 << 10;
+const SEED: usize = 64;
+const PREFIX_HASH: usize = 72;
+const HEADER: usize = 80;
+/// A block holds rows, none of them in two blocks, and ends with its checksum.
+const BLOCK: usize = 512;
+const PAYLOAD: usize = BLOCK - 8;
 /// Magic, length and hash of a record of the log.
 const LOG_HEADER: usize = 16;
 
@@ -25,16 +28,43 @@ fn half(state: &[u8], at: usize) -> usize {
     u32::from_le_bytes(state[at..at + 4].try_into().expect("four bytes")) as usize
 }
 
-/// Columns of a state (as `LinkSession::serialize_columns` writes it): where each lies, and its bytes a row.
-pub fn columns(state: &[u8]) -> Vec<(Range<usize>, usize)> {
+/// Rows of a column of a state (as `LinkSession::serialize_columns` writes it).
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// Where its first block starts.
+    pub start: usize,
+    /// How many rows it has.
+    pub len: usize,
+    /// Bytes of each.
+    pub bytes: usize,
+}
+
+impl Rows {
+    /// Where a row lies.
+    pub fn at(&self, row: usize) -> Range<usize> {
+        let each = PAYLOAD / self.bytes;
+        let start = self.start + row / each * BLOCK + row % each * self.bytes;
+        start..start + self.bytes
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = usize> + use<> {
+        let start = self.start;
+        (0..self.len.div_ceil(PAYLOAD / self.bytes)).map(move |block| start + block * BLOCK)
+    }
+}
+
+/// The columns of rows: all but the names, whose blocks have no checksums inside.
+pub fn columns(state: &[u8]) -> Vec<Rows> {
     let prefix = word(state, PREFIX_LEN) as usize;
     let entry = |index: usize| {
         let at = HEADER + 16 * index;
-        let (start, rows, row) =
-            (prefix + word(state, at) as usize, half(state, at + 8), half(state, at + 12));
-        (start..start + rows * row, row)
+        Rows {
+            start: prefix + word(state, at) as usize * BLOCK,
+            len: half(state, at + 8),
+            bytes: half(state, at + 12),
+        }
     };
-    (0..half(state, COLUMNS)).map(entry).collect()
+    (0..half(state, COLUMNS)).map(entry).filter(|rows| rows.bytes > 1).collect()
 }
 
 /// Records of the log behind the columns: where the payload of each lies.
@@ -51,12 +81,11 @@ pub fn log(state: &[u8]) -> Vec<Range<usize>> {
 
 /// Makes all checksums right again: of blocks, of the prefix, of the log's records.
 pub fn seal(state: &mut [u8]) {
-    let (prefix, columns) = (word(state, PREFIX_LEN) as usize, word(state, COLUMNS_LEN) as usize);
-    let sums = HEADER + 16 * half(state, COLUMNS);
-    for block in 0..columns.div_ceil(BLOCK) {
-        let start = prefix + block * BLOCK;
-        let sum = xxh3_64(&state[start..(start + BLOCK).min(prefix + columns)]);
-        state[sums + 8 * block..][..8].copy_from_slice(&sum.to_le_bytes());
+    let (prefix, seed) = (word(state, PREFIX_LEN) as usize, word(state, SEED));
+    for start in columns(state).iter().flat_map(Rows::blocks) {
+        let number = ((start - prefix) / BLOCK + 1) as u64;
+        let sum = xxh3_64(&state[start..start + PAYLOAD]) ^ seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        state[start + PAYLOAD..start + BLOCK].copy_from_slice(&sum.to_le_bytes());
     }
     state[PREFIX_HASH..HEADER].fill(0);
     let sum = xxh3_64(&state[..prefix]);
@@ -71,7 +100,9 @@ pub fn seal(state: &mut [u8]) {
 pub fn damaged(state: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut out = state.to_vec();
     // Each column as often as any other: the small ones say most about the image.
-    let columns: Vec<_> = columns(state).into_iter().filter(|(range, _)| !range.is_empty()).collect();
+    let mut columns = columns(state);
+    columns.pop(); // The checksums of names.
+    columns.retain(|rows| rows.len > 0);
     let log = log(state);
     for _ in 0..=rng.below(3) {
         if !log.is_empty() && rng.one_in(4) {
@@ -81,10 +112,9 @@ pub fn damaged(state: &[u8], rng: &mut Rng) -> Vec<u8> {
             put(&mut out[at..at + width], rng);
             continue;
         }
-        let (range, row) = rng.pick(&columns).clone();
-        let start = range.start + rng.below(range.len() / row) * row;
-        let width = (*rng.pick(&[4, 8])).min(row);
-        let at = start + rng.below(row / width) * width;
+        let rows = rng.pick(&columns).clone();
+        let width = (*rng.pick(&[4, 8])).min(rows.bytes);
+        let at = rows.at(rng.below(rows.len)).start + rng.below(rows.bytes / width) * width;
         put(&mut out[at..at + width], rng);
     }
     seal(&mut out);

@@ -6,12 +6,11 @@ use formats::object_file::{ObjectFile, StackNote, SymbolPlace};
 use formats::reloc::Op;
 use hashbrown::HashMap;
 use object::LittleEndian;
-use rayon::prelude::*;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::image::Image;
 use relink_engine::input::Input;
 use relink_engine::policy::FreeLevel;
-use relink_engine::program::{Object, OutputSection, Pool, Program, SectionUse};
+use relink_engine::program::{Object, OutputSection, Pool, Program};
 use relink_engine::records::{
     CieRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord, InputRecord,
     PoolRecord, RelocRecord, SectionRecord, atom_flags, file_flags, global_state, image_flags, reloc_flags,
@@ -26,7 +25,6 @@ use relink_formats as formats;
 use crate::ingest::bulk::local_symbols;
 use crate::kernel::{Dynamic, lower};
 use crate::place::arrange::debug_section;
-use crate::place::names::is_reversed;
 
 /// Publishes the image and, if patches are wanted later, freezes the store.
 pub(crate) fn commit_program(
@@ -45,6 +43,7 @@ pub(crate) fn commit_program(
                 .freeze(&request, &program),
         );
     }
+    program.applied = Vec::new();
     commands.insert_resource(Image::owned(std::mem::take(&mut program.image)));
     frame.committed = true;
 }
@@ -163,7 +162,9 @@ impl Freezer {
         let start = self.rows.globals.len() as u32;
         let named = global_records(parsed).zip(&object.targets[parsed.first_global as usize..]);
         self.rows.globals.extend(named.map(|(global, target)| match target.kind() {
-            TargetKind::Symbol(symbol) => GlobalRecord { symbol, ..global },
+            TargetKind::Symbol(symbol) => {
+                GlobalRecord { symbol, name_hash: program.names.hash(symbol), ..global }
+            }
             _ => global,
         }));
         let globals = Span::new(start, self.rows.globals.len() as u32 - start);
@@ -211,25 +212,32 @@ impl Freezer {
         self.listed.1.binary_search(&object.member_offset).unwrap_or(0) as u32
     }
 
+    /// Relocate's records in the order of their atoms, so that a unit's lie beside each other; each joins the list of its
+    /// target on the way.
     fn freeze_relocs(&mut self, program: &Program) {
-        let per_object: Vec<Vec<(AtomRow, Vec<RelocRecord>)>> =
-            program.objects.par_iter().map(|object| object_relocs(program, object)).collect();
-        for (atom, relocs) in per_object.into_iter().flatten() {
-            let start = self.rows.relocs.len() as u32;
-            self.rows.atoms[atom.index()].relocs = Span::new(start, relocs.len() as u32);
-            self.rows.relocs.extend(relocs);
+        let mut runs: Vec<&[RelocRecord]> = vec![&[]; program.atoms.len()];
+        for applied in &program.applied {
+            let mut rest = &applied.records[..];
+            for &(atom, len) in &applied.atoms {
+                (runs[atom.index()], rest) = rest.split_at(len as usize);
+            }
         }
-        for row in 0..self.rows.relocs.len() {
-            let Rows { relocs, symbols, atoms, .. } = &mut self.rows;
-            let head = match relocs[row].target.kind() {
-                TargetKind::Symbol(symbol) => &mut symbols[symbol.index()].first_incoming,
-                TargetKind::Atom(atom) => &mut atoms[atom.index()].first_incoming,
-                TargetKind::None => continue,
-            };
-            let next = std::mem::replace(head, RelocRow(row as u32));
-            relocs[row].next = next;
-            if let Some(next) = next.some() {
-                relocs[next.index()].previous = RelocRow(row as u32);
+        let Rows { relocs, symbols, atoms, .. } = &mut self.rows;
+        relocs.reserve_exact(runs.iter().map(|run| run.len()).sum());
+        for (atom, run) in runs.into_iter().enumerate().filter(|(_, run)| !run.is_empty()) {
+            atoms[atom].relocs = Span::new(relocs.len() as u32, run.len() as u32);
+            for record in run {
+                let row = RelocRow(relocs.len() as u32);
+                let head = match record.target.kind() {
+                    TargetKind::Symbol(symbol) => &mut symbols[symbol.index()].first_incoming,
+                    TargetKind::Atom(atom) => &mut atoms[atom.index()].first_incoming,
+                    TargetKind::None => &mut RelocRow::default(),
+                };
+                let next = std::mem::replace(head, row);
+                if let Some(next) = next.some() {
+                    relocs[next.index()].previous = row;
+                }
+                relocs.push(RelocRecord { next, ..*record });
             }
         }
     }
@@ -363,7 +371,7 @@ pub(crate) fn property_of(parsed: &ObjectFile) -> (u32, u32) {
     (feature, rest | stack)
 }
 
-/// An object's global symbols as its own table has them; their rows are left out.
+/// An object's global symbols as its own table has them; their rows and names are left out.
 pub(crate) fn global_records(parsed: &ObjectFile) -> impl Iterator<Item = GlobalRecord> + '_ {
     (parsed.first_global as usize..parsed.symbols().len()).map(|index| {
         let symbol = &parsed.symbols()[index];
@@ -373,53 +381,41 @@ pub(crate) fn global_records(parsed: &ObjectFile) -> impl Iterator<Item = Global
             SymbolPlace::Common => global_state::COMMON,
             SymbolPlace::Section(_) => global_state::DEFINED,
         };
-        GlobalRecord { symbol: SymbolRow(NONE), info: symbol.st_info.0, other: symbol.st_other.0, state }
+        GlobalRecord {
+            symbol: SymbolRow(NONE),
+            info: symbol.st_info.0,
+            other: symbol.st_other.0,
+            state,
+            name_hash: 0,
+        }
     })
 }
 
-/// The relocations of an object that later frames must know: those of loaded atoms, and those of debug
-/// contributions that speak of other objects.
-fn object_relocs(program: &Program, object: &Object) -> Vec<(AtomRow, Vec<RelocRecord>)> {
-    let mut all = Vec::new();
-    for (index, used) in object.uses.iter().enumerate() {
-        let SectionUse::Atom(row) = *used else { continue };
-        let atom = &program.atoms[row.index()];
-        if atom.flags & atom_flags::LIVE == 0 || object.parsed.relocations(index).is_empty() {
-            continue;
-        }
-        all.push((row, section_relocs(program, object, index, row, atom.flags)));
-    }
-    all
-}
-
-/// The records of one section's relocations, in their order.
-pub(crate) fn section_relocs<P: crate::kernel::Places>(
+/// The records of a debug contribution: only of relocations that speak of other objects. A changed unit's own are all
+/// derived anew.
+pub(crate) fn foreign_relocs<P: crate::kernel::Places>(
     places: &P,
     object: &Object,
     index: usize,
     row: AtomRow,
     flags: u32,
-) -> Vec<RelocRecord> {
+    records: &mut Vec<RelocRecord>,
+) {
     let relocs = object.parsed.relocations(index);
     let bytes = object.parsed.section_bytes(index);
-    let debug = flags & atom_flags::DEBUG != 0;
-    let reversed = is_reversed(object.parsed.section_name(index));
-    let mut records = Vec::with_capacity(if debug { 0 } else { relocs.len() });
     let mut next = 0;
     while next < relocs.len() {
         let at = next;
         next += 1;
-        if debug && !is_foreign(places, object, relocs[at].r_sym(LittleEndian, false) as usize) {
+        if !is_foreign(places, object, relocs[at].r_sym(LittleEndian, false) as usize) {
             continue;
         }
         let Ok(site) = lower(places, object, flags, bytes, relocs, at) else { continue };
         next += usize::from(site.plan.skip_next);
-        if site.plan.op == Op::None || site.target == Target::NONE {
-            continue;
+        if site.plan.op != Op::None && site.target != Target::NONE {
+            records.push(record_of(&site, row, flags, None));
         }
-        records.push(record_of(&site, row, flags, if reversed { Some(bytes.len() as u64) } else { None }));
     }
-    records
 }
 
 /// The row of a lowered relocation; `reversed` is the size of a section whose words stand in reverse.

@@ -12,6 +12,7 @@ use relink_engine::records::{
 };
 use relink_engine::report::GateReason;
 use relink_engine::rows::{AtomRow, InputRow, RelocRow, SymbolRow, Target};
+use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::Context;
@@ -132,15 +133,16 @@ fn match_globals(
 ) -> Result<(), StoreError> {
     let object = &input.object;
     let store = context.store;
-    let mut known: HashMap<&[u8], GlobalRecord> = HashMap::new();
+    // By hash, as contents of inputs are: names of other units' symbols lie all over the state.
+    let mut known: HashMap<u64, GlobalRecord> = HashMap::new();
     for row in input.record.globals.range() {
         let global = store.globals.get(row)?;
-        known.insert(store.strings.bytes(store.symbols.get(global.symbol.0)?.name)?, global);
+        known.insert(global.name_hash, global);
     }
     let first = object.parsed.first_global as usize;
     for (index, new) in (first..).zip(global_records(&object.parsed)) {
         let name = object.parsed.symbol_name(index);
-        let reason = match known.remove(name) {
+        let reason = match known.remove(&hash_name(name)) {
             Some(old) => {
                 targets[index] = Target::symbol(old.symbol);
                 match_global(context, input, index, &old, &new, changes)?
@@ -158,7 +160,10 @@ fn match_globals(
             context.frame.refuse(reason);
         }
     }
-    let mut gone: Vec<(&[u8], GlobalRecord)> = known.into_iter().collect();
+    let mut gone: Vec<(&[u8], GlobalRecord)> = Vec::with_capacity(known.len());
+    for old in known.into_values() {
+        gone.push((store.strings.bytes(store.symbols.get(old.symbol.0)?.name)?, old));
+    }
     gone.sort_unstable_by_key(|(name, _)| *name);
     for (name, old) in gone {
         let reason = if old.state == global_state::UNDEFINED {

@@ -1,18 +1,20 @@
 //! Relocate of a cold frame: copies every atom to its slot and applies its relocations, in parallel.
 
-use bevy_ecs::prelude::ResMut;
+use bevy_ecs::prelude::{Res, ResMut};
 use formats::dwarf::{self, DebugSection, FillerContext};
 use formats::elf;
+use formats::reloc::Op;
 use object::LittleEndian;
 use rayon::prelude::*;
 use relink_engine::diagnostic::Diagnostic;
-use relink_engine::frame::Frame;
-use relink_engine::program::{Object, Program};
+use relink_engine::frame::{Frame, Request};
+use relink_engine::program::{Applied, Object, Program};
 use relink_engine::records::atom_flags;
-use relink_engine::rows::{AtomRow, NONE, TargetKind};
+use relink_engine::rows::{AtomRow, NONE, Target, TargetKind};
 use relink_formats as formats;
 
 use super::dynamic::DynamicReloc;
+use crate::commit::bulk::{foreign_relocs, record_of};
 use crate::kernel::{Dynamic, Places, Site, SiteError, field_width, lower, store};
 use crate::place::arrange::debug_section;
 use crate::place::names::is_reversed;
@@ -24,6 +26,8 @@ struct Written {
     dynamic: Vec<DynamicReloc>,
     relocations: u64,
     errors: Vec<Diagnostic>,
+    /// What the store keeps of the relocations, if there will be one.
+    applied: Option<Applied>,
 }
 
 /// An atom and the bytes of its slot.
@@ -37,14 +41,20 @@ struct Job<'a> {
 const ATOMS_PER_TASK: usize = 64;
 
 /// Writes all atoms into a new image.
-pub(crate) fn write_atoms(mut program: ResMut<'_, Program>, mut frame: ResMut<'_, Frame>) {
+pub(crate) fn write_atoms(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    mut frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }
     let mut image = vec![0; program.image_len as usize];
-    let written = write_image_atoms(&program, &mut image);
+    let written = write_image_atoms(&program, &mut image, request.options.incremental.is_some());
     let mut dynamic = Vec::with_capacity(program.dynamic_relocs as usize);
+    program.applied.clear();
     for written in written {
+        program.applied.extend(written.applied);
         dynamic.extend(written.dynamic);
         frame.counters.relocations_applied += written.relocations;
         frame.errors.extend(written.errors);
@@ -55,7 +65,7 @@ pub(crate) fn write_atoms(mut program: ResMut<'_, Program>, mut frame: ResMut<'_
     super::dynamic::write_dynamic_relocs(&mut program, dynamic);
 }
 
-fn write_image_atoms(program: &Program, image: &mut [u8]) -> Vec<Written> {
+fn write_image_atoms(program: &Program, image: &mut [u8], keep: bool) -> Vec<Written> {
     for section in program.outputs.iter().filter(|section| section.flags & u64::from(elf::SHF_EXECINSTR) != 0)
     {
         // Free bytes of code trap; fragments of one function are joined by bytes that do nothing.
@@ -90,7 +100,7 @@ fn write_image_atoms(program: &Program, image: &mut [u8]) -> Vec<Written> {
     let context = filler_context(program);
     jobs.par_chunks_mut(ATOMS_PER_TASK)
         .map(|jobs| {
-            let mut written = Written::default();
+            let mut written = Written { applied: keep.then(Applied::default), ..Written::default() };
             for job in jobs {
                 write_atom(program, job, context, &mut written);
             }
@@ -113,12 +123,18 @@ fn write_atom(program: &Program, job: &mut Job<'_>, context: FillerContext, writ
     }
     if atom.flags & atom_flags::DEBUG != 0 {
         relocate_debug(program, object, section, atom.address, body, written);
+        if let Some(applied) = &mut written.applied {
+            let before = applied.records.len();
+            foreign_relocs(program, object, section, job.atom, atom.flags, &mut applied.records);
+            applied.atoms.push((job.atom, (applied.records.len() - before) as u32));
+        }
         return;
     }
     let bases = program.bases();
     let relocs = object.parsed.relocations(section);
     let name = object.parsed.section_name(section);
     let reversed = is_reversed(name);
+    let before = written.applied.as_ref().map_or(0, |applied| applied.records.len());
     let mut next = 0;
     while next < relocs.len() {
         let at = next;
@@ -140,6 +156,16 @@ fn write_atom(program: &Program, job: &mut Job<'_>, context: FillerContext, writ
             written.dynamic.push(dynamic_reloc(program, &site, atom.address + offset));
         }
         written.relocations += 1;
+        if let Some(applied) = &mut written.applied
+            && site.plan.op != Op::None
+            && site.target != Target::NONE
+        {
+            let size = reversed.then_some(bytes.len() as u64);
+            applied.records.push(record_of(&site, job.atom, atom.flags, size));
+        }
+    }
+    if let Some(applied) = &mut written.applied {
+        applied.atoms.push((job.atom, (applied.records.len() - before) as u32));
     }
     if reversed {
         reverse_words(body);

@@ -56,7 +56,7 @@ pub(crate) fn relocate_changed_atoms(
         plan.atom_entities.iter().filter_map(|&entity| atoms.get(entity).ok()).collect();
     placed.retain(|(atom, _)| atom.old.flags & atom_flags::DEBUG == 0);
     let mut spans = Vec::with_capacity(placed.len());
-    let mut at = sites.len();
+    let (mut at, mut added) = (sites.len(), Vec::new());
     for (atom, slot) in placed {
         let Ok(input) = inputs.get(atom.input) else { continue };
         let view = View::new(&store, &plan);
@@ -87,13 +87,12 @@ pub(crate) fn relocate_changed_atoms(
             Some(Err(reason)) => frame.refuse(reason),
             None => return,
         }
-        for record in &derived.records {
-            let relocation = Relocation { row: RelocRow::default(), record: *record };
-            crate::pool::push(&mut pool, &mut relocations, &mut commands, relocation);
-        }
+        let new = |record: &RelocRecord| Relocation { row: RelocRow::default(), record: *record };
+        added.extend(derived.records.iter().map(new));
         spans.push((atom.row, at..at + derived.records.len()));
         at += derived.records.len();
     }
+    crate::pool::extend(&mut pool, &mut relocations, &mut commands, added);
     plan.relocs = spans;
 }
 

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use bevy_ecs::prelude::ResMut;
+use formats::reloc::Op;
 use object::LittleEndian;
 use rayon::prelude::*;
 use relink_engine::diagnostic::{Diagnostic, Place};
@@ -14,7 +15,7 @@ use relink_engine::records::{atom_flags, symbol_flags};
 use relink_engine::rows::{SymbolRow, TargetKind};
 
 use super::undefined::Missing;
-use crate::kernel::{Demand, Dynamic, SiteError, lower};
+use crate::kernel::{Demand, Dynamic, SiteError, is_plain, lower};
 
 /// What sites ask for, by symbol.
 mod need {
@@ -135,6 +136,14 @@ fn scan_object(program: &Program, row: usize, object: &Object, needs: &[AtomicU8
         while next < relocs.len() {
             let at = next;
             next += 1;
+            if is_plain(program, object, bytes.len(), &relocs[at]) {
+                debug_assert!(lower(program, object, flags, bytes, relocs, at).is_ok_and(|site| {
+                    matches!(site.plan.op, Op::Pc32 | Op::Branch32)
+                        && site.demand == Demand::None
+                        && !site.plan.skip_next
+                }));
+                continue;
+            }
             match lower(program, object, flags, bytes, relocs, at) {
                 Ok(site) => {
                     next += usize::from(site.plan.skip_next);

@@ -1,0 +1,113 @@
+//! Names: bytes in one piece, with checksums in a column beside them.
+
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::blocks::{BLOCK_BYTES, BlockSink, Blocks};
+use crate::column::{Column, StoreError};
+use crate::rows::Span;
+
+/// The names that rows refer to. Only a cold link writes them.
+///
+/// A name may be longer than a block and is read in one piece, so that its blocks have no checksums inside: the column
+/// `sums` has one for each.
+#[derive(Debug)]
+pub struct Texts(Base);
+
+#[derive(Debug)]
+enum Base {
+    Owned(Vec<u8>),
+    Mapped { blocks: Arc<Blocks>, first: usize, len: u32, sums: Column<u64> },
+}
+
+impl Texts {
+    /// Names in memory.
+    pub fn owned(bytes: Vec<u8>) -> Texts {
+        Texts(Base::Owned(bytes))
+    }
+
+    /// Names in a mapped state: `len` bytes from block `first`.
+    ///
+    /// # Errors
+    /// If the state does not have as many blocks or checksums.
+    pub fn mapped(
+        blocks: Arc<Blocks>,
+        first: usize,
+        len: u32,
+        sums: Column<u64>,
+    ) -> Result<Texts, StoreError> {
+        let count = (len as usize).div_ceil(BLOCK_BYTES);
+        if sums.len() as usize != count || first.checked_add(count).is_none_or(|end| end > blocks.len()) {
+            return Err(StoreError::Malformed("its names are cut short".to_owned()));
+        }
+        Ok(Texts(Base::Mapped { blocks, first, len, sums }))
+    }
+
+    /// Bytes of all names.
+    pub fn len(&self) -> u32 {
+        match &self.0 {
+            Base::Owned(bytes) => bytes.len() as u32,
+            Base::Mapped { len, .. } => *len,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A name.
+    ///
+    /// # Errors
+    /// If the span is not there as a whole, or damaged.
+    pub fn bytes(&self, span: Span) -> Result<&[u8], StoreError> {
+        let beyond = || StoreError::NoSuchRow {
+            column: "strings",
+            row: u64::from(span.start) + u64::from(span.len),
+            len: u64::from(self.len()),
+        };
+        match &self.0 {
+            Base::Owned(bytes) => bytes.get(span.indexes()).ok_or_else(beyond),
+            Base::Mapped { blocks, first, len, sums } => {
+                let range = span.indexes();
+                if range.end > *len as usize {
+                    return Err(beyond());
+                }
+                let start = range.start / BLOCK_BYTES;
+                let bytes = blocks
+                    .raw(first + start..first + range.end.div_ceil(BLOCK_BYTES).max(start), |block| {
+                        sums.get((block - first) as u32)
+                    })?;
+                let start = range.start - start * BLOCK_BYTES;
+                bytes.get(start..start + span.len as usize).ok_or_else(beyond)
+            }
+        }
+    }
+
+    /// All bytes, for writing a state.
+    pub(crate) fn all(&self) -> Result<std::borrow::Cow<'_, [u8]>, StoreError> {
+        Ok(match &self.0 {
+            Base::Owned(bytes) => bytes.into(),
+            Base::Mapped { len, .. } => self.bytes(Span::new(0, *len))?.into(),
+        })
+    }
+
+    /// The checksums of names, block by block.
+    pub(crate) fn sums(bytes: &[u8]) -> Vec<u64> {
+        padded(bytes).map(|block| xxh3_64(&block)).collect()
+    }
+
+    /// Hands the blocks of names to a sink.
+    pub(crate) fn write(bytes: &[u8], sink: &mut dyn BlockSink) {
+        padded(bytes).for_each(|block| sink.raw(&block));
+    }
+}
+
+fn padded(bytes: &[u8]) -> impl Iterator<Item = [u8; BLOCK_BYTES]> + '_ {
+    bytes.chunks(BLOCK_BYTES).map(|chunk| {
+        let mut block = [0; BLOCK_BYTES];
+        block[..chunk.len()].copy_from_slice(chunk);
+        block
+    })
+}
