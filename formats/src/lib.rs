@@ -8,6 +8,7 @@
 //! | [`object_file`], [`property`] | a relocatable object (`ET_REL`) and its `.note.gnu.property` |
 //! | [`shared_object`] | a shared library (`ET_DYN`), as far as a link sees it |
 //! | [`archive`], [`script`] | the other two inputs: `.a` files and small linker scripts |
+//! | [`version_script`] | which symbols are exported, under which version |
 //! | [`merge`] | pieces of `SHF_MERGE` sections |
 //! | [`eh_frame`] | call frame records, their fillers and `.eh_frame_hdr` |
 //! | [`dwarf`], [`source_line`] | debug sections |
