@@ -8,7 +8,7 @@
 //! use relink::host::{self, HostRequest, InputArg, InputName, Io, SearchPath, SystemIo};
 //!
 //! let io: Arc<dyn Io> = Arc::new(SystemIo);
-//! let object = InputArg { name: InputName::File("a.o".into()), whole_archive: false, static_only: true };
+//! let object = InputArg::new(InputName::File("a.o".into()));
 //! let inputs = host::resolve_inputs(&io, &SearchPath::default(), &[object]);
 //! assert!(inputs.errors.is_empty());
 //! let options = relink::LinkOptions { incremental: Some(Default::default()), ..Default::default() };
