@@ -1,11 +1,14 @@
 //! The linker's personality: a command line of ld, a link, and messages.
 
+mod act;
 mod command;
+mod fallback;
 mod help;
 mod keyword;
 mod parse;
 mod response;
 mod table;
+mod texts;
 mod value;
 
 use std::ffi::OsString;
@@ -44,6 +47,9 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
         }
     }
     let inputs = resolve(&io, &mut command);
+    if let (Some(linker), Some(why)) = (&command.fallback_linker, &command.out_of_reach) {
+        return fallback::run(linker, why, &args);
+    }
     if !command.suppress_warnings && command.fatal_warnings {
         let warnings = std::mem::take(&mut command.warnings);
         command.errors.extend(warnings);
@@ -52,9 +58,12 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
     if !command.errors.is_empty() {
         return show_errors(&command);
     }
-    match link(&io, &command, inputs, &args) {
-        Ok(code) => code,
-        Err(error) => {
+    match (link(&io, &command, inputs, &args), &command.fallback_linker) {
+        (Ok(code), _) => code,
+        (Err(error), Some(linker)) if let Some(why) = fallback::reason(&error) => {
+            fallback::run(linker, &why, &args)
+        }
+        (Err(error), _) => {
             show_failure(&command, &error);
             1
         }
@@ -63,11 +72,18 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
 
 /// Finds the inputs; what is missing joins the errors of the command line.
 fn resolve(io: &Arc<dyn Io>, command: &mut LdCommand) -> ResolvedInputs {
-    if command.hopeless {
+    if command.out_of_reach.is_some() {
         return ResolvedInputs::default();
     }
     let mut found = host::resolve_inputs(io, &command.search, &command.inputs);
-    command.errors.extend(found.errors.drain(..).map(|error| explain(&error)));
+    for error in found.errors.drain(..) {
+        match error {
+            ResolveError::OutOfReach { .. } => command.out_of_reach(error.to_string()),
+            _ => command.error(explain(&error)),
+        }
+    }
+    found.dependencies.extend(texts::read(&**io, command));
+    command.decide_kind(found.has_shared_libraries);
     if command.options.entry.is_none() {
         command.options.entry = found.entry.take();
     }
@@ -85,15 +101,19 @@ fn resolve(io: &Arc<dyn Io>, command: &mut LdCommand) -> ResolvedInputs {
 /// A missing input in words, with what may have been meant.
 fn explain(error: &ResolveError) -> String {
     let mut text = error.to_string();
-    if let ResolveError::LibraryNotFound { name, known, shared, directories } = error {
+    if let ResolveError::LibraryNotFound { name, known, static_only, shared, directories } = error {
         if let Some(near) = value::nearest(name, known.iter().map(String::as_str)) {
             text += &format!("\n>>> did you mean: -l{near}");
         }
         if shared.is_none() && !name.starts_with(':') {
+            let files = match static_only {
+                true => format!("lib{name}.a is"),
+                false => format!("lib{name}.so and lib{name}.a are"),
+            };
             text += &match directories {
                 0 => "\n>>> no directory was searched: none is given by -L".to_owned(),
-                1 => format!("\n>>> lib{name}.a is not in the one directory given by -L"),
-                count => format!("\n>>> lib{name}.a is in none of the {count} directories given by -L"),
+                1 => format!("\n>>> {files} not in the one directory given by -L"),
+                count => format!("\n>>> {files} in none of the {count} directories given by -L"),
             };
         }
     }
@@ -273,6 +293,7 @@ mod tests {
         let error = ResolveError::LibraryNotFound {
             name: "sqlit3".into(),
             known: vec!["m".into(), "sqlite3".into()],
+            static_only: true,
             shared: None,
             directories: 2,
         };
