@@ -17,7 +17,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use relink::host::{self, Command, HostError, HostRequest, Io, ResolveError, ResolvedInputs, SystemIo};
+use relink::host::{
+    self, Command, HostError, HostRequest, Io, JobTokens, ResolveError, ResolvedInputs, SystemIo,
+};
 use relink::{BuildId, LinkError, LinkOptions, LinkSession};
 
 use self::command::{Environment, LdCommand, Show};
@@ -27,7 +29,8 @@ use crate::console;
 pub(crate) fn run(args: Vec<OsString>) -> i32 {
     let io: Arc<dyn Io> = Arc::new(SystemIo);
     let (args, errors) = response::expand(&*io, args);
-    let mut command = parse::parse(&args, &Environment::of_process());
+    let environment = Environment::of_process();
+    let mut command = parse::parse(&args, &environment);
     command.errors.splice(0..0, errors);
     console::use_colors(command.color);
     if let Some(show) = command.show {
@@ -58,7 +61,10 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
     if !command.errors.is_empty() {
         return show_errors(&command);
     }
-    match (link(&io, &command, inputs, &args), &command.fallback_linker) {
+    let tokens = take_tokens(&io, &mut command, &environment);
+    let linked = link(&io, &command, inputs, &args);
+    drop(tokens);
+    match (linked, &command.fallback_linker) {
         (Ok(code), _) => code,
         (Err(error), Some(linker)) if let Some(why) = fallback::reason(&error) => {
             fallback::run(linker, &why, &args)
@@ -139,6 +145,18 @@ pub(crate) fn reread(io: &Arc<dyn Io>, args: &[String]) -> Result<Recorded, Vec<
         true => Ok(Recorded { options: command.options, inputs }),
         false => Err(command.errors),
     }
+}
+
+/// Bounds the threads by what make's job server has left; one of them needs no token.
+fn take_tokens(io: &Arc<dyn Io>, command: &mut LdCommand, environment: &Environment) -> Option<JobTokens> {
+    let threads = &mut command.options.threads;
+    let wanted = match *threads {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        threads => threads,
+    };
+    let tokens = JobTokens::take(io, environment.make_flags.as_ref()?.to_str()?, wanted - 1)?;
+    *threads = 1 + tokens.len();
+    Some(tokens)
 }
 
 fn link(

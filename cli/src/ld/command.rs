@@ -23,6 +23,8 @@ pub(super) struct Environment {
     pub(super) incremental: Option<OsString>,
     /// `RELINK_REPORT`.
     pub(super) report: Option<OsString>,
+    /// `MAKEFLAGS`.
+    pub(super) make_flags: Option<OsString>,
 }
 
 impl Environment {
@@ -31,6 +33,7 @@ impl Environment {
         Environment {
             incremental: std::env::var_os("RELINK_INCREMENTAL"),
             report: std::env::var_os("RELINK_REPORT"),
+            make_flags: std::env::var_os("MAKEFLAGS"),
         }
     }
 }

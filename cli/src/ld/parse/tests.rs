@@ -324,7 +324,11 @@ fn incremental_options() {
 fn environment_is_the_default_and_the_command_line_decides() {
     let with = |value: &str, line: &str| {
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        let environment = Environment { incremental: Some(value.into()), report: Some("r.json".into()) };
+        let environment = Environment {
+            incremental: Some(value.into()),
+            report: Some("r.json".into()),
+            ..Environment::default()
+        };
         parse(&words, &environment)
     };
     assert!(with("1", "a.o").options.incremental.is_some());
