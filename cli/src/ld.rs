@@ -6,6 +6,7 @@ mod fallback;
 mod help;
 mod keyword;
 mod parse;
+mod reproduce;
 mod response;
 mod table;
 mod texts;
@@ -62,8 +63,18 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
         return show_errors(&command);
     }
     let tokens = take_tokens(&io, &mut command, &environment);
+    let (files, sources) = (inputs.dependencies.clone(), inputs.files.clone());
     let linked = link(&io, &command, inputs, &args);
     drop(tokens);
+    if let Some(path) = &command.reproduce {
+        // A link that fails is one to be reproduced; only after it is known which members thin archives gave.
+        let members = sources.iter().flat_map(|file| file.members_read());
+        let files = files.into_iter().chain(members).collect();
+        if let Err(error) = reproduce::write(&*io, path, &args, files) {
+            console::error(error);
+            return 1;
+        }
+    }
     match (linked, &command.fallback_linker) {
         (Ok(code), _) => code,
         (Err(error), Some(linker)) if let Some(why) = fallback::reason(&error) => {

@@ -40,5 +40,5 @@ pub use io::{Dir, FileKind, Io, Open, Stat, SystemIo};
 pub use jobserver::JobTokens;
 pub use link::{HostRequest, HostResult, Session, StoredLink, link, link_with, open_stored, read_file};
 pub use log::{Command, read_log};
-pub use publish::write_file;
+pub use publish::{write_file, write_file_with};
 pub use search::{InputArg, InputName, ResolveError, ResolvedInputs, SearchPath, resolve_inputs};

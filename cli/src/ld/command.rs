@@ -94,6 +94,7 @@ pub(super) struct LdCommand {
     pub(super) print_gc_sections: bool,
     pub(super) report: Option<PathBuf>,
     pub(super) dependency_file: Option<PathBuf>,
+    pub(super) reproduce: Option<PathBuf>,
     /// `--fallback-linker`: who makes the links that are out of reach.
     pub(super) fallback_linker: Option<PathBuf>,
     pub(super) color: ColorChoice,
@@ -140,6 +141,7 @@ impl LdCommand {
             print_gc_sections: false,
             report: environment.report.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from),
             dependency_file: None,
+            reproduce: None,
             fallback_linker: None,
             color: ColorChoice::Auto,
             demangle: true,

@@ -195,6 +195,8 @@ const OPTIONS: &[Spec] = &[
     flag(&["-t", "--trace"], Set(|c| c.trace = true), "Print the name of each object that is linked"),
     with(&["--dependency-file"], "FILE", Do(|c, v| put(&mut c.dependency_file, Ok(Some(v.into())))),
         "Write what the output depends on, for make"),
+    with(&["--reproduce"], "FILE", Do(|c, v| put(&mut c.reproduce, Ok(Some(v.into())))),
+        "Write a tar file with all inputs and a command line that links them"),
     with(&["--error-limit"], "N", Do(|c, v| put(&mut c.options.error_limit, number(text(v)?).map(|n| n as usize))),
         "Show at most N errors; 0 shows all"),
     maybe(&["--color-diagnostics"], "WHEN", Do(act::color), "always, never or auto"),
@@ -274,7 +276,7 @@ const OPTIONS: &[Spec] = &[
     ], WithoutEffect, ""),
     with(&[
         "-y", "--trace-symbol", "--symbol-ordering-file", "--section-ordering-file",
-        "--call-graph-ordering-file", "--why-live", "--print-symbol-order", "--reproduce",
+        "--call-graph-ordering-file", "--why-live", "--print-symbol-order",
     ], "VALUE", WithoutEffect, ""),
     maybe(&["--time-trace"], "FILE", WithoutEffect, ""),
     with(&["--compress-debug-sections"], "FORMAT",

@@ -356,6 +356,8 @@ fn options_of_the_host() {
     assert!(sound("--verify").verify);
     assert_eq!(sound("--report=r").report, Some("r".into()));
     assert_eq!(sound("--dependency-file=d").dependency_file, Some("d".into()));
+    assert_eq!(sound("--reproduce=r.tar").reproduce, Some("r.tar".into()));
+    assert_eq!(sound("--fallback-linker=ld.bfd").fallback_linker, Some("ld.bfd".into()));
     assert!(sound("--fatal-warnings").fatal_warnings && !sound("").fatal_warnings);
     assert!(!sound("--no-demangle").demangle && sound("--demangle=gnu-v3").demangle);
     assert_eq!(sound("--color-diagnostics").color, ColorChoice::Always);
