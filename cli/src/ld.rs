@@ -5,6 +5,7 @@ mod command;
 mod fallback;
 mod help;
 mod keyword;
+mod listings;
 mod parse;
 mod reproduce;
 mod response;
@@ -14,8 +15,7 @@ mod value;
 
 use std::ffi::OsString;
 use std::mem::ManuallyDrop;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use relink::host::{
@@ -192,7 +192,7 @@ fn link(
         let text = text.map_err(|source| HostError::Io { action: "write", path: path.clone(), source })?;
         host::write_file(&**io, path, &text)?;
     }
-    write_listings(&**io, command, &session, &dependencies)?;
+    listings::write(&**io, command, &session, &dependencies)?;
     show_warnings(command, &result.warnings);
     Ok(i32::from(command.fatal_warnings && !command.suppress_warnings && !result.warnings.is_empty()))
 }
@@ -202,68 +202,6 @@ fn recorded(args: &[OsString]) -> Command {
         args: args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
         cwd: std::env::current_dir().unwrap_or_default(),
     }
-}
-
-/// `--trace`, `--print-gc-sections`, `-Map`, `--dependency-file`.
-fn write_listings(
-    io: &dyn Io,
-    command: &LdCommand,
-    session: &LinkSession,
-    dependencies: &[PathBuf],
-) -> Result<(), HostError> {
-    if command.trace {
-        session.loaded_inputs().iter().for_each(console::line);
-    }
-    if command.print_gc_sections {
-        session.dropped_sections().iter().for_each(|section| {
-            console::line(format_args!("removing unused section {section}"));
-        });
-    }
-    if command.map_to_output || command.map.is_some() {
-        let mut map = Vec::new();
-        let path = command.map.clone().unwrap_or_else(|| PathBuf::from("-"));
-        session.write_map(&mut map).map_err(|source| HostError::Io { action: "write", path, source })?;
-        if command.map_to_output {
-            console::bytes(&map);
-        }
-        if let Some(path) = &command.map {
-            host::write_file(io, path, &map)?;
-        }
-    }
-    if let Some(path) = &command.dependency_file {
-        host::write_file(io, path, &dependency_rules(&command.output, dependencies))?;
-    }
-    Ok(())
-}
-
-/// Rules for make: the output needs all files, and none of them need be there for ever.
-fn dependency_rules(output: &Path, files: &[PathBuf]) -> Vec<u8> {
-    let mut rules = escaped(output);
-    rules.push(b':');
-    for file in files {
-        rules.extend(b" \\\n  ");
-        rules.extend(escaped(file));
-    }
-    rules.push(b'\n');
-    for file in files {
-        rules.push(b'\n');
-        rules.extend(escaped(file));
-        rules.extend(b":\n");
-    }
-    rules
-}
-
-/// A path as make reads it.
-fn escaped(path: &Path) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for &byte in path.as_os_str().as_bytes() {
-        match byte {
-            b' ' | b'#' | b'\\' => bytes.extend([b'\\', byte]),
-            b'$' => bytes.extend(b"$$"),
-            _ => bytes.push(byte),
-        }
-    }
-    bytes
 }
 
 fn show_warnings(command: &LdCommand, warnings: &[String]) {
@@ -308,14 +246,6 @@ pub(crate) fn show_link_error(error: &LinkError, demangled: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dependencies_are_written_for_make() {
-        let files = [PathBuf::from("a b.o"), PathBuf::from("$x.o")];
-        let rules = dependency_rules(Path::new("out"), &files);
-        let rules = String::from_utf8(rules).unwrap();
-        assert_eq!(rules, "out: \\\n  a\\ b.o \\\n  $$x.o\n\na\\ b.o:\n\n$$x.o:\n");
-    }
 
     #[test]
     fn missing_library_is_explained() {

@@ -285,6 +285,8 @@ pub struct LinkOptions {
     pub output_kind: OutputKind,
     /// What is asked of a dynamic output.
     pub dynamic: DynamicOptions,
+    /// File name of the output: what a library without `-soname` is called in its base version.
+    pub output_name: String,
     /// `--wrap`: a reference to `NAME` means `__wrap_NAME`, one to `__real_NAME` means `NAME`.
     pub wrap: Vec<String>,
     /// `-e`; `_start` if none is given.
@@ -336,6 +338,7 @@ impl Default for LinkOptions {
         LinkOptions {
             output_kind: OutputKind::default(),
             dynamic: DynamicOptions::default(),
+            output_name: String::new(),
             wrap: Vec::new(),
             entry: None,
             undefined: Vec::new(),

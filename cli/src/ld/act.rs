@@ -38,6 +38,11 @@ pub(super) fn define(command: &mut LdCommand, value: &OsStr) -> Done {
     Ok(())
 }
 
+pub(super) fn trace_symbol(command: &mut LdCommand, symbol: &OsStr) -> Done {
+    push_once(&mut command.traced_symbols, text(symbol)?);
+    Ok(())
+}
+
 pub(super) fn wrap(command: &mut LdCommand, symbol: &OsStr) -> Done {
     push_once(&mut command.options.wrap, text(symbol)?);
     Ok(())

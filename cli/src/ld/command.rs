@@ -91,6 +91,10 @@ pub(super) struct LdCommand {
     pub(super) map: Option<PathBuf>,
     pub(super) map_to_output: bool,
     pub(super) trace: bool,
+    /// `--trace-symbol`.
+    pub(super) traced_symbols: Vec<String>,
+    /// `--cref`.
+    pub(super) cross_reference: bool,
     pub(super) print_gc_sections: bool,
     pub(super) report: Option<PathBuf>,
     pub(super) dependency_file: Option<PathBuf>,
@@ -138,6 +142,8 @@ impl LdCommand {
             map: None,
             map_to_output: false,
             trace: false,
+            traced_symbols: Vec::new(),
+            cross_reference: false,
             print_gc_sections: false,
             report: environment.report.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from),
             dependency_file: None,
@@ -207,6 +213,8 @@ impl LdCommand {
             self.inputs.iter_mut().for_each(|input| input.static_only = true);
         }
         self.decide_kind(false);
+        let name = self.output.file_name().unwrap_or_default();
+        self.options.output_name = name.to_string_lossy().into_owned();
         self.finish_unresolved();
         self.options.incremental = self.incremental.then(|| self.incremental_options.clone());
         let nothing_to_do = self.show.is_some() || (self.announce && self.inputs.is_empty());

@@ -193,6 +193,9 @@ const OPTIONS: &[Spec] = &[
     with(&["-Map"], "FILE", Do(act::map), "Write a map; - is standard output"),
     flag(&["-M", "--print-map"], Set(|c| c.map_to_output = true), "Print a map"),
     flag(&["-t", "--trace"], Set(|c| c.trace = true), "Print the name of each object that is linked"),
+    with(&["-y", "--trace-symbol"], "SYMBOL", Do(act::trace_symbol), "Print the objects that have SYMBOL"),
+    flag(&["--cref"], Set(|c| c.cross_reference = true), "Print the objects of each symbol, or add them to the map"),
+    flag(&["--no-cref"], Set(|c| c.cross_reference = false), ""),
     with(&["--dependency-file"], "FILE", Do(|c, v| put(&mut c.dependency_file, Ok(Some(v.into())))),
         "Write what the output depends on, for make"),
     with(&["--reproduce"], "FILE", Do(|c, v| put(&mut c.reproduce, Ok(Some(v.into())))),
@@ -270,12 +273,12 @@ const OPTIONS: &[Spec] = &[
 
     // Not done yet, and the output is right without.
     flag(&[
-        "--cref", "--gdb-index", "--print-memory-usage", "--stats", "--noinhibit-exec", "--print-icf-sections",
+        "--gdb-index", "--print-memory-usage", "--stats", "--noinhibit-exec", "--print-icf-sections",
         "--time-trace", "--print-archive-stats", "-Bgroup", "-Bsymbolic-non-weak",
         "-Bsymbolic-non-weak-functions", "--dynamic-list-data",
     ], WithoutEffect, ""),
     with(&[
-        "-y", "--trace-symbol", "--symbol-ordering-file", "--section-ordering-file",
+        "--symbol-ordering-file", "--section-ordering-file",
         "--call-graph-ordering-file", "--why-live", "--print-symbol-order",
     ], "VALUE", WithoutEffect, ""),
     maybe(&["--time-trace"], "FILE", WithoutEffect, ""),

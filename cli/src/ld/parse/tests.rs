@@ -33,7 +33,7 @@ fn changes_dynamic(line: &str, change: impl FnOnce(&mut DynamicOptions)) {
 
 /// The options of a command line are the default ones after `change`.
 fn changes(line: &str, change: impl FnOnce(&mut LinkOptions)) {
-    let mut expected = LinkOptions::default();
+    let mut expected = LinkOptions { output_name: "a.out".to_owned(), ..LinkOptions::default() };
     change(&mut expected);
     assert_eq!(sound(line).options, expected, "{line}");
 }
@@ -346,11 +346,14 @@ fn options_of_the_host() {
         assert_eq!(sound(line).output, PathBuf::from("out"), "{line}");
     }
     assert_eq!(sound("").output, PathBuf::from("a.out"));
+    changes("-o dir/libx.so", |o| o.output_name = "libx.so".into());
     // As in every ld, a single dash before an `o` is `-o`.
     assert_eq!(sound("-output").output, PathBuf::from("utput"));
     assert_eq!(sound("-Map=m").map, Some("m".into()));
     assert_eq!(sound("-Map m").map, Some("m".into()));
     assert!(sound("-Map=-").map_to_output && sound("-M").map_to_output && sound("--print-map").map_to_output);
+    assert_eq!(sound("-y f -yg --trace-symbol=f --trace-symbol h").traced_symbols, ["f", "g", "h"]);
+    assert!(sound("--cref").cross_reference && !sound("--cref --no-cref").cross_reference);
     assert!(sound("-t").trace && sound("--trace").trace);
     assert!(sound("--print-gc-sections").print_gc_sections);
     assert!(sound("--verify").verify);
@@ -484,7 +487,7 @@ fn what_is_not_supported_says_so_by_name() {
     }
     changes("--icf=none --oformat=elf64-x86-64", |_| {});
     changes("--compress-debug-sections=none", |_| {});
-    assert_eq!(parsed("--compress-debug-sections=zlib --cref").warnings.len(), 2);
+    assert_eq!(parsed("--compress-debug-sections=zlib --gdb-index").warnings.len(), 2);
     assert!(errors("-m elf_i386")[0].contains("'elf_i386' is not supported"));
     assert!(parsed("-m elf_i386").out_of_reach.is_some());
     assert!(parsed("--frobnicate").out_of_reach.is_none());
