@@ -46,6 +46,11 @@ pub(crate) fn warning(text: impl Display) {
     message("warning", WARNING, text);
 }
 
+/// What the user should know without being warned of it.
+pub(crate) fn note(text: impl Display) {
+    message("note", Style::new().bold(), text);
+}
+
 fn message(kind: &str, style: Style, text: impl Display) {
     let _ = writeln!(anstream::stderr().lock(), "{LINKER}: {style}{kind}: {style:#}{text}");
 }

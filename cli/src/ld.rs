@@ -1,20 +1,26 @@
 //! The linker's personality: a command line of ld, a link, and messages.
 
+mod act;
 mod command;
+mod fallback;
 mod help;
 mod keyword;
+mod listings;
 mod parse;
+mod reproduce;
 mod response;
 mod table;
+mod texts;
 mod value;
 
 use std::ffi::OsString;
 use std::mem::ManuallyDrop;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use relink::host::{self, Command, HostError, HostRequest, Io, ResolveError, ResolvedInputs, SystemIo};
+use relink::host::{
+    self, Command, HostError, HostRequest, Io, JobTokens, ResolveError, ResolvedInputs, SystemIo,
+};
 use relink::{BuildId, LinkError, LinkOptions, LinkSession};
 
 use self::command::{Environment, LdCommand, Show};
@@ -24,7 +30,8 @@ use crate::console;
 pub(crate) fn run(args: Vec<OsString>) -> i32 {
     let io: Arc<dyn Io> = Arc::new(SystemIo);
     let (args, errors) = response::expand(&*io, args);
-    let mut command = parse::parse(&args, &Environment::of_process());
+    let environment = Environment::of_process();
+    let mut command = parse::parse(&args, &environment);
     command.errors.splice(0..0, errors);
     console::use_colors(command.color);
     if let Some(show) = command.show {
@@ -44,6 +51,9 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
         }
     }
     let inputs = resolve(&io, &mut command);
+    if let (Some(linker), Some(why)) = (&command.fallback_linker, &command.out_of_reach) {
+        return fallback::run(linker, why, &args);
+    }
     if !command.suppress_warnings && command.fatal_warnings {
         let warnings = std::mem::take(&mut command.warnings);
         command.errors.extend(warnings);
@@ -52,9 +62,25 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
     if !command.errors.is_empty() {
         return show_errors(&command);
     }
-    match link(&io, &command, inputs, &args) {
-        Ok(code) => code,
-        Err(error) => {
+    let tokens = take_tokens(&io, &mut command, &environment);
+    let (files, sources) = (inputs.dependencies.clone(), inputs.files.clone());
+    let linked = link(&io, &command, inputs, &args);
+    drop(tokens);
+    if let Some(path) = &command.reproduce {
+        // A link that fails is one to be reproduced; only after it is known which members thin archives gave.
+        let members = sources.iter().flat_map(|file| file.members_read());
+        let files = files.into_iter().chain(members).collect();
+        if let Err(error) = reproduce::write(&*io, path, &args, files) {
+            console::error(error);
+            return 1;
+        }
+    }
+    match (linked, &command.fallback_linker) {
+        (Ok(code), _) => code,
+        (Err(error), Some(linker)) if let Some(why) = fallback::reason(&error) => {
+            fallback::run(linker, &why, &args)
+        }
+        (Err(error), _) => {
             show_failure(&command, &error);
             1
         }
@@ -63,11 +89,18 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
 
 /// Finds the inputs; what is missing joins the errors of the command line.
 fn resolve(io: &Arc<dyn Io>, command: &mut LdCommand) -> ResolvedInputs {
-    if command.hopeless {
+    if command.out_of_reach.is_some() {
         return ResolvedInputs::default();
     }
     let mut found = host::resolve_inputs(io, &command.search, &command.inputs);
-    command.errors.extend(found.errors.drain(..).map(|error| explain(&error)));
+    for error in found.errors.drain(..) {
+        match error {
+            ResolveError::OutOfReach { .. } => command.out_of_reach(error.to_string()),
+            _ => command.error(explain(&error)),
+        }
+    }
+    found.dependencies.extend(texts::read(&**io, command));
+    command.decide_kind(found.has_shared_libraries);
     if command.options.entry.is_none() {
         command.options.entry = found.entry.take();
     }
@@ -85,15 +118,19 @@ fn resolve(io: &Arc<dyn Io>, command: &mut LdCommand) -> ResolvedInputs {
 /// A missing input in words, with what may have been meant.
 fn explain(error: &ResolveError) -> String {
     let mut text = error.to_string();
-    if let ResolveError::LibraryNotFound { name, known, shared, directories } = error {
+    if let ResolveError::LibraryNotFound { name, known, static_only, shared, directories } = error {
         if let Some(near) = value::nearest(name, known.iter().map(String::as_str)) {
             text += &format!("\n>>> did you mean: -l{near}");
         }
         if shared.is_none() && !name.starts_with(':') {
+            let files = match static_only {
+                true => format!("lib{name}.a is"),
+                false => format!("lib{name}.so and lib{name}.a are"),
+            };
             text += &match directories {
                 0 => "\n>>> no directory was searched: none is given by -L".to_owned(),
-                1 => format!("\n>>> lib{name}.a is not in the one directory given by -L"),
-                count => format!("\n>>> lib{name}.a is in none of the {count} directories given by -L"),
+                1 => format!("\n>>> {files} not in the one directory given by -L"),
+                count => format!("\n>>> {files} in none of the {count} directories given by -L"),
             };
         }
     }
@@ -121,6 +158,18 @@ pub(crate) fn reread(io: &Arc<dyn Io>, args: &[String]) -> Result<Recorded, Vec<
     }
 }
 
+/// Bounds the threads by what make's job server has left; one of them needs no token.
+fn take_tokens(io: &Arc<dyn Io>, command: &mut LdCommand, environment: &Environment) -> Option<JobTokens> {
+    let threads = &mut command.options.threads;
+    let wanted = match *threads {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        threads => threads,
+    };
+    let tokens = JobTokens::take(io, environment.make_flags.as_ref()?.to_str()?, wanted - 1)?;
+    *threads = 1 + tokens.len();
+    Some(tokens)
+}
+
 fn link(
     io: &Arc<dyn Io>,
     command: &LdCommand,
@@ -143,7 +192,7 @@ fn link(
         let text = text.map_err(|source| HostError::Io { action: "write", path: path.clone(), source })?;
         host::write_file(&**io, path, &text)?;
     }
-    write_listings(&**io, command, &session, &dependencies)?;
+    listings::write(&**io, command, &session, &dependencies)?;
     show_warnings(command, &result.warnings);
     Ok(i32::from(command.fatal_warnings && !command.suppress_warnings && !result.warnings.is_empty()))
 }
@@ -153,68 +202,6 @@ fn recorded(args: &[OsString]) -> Command {
         args: args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
         cwd: std::env::current_dir().unwrap_or_default(),
     }
-}
-
-/// `--trace`, `--print-gc-sections`, `-Map`, `--dependency-file`.
-fn write_listings(
-    io: &dyn Io,
-    command: &LdCommand,
-    session: &LinkSession,
-    dependencies: &[PathBuf],
-) -> Result<(), HostError> {
-    if command.trace {
-        session.loaded_inputs().iter().for_each(console::line);
-    }
-    if command.print_gc_sections {
-        session.dropped_sections().iter().for_each(|section| {
-            console::line(format_args!("removing unused section {section}"));
-        });
-    }
-    if command.map_to_output || command.map.is_some() {
-        let mut map = Vec::new();
-        let path = command.map.clone().unwrap_or_else(|| PathBuf::from("-"));
-        session.write_map(&mut map).map_err(|source| HostError::Io { action: "write", path, source })?;
-        if command.map_to_output {
-            console::bytes(&map);
-        }
-        if let Some(path) = &command.map {
-            host::write_file(io, path, &map)?;
-        }
-    }
-    if let Some(path) = &command.dependency_file {
-        host::write_file(io, path, &dependency_rules(&command.output, dependencies))?;
-    }
-    Ok(())
-}
-
-/// Rules for make: the output needs all files, and none of them need be there for ever.
-fn dependency_rules(output: &Path, files: &[PathBuf]) -> Vec<u8> {
-    let mut rules = escaped(output);
-    rules.push(b':');
-    for file in files {
-        rules.extend(b" \\\n  ");
-        rules.extend(escaped(file));
-    }
-    rules.push(b'\n');
-    for file in files {
-        rules.push(b'\n');
-        rules.extend(escaped(file));
-        rules.extend(b":\n");
-    }
-    rules
-}
-
-/// A path as make reads it.
-fn escaped(path: &Path) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for &byte in path.as_os_str().as_bytes() {
-        match byte {
-            b' ' | b'#' | b'\\' => bytes.extend([b'\\', byte]),
-            b'$' => bytes.extend(b"$$"),
-            _ => bytes.push(byte),
-        }
-    }
-    bytes
 }
 
 fn show_warnings(command: &LdCommand, warnings: &[String]) {
@@ -261,18 +248,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dependencies_are_written_for_make() {
-        let files = [PathBuf::from("a b.o"), PathBuf::from("$x.o")];
-        let rules = dependency_rules(Path::new("out"), &files);
-        let rules = String::from_utf8(rules).unwrap();
-        assert_eq!(rules, "out: \\\n  a\\ b.o \\\n  $$x.o\n\na\\ b.o:\n\n$$x.o:\n");
-    }
-
-    #[test]
     fn missing_library_is_explained() {
         let error = ResolveError::LibraryNotFound {
             name: "sqlit3".into(),
             known: vec!["m".into(), "sqlite3".into()],
+            static_only: true,
             shared: None,
             directories: 2,
         };

@@ -8,7 +8,7 @@
 //! use relink::host::{self, HostRequest, InputArg, InputName, Io, SearchPath, SystemIo};
 //!
 //! let io: Arc<dyn Io> = Arc::new(SystemIo);
-//! let object = InputArg { name: InputName::File("a.o".into()), whole_archive: false, static_only: true };
+//! let object = InputArg::new(InputName::File("a.o".into()));
 //! let inputs = host::resolve_inputs(&io, &SearchPath::default(), &[object]);
 //! assert!(inputs.errors.is_empty());
 //! let options = relink::LinkOptions { incremental: Some(Default::default()), ..Default::default() };
@@ -24,6 +24,7 @@ mod error;
 mod fault;
 mod input;
 mod io;
+mod jobserver;
 mod link;
 mod log;
 mod map;
@@ -36,7 +37,8 @@ pub use error::{HostError, reason};
 pub use fault::{Fault, FaultyIo};
 pub use input::FileInput;
 pub use io::{Dir, FileKind, Io, Open, Stat, SystemIo};
+pub use jobserver::JobTokens;
 pub use link::{HostRequest, HostResult, Session, StoredLink, link, link_with, open_stored, read_file};
 pub use log::{Command, read_log};
-pub use publish::write_file;
+pub use publish::{write_file, write_file_with};
 pub use search::{InputArg, InputName, ResolveError, ResolvedInputs, SearchPath, resolve_inputs};

@@ -9,6 +9,7 @@ mod group;
 #[cfg(feature = "fs")]
 pub mod host;
 mod session;
+mod uses;
 
 pub use content::{AtomId, ContentId, atom_ids, object_id};
 pub use group::LinkGroup;
@@ -21,3 +22,4 @@ pub use relink_engine::options::{
 pub use relink_engine::report::{Counters, FrameReport, GateReason, Outcome, SetTime};
 pub use relink_formats::units::{FileOffset, VirtAddr};
 pub use session::{ImageSink, InputId, LinkSession, PatchBytes, Violation};
+pub use uses::NameUse;

@@ -18,6 +18,8 @@ use relink_engine::store::Store;
 use relink_formats::Bytes;
 use relink_systems as systems;
 
+use crate::uses::{self, NameUse};
+
 /// Names an input of a session for as long as the session lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InputId(u32);
@@ -482,6 +484,15 @@ impl LinkSession {
             Some(format!("{}:({section})", object.name))
         };
         program.dropped.iter().filter_map(name).collect()
+    }
+
+    /// Calls `visit` with object, name and use for each global name of each loaded object, in link order
+    /// (`--trace-symbol`, `--cref`). Shared libraries are no objects.
+    pub fn visit_names(&self, visit: impl FnMut(&str, &str, NameUse)) {
+        match self.world.get_resource::<Store>() {
+            Some(store) => uses::of_store(store, visit),
+            None => uses::of_program(self.world.resource::<Program>(), visit),
+        }
     }
 
     /// Writes the `-Map` text. O(program): the one of a patched image is made of the whole store.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anstream::ColorChoice;
 use relink::host::{InputArg, InputName, SearchPath};
-use relink::{IncrementalOptions, LinkOptions, OutputKind};
+use relink::{DynamicOptions, IncrementalOptions, LinkOptions, OutputKind, Unresolved};
 
 /// Text instead of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(super) struct Environment {
     pub(super) incremental: Option<OsString>,
     /// `RELINK_REPORT`.
     pub(super) report: Option<OsString>,
+    /// `MAKEFLAGS`.
+    pub(super) make_flags: Option<OsString>,
 }
 
 impl Environment {
@@ -31,6 +33,7 @@ impl Environment {
         Environment {
             incremental: std::env::var_os("RELINK_INCREMENTAL"),
             report: std::env::var_os("RELINK_REPORT"),
+            make_flags: std::env::var_os("MAKEFLAGS"),
         }
     }
 }
@@ -43,6 +46,29 @@ pub(super) struct Position {
     pub(super) as_needed: bool,
 }
 
+/// `-shared`, `-pie`, `-no-pie`: the last one counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// A program with a fixed address.
+    #[default]
+    Fixed,
+    /// A program that runs at any address.
+    Pie,
+    /// A shared library.
+    Shared,
+}
+
+/// What the text of a file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TextUse {
+    /// `--version-script`.
+    VersionScript,
+    /// `--dynamic-list`.
+    DynamicList,
+    /// `--export-dynamic-symbol-list`.
+    ExportList,
+}
+
 /// Everything that a command line asks for.
 #[derive(Debug)]
 pub(super) struct LdCommand {
@@ -50,6 +76,10 @@ pub(super) struct LdCommand {
     pub(super) options: LinkOptions,
     pub(super) inputs: Vec<InputArg>,
     pub(super) search: SearchPath,
+    /// Options whose value is a file with text: the option, what for, the file.
+    pub(super) texts: Vec<(&'static str, TextUse, PathBuf)>,
+    /// `-R`: taken as `-rpath`, but it is another option if it names a file.
+    pub(super) rpaths_or_files: Vec<PathBuf>,
     /// `--incremental`, whatever its place among the options that tune it.
     pub(super) incremental: bool,
     pub(super) incremental_options: IncrementalOptions,
@@ -61,9 +91,16 @@ pub(super) struct LdCommand {
     pub(super) map: Option<PathBuf>,
     pub(super) map_to_output: bool,
     pub(super) trace: bool,
+    /// `--trace-symbol`.
+    pub(super) traced_symbols: Vec<String>,
+    /// `--cref`.
+    pub(super) cross_reference: bool,
     pub(super) print_gc_sections: bool,
     pub(super) report: Option<PathBuf>,
     pub(super) dependency_file: Option<PathBuf>,
+    pub(super) reproduce: Option<PathBuf>,
+    /// `--fallback-linker`: who makes the links that are out of reach.
+    pub(super) fallback_linker: Option<PathBuf>,
     pub(super) color: ColorChoice,
     pub(super) demangle: bool,
     pub(super) fatal_warnings: bool,
@@ -71,16 +108,18 @@ pub(super) struct LdCommand {
 
     pub(super) errors: Vec<String>,
     pub(super) warnings: Vec<String>,
-    /// The kind of output is one that can't be made, so that searching its inputs would only add noise.
-    pub(super) hopeless: bool,
+    /// The first of the errors that another linker would not have. The inputs are not searched any more: that would
+    /// only add noise.
+    pub(super) out_of_reach: Option<String>,
 
     pub(super) position: Position,
     pub(super) saved_positions: Vec<Position>,
     pub(super) groups_open: usize,
     pub(super) static_link: bool,
-    pub(super) pie: bool,
-    pub(super) dynamic_linker: bool,
+    pub(super) shape: Shape,
     pub(super) no_dynamic_linker: bool,
+    /// `--warn-unresolved-symbols`.
+    pub(super) warn_unresolved: bool,
 }
 
 impl LdCommand {
@@ -92,6 +131,8 @@ impl LdCommand {
             options: LinkOptions::default(),
             inputs: Vec::new(),
             search: SearchPath::default(),
+            texts: Vec::new(),
+            rpaths_or_files: Vec::new(),
             incremental: environment.incremental.as_ref().is_some_and(on),
             incremental_options: IncrementalOptions::default(),
             verify: false,
@@ -101,23 +142,27 @@ impl LdCommand {
             map: None,
             map_to_output: false,
             trace: false,
+            traced_symbols: Vec::new(),
+            cross_reference: false,
             print_gc_sections: false,
             report: environment.report.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from),
             dependency_file: None,
+            reproduce: None,
+            fallback_linker: None,
             color: ColorChoice::Auto,
             demangle: true,
             fatal_warnings: false,
             suppress_warnings: false,
             errors: Vec::new(),
             warnings: Vec::new(),
-            hopeless: false,
+            out_of_reach: None,
             position: Position::default(),
             saved_positions: Vec::new(),
             groups_open: 0,
             static_link: false,
-            pie: false,
-            dynamic_linker: false,
+            shape: Shape::default(),
             no_dynamic_linker: false,
+            warn_unresolved: false,
         }
     }
 
@@ -126,8 +171,19 @@ impl LdCommand {
         &mut self.incremental_options
     }
 
+    /// What is asked of a dynamic output.
+    pub(super) fn dynamic(&mut self) -> &mut DynamicOptions {
+        &mut self.options.dynamic
+    }
+
     pub(super) fn error(&mut self, text: impl Into<String>) {
         self.errors.push(text.into());
+    }
+
+    /// An error that `--fallback-linker` is the way out of.
+    pub(super) fn out_of_reach(&mut self, text: String) {
+        self.out_of_reach.get_or_insert_with(|| text.clone());
+        self.error(text);
     }
 
     pub(super) fn warn(&mut self, text: impl Into<String>) {
@@ -143,8 +199,8 @@ impl LdCommand {
     }
 
     fn add(&mut self, name: InputName) {
-        let Position { whole_archive, static_only, .. } = self.position;
-        self.inputs.push(InputArg { name, whole_archive, static_only });
+        let Position { whole_archive, static_only, as_needed } = self.position;
+        self.inputs.push(InputArg { name, whole_archive, static_only, as_needed });
     }
 
     /// What can be said only when all options are known.
@@ -152,11 +208,14 @@ impl LdCommand {
         if self.groups_open > 0 {
             self.error("--start-group without --end-group");
         }
-        self.finish_kind();
-        if self.static_link {
+        if self.is_static() {
             // No shared library can be used anyway, so -Bdynamic does not make one be looked for.
             self.inputs.iter_mut().for_each(|input| input.static_only = true);
         }
+        self.decide_kind(false);
+        let name = self.output.file_name().unwrap_or_default();
+        self.options.output_name = name.to_string_lossy().into_owned();
+        self.finish_unresolved();
         self.options.incremental = self.incremental.then(|| self.incremental_options.clone());
         let nothing_to_do = self.show.is_some() || (self.announce && self.inputs.is_empty());
         if self.inputs.is_empty() && !nothing_to_do && self.errors.is_empty() {
@@ -164,24 +223,39 @@ impl LdCommand {
         }
     }
 
-    fn finish_kind(&mut self) {
-        if self.hopeless {
-            return;
-        }
-        let is_static = self.static_link || self.no_dynamic_linker;
-        if self.pie {
-            self.options.output_kind = OutputKind::StaticPie;
-        }
-        let dynamic = match (self.dynamic_linker, self.pie) {
-            _ if is_static => return,
-            (true, _) => "-dynamic-linker",
-            (false, true) => "-pie",
-            (false, false) => return,
+    /// Whether no loader will ever see the output. `-static` between a driver's `-dynamic-linker` and `-Bdynamic` is
+    /// `-Bstatic`: `gcc -Wl,-static -lfoo -Wl,-Bdynamic`.
+    fn is_static(&self) -> bool {
+        let dynamic_again = self.options.dynamic.interpreter.is_some() && !self.position.static_only;
+        self.shape != Shape::Shared && (self.no_dynamic_linker || (self.static_link && !dynamic_again))
+    }
+
+    /// Settles the kind of output; what is linked has a say in it.
+    pub(super) fn decide_kind(&mut self, has_shared_libraries: bool) {
+        self.options.output_kind = match self.shape {
+            Shape::Shared => OutputKind::SharedLibrary,
+            Shape::Pie if self.is_static() => OutputKind::StaticPie,
+            Shape::Fixed if self.is_static() => OutputKind::StaticExecutable,
+            Shape::Pie => OutputKind::Pie,
+            Shape::Fixed if has_shared_libraries || self.options.dynamic.interpreter.is_some() => {
+                OutputKind::Executable
+            }
+            Shape::Fixed => OutputKind::StaticExecutable,
         };
-        self.hopeless = true;
-        self.error(format!(
-            "{dynamic} without -static: programs that load shared libraries are not supported yet\n\
-             >>> link with gcc -static or gcc -static-pie, or choose another linker (gcc -fuse-ld=bfd)"
-        ));
+    }
+
+    /// `--warn-unresolved-symbols` turns errors about them into warnings.
+    fn finish_unresolved(&mut self) {
+        let are_errors = match self.options.dynamic.unresolved {
+            Unresolved::ByKind => self.shape != Shape::Shared,
+            Unresolved::Error => true,
+            Unresolved::Ignore => false,
+        };
+        if self.warn_unresolved && are_errors {
+            self.options.dynamic.unresolved = Unresolved::Ignore;
+            self.warn(
+                "--warn-unresolved-symbols: undefined symbols are left to the loader without being listed",
+            );
+        }
     }
 }

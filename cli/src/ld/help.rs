@@ -2,10 +2,13 @@
 
 use std::fmt::Write;
 
-use super::table::{Act, OPTIONS, Spec, Value};
+use super::table::{Act, Spec, Value, options};
 
-/// configure scripts look for "GNU ld" to know which options they may use, libtool and meson too.
-pub(super) const VERSION: &str = concat!("relink ", env!("CARGO_PKG_VERSION"), " (compatible with GNU ld)");
+/// Programs that choose options by this line, and what they read in it: libtool, gettext and meson `GNU`; glibc, gcc and
+/// cmake `GNU ld version N.N`, the version whose options are understood. The `v` keeps libtool from taking our
+/// number for that of a GNU ld without version scripts (` 0.`, ` 1.`, ` 2.N.`).
+pub(super) const VERSION: &str =
+    concat!("relink v", env!("CARGO_PKG_VERSION"), " (compatible with GNU ld version 2.42)");
 
 /// Width of the column of names.
 const NAMES_WIDTH: usize = 34;
@@ -13,24 +16,28 @@ const NAMES_WIDTH: usize = 34;
 /// The text of `--help`.
 pub(super) fn help() -> String {
     let mut text = String::from(
-        "ld.relink: an incremental linker for static x86-64 ELF programs\n\n\
+        "ld.relink: an incremental linker for x86-64 ELF\n\n\
          Usage: ld.relink [OPTIONS] FILES\n\n\
-         Files are objects, archives, linker scripts that name inputs, and @FILE with more of all this.\n\n\
+         Files are objects, archives, shared libraries, linker scripts that name inputs, and @FILE with more of\n\
+         all this.\n\n\
          Options:\n",
     );
-    for spec in OPTIONS.iter().filter(|spec| !spec.help.is_empty()) {
+    for spec in options().filter(|spec| !spec.help.is_empty()) {
         let names = spec.names.iter().map(|name| with_value(name, spec)).collect::<Vec<_>>().join(", ");
+        let mut lines = spec.help.lines();
         if names.len() < NAMES_WIDTH {
-            let _ = writeln!(text, "  {names:NAMES_WIDTH$}{}", spec.help);
+            let _ = writeln!(text, "  {names:NAMES_WIDTH$}{}", lines.next().unwrap_or_default());
         } else {
-            let _ = writeln!(text, "  {names}\n  {:NAMES_WIDTH$}{}", "", spec.help);
+            let _ = writeln!(text, "  {names}");
+        }
+        for line in lines {
+            let _ = writeln!(text, "  {:NAMES_WIDTH$}{line}", "");
         }
     }
     list(&mut text, "Accepted without effect", |act| matches!(act, Act::Ignore | Act::WithoutEffect));
     list(&mut text, "Not supported yet", |act| matches!(act, Act::Refuse(_)));
     text.push_str(
-        "\nNot supported yet: shared libraries and programs that load them, -r, linker scripts with SECTIONS,\n\
-         link-time optimization.\n\n\
+        "\nNot supported yet: -r, linker scripts with SECTIONS, link-time optimization.\n\n\
          ld.relink: supported targets: elf64-x86-64\n\
          ld.relink: supported emulations: elf_x86_64\n",
     );
@@ -52,7 +59,7 @@ fn with_value(name: &str, spec: &Spec) -> String {
 fn list(text: &mut String, title: &str, of: impl Fn(&Act) -> bool) {
     let _ = write!(text, "\n{title}:\n ");
     let mut width = 1;
-    let specs = OPTIONS.iter().filter(|spec| spec.help.is_empty() && of(&spec.act));
+    let specs = options().filter(|spec| spec.help.is_empty() && of(&spec.act));
     let mut names: Vec<&str> = specs.flat_map(|spec| spec.names).copied().collect();
     names.sort_by_key(|name| name.trim_start_matches('-').to_ascii_lowercase());
     names.dedup();

@@ -1,69 +1,71 @@
 //! `-z KEYWORD`.
 
+use relink::Unresolved;
+
 use super::command::LdCommand;
 use super::value::number;
 
-/// Keywords without meaning for a static x86-64 link, or that ask for what is done anyway. A `=` at the end stands
-/// for any value.
+/// Keywords that ask for what is done anyway, or whose effect no program would notice. A `=` at the end stands for any
+/// value.
 const ACCEPTED: &[&str] = &[
+    "bndplt",
     "cet-report=",
     "combreloc",
+    "common",
     "common-page-size=",
     "dead-reloc-in-nonalloc=",
-    "defs",
     "dynamic-undefined-weak",
-    "global",
-    "initfirst",
-    "interpose",
     "keep-text-section-prefix",
-    "loadfltr",
+    "lam-u48-report=",
+    "lam-u57-report=",
+    "mark-plt",
     "nocombreloc",
     "nocommon",
     "nocopyreloc",
-    "nodefaultlib",
-    "nodefs",
-    "nodelete",
-    "nodlopen",
-    "nodump",
     "nodynamic-undefined-weak",
     "noextern-protected-data",
     "nognustack",
+    "noindirect-extern-access",
     "nokeep-text-section-prefix",
     "nomark-plt",
-    "nopack-relative-relocs",
+    "nomemory-seal",
     "noreloc-overflow",
     "norewrite-endbr",
-    "nosectionheader",
-    "notext",
     "nounique-symbol",
-    "origin",
-    "pack-relative-relocs",
     "rel",
     "rela",
     "report-relative-reloc",
-    "retpolineplt",
     "rodynamic",
     "sectionheader",
     "start-stop-visibility=",
-    "text",
-    "textoff",
-    "undefs",
+    "textwarn",
     "unique-symbol",
     "wxneeded",
-    "ibtplt",
-    "lam-u48",
-    "lam-u57",
-    "mark-plt",
-    "common",
 ];
 
-/// Keywords that would mark the program in a way that is not done yet.
-const WITHOUT_EFFECT: &[&str] =
-    &["ibt", "shstk", "x86-64-baseline", "x86-64-v2", "x86-64-v3", "x86-64-v4", "isa-level-report="];
+/// Keywords that would mark or shape the output in a way that is not done yet.
+const WITHOUT_EFFECT: &[&str] = &[
+    "global",
+    "isa-level-report=",
+    "lam-u48",
+    "lam-u57",
+    "loadfltr",
+    "memory-seal",
+    "nodefaultlib",
+    "nodump",
+    "nosectionheader",
+    "retpolineplt",
+    "shstk",
+    "x86-64-baseline",
+    "x86-64-v2",
+    "x86-64-v3",
+    "x86-64-v4",
+];
 
 /// Does what one keyword asks for. A keyword that nobody knows is a warning, as with ld.
 pub(super) fn apply(command: &mut LdCommand, text: &str) -> Result<(), String> {
     let options = &mut command.options;
+    let dynamic = &mut options.dynamic;
     let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
     match (name, value) {
         ("relro", None) => options.relro = true,
@@ -87,6 +89,19 @@ pub(super) fn apply(command: &mut LdCommand, text: &str) -> Result<(), String> {
             }
             options.max_page_size = bytes;
         }
+        ("defs", None) => dynamic.unresolved = Unresolved::Error,
+        ("nodefs", None) => dynamic.unresolved = Unresolved::ByKind,
+        ("undefs", None) => dynamic.unresolved = Unresolved::Ignore,
+        ("text", None) => dynamic.text_relocations = false,
+        ("notext" | "textoff", None) => dynamic.text_relocations = true,
+        ("pack-relative-relocs", None) => dynamic.pack_relative_relocs = true,
+        ("nopack-relative-relocs", None) => dynamic.pack_relative_relocs = false,
+        ("origin", None) => dynamic.origin = true,
+        ("nodelete", None) => dynamic.nodelete = true,
+        ("nodlopen", None) => dynamic.nodlopen = true,
+        ("initfirst", None) => dynamic.initfirst = true,
+        ("interpose", None) => dynamic.interpose = true,
+        ("ibt" | "force-ibt" | "ibtplt", None) => dynamic.force_ibt = true,
         _ if is_in(ACCEPTED, text) => {}
         _ if is_in(WITHOUT_EFFECT, text) => command.warn(format!("-z {text} has no effect yet")),
         _ => command.warn(format!("-z {text} ignored")),

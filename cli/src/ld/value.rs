@@ -1,6 +1,19 @@
 //! Values of options: numbers, `--defsym`, `--build-id`, choices.
 
+use std::ffi::OsStr;
+
 use relink::{BuildId, DefsymValue};
+
+/// A value that must be text.
+pub(super) fn text(value: &OsStr) -> Result<&str, String> {
+    value.to_str().ok_or_else(|| format!("'{}' is not UTF-8", value.to_string_lossy()))
+}
+
+/// Puts a good value in its place.
+pub(super) fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *place = value?;
+    Ok(())
+}
 
 /// A number as ld reads it: decimal, `0x` hexadecimal, `0` octal; `K` and `M` multiply.
 pub(super) fn number(text: &str) -> Result<u64, String> {

@@ -146,11 +146,7 @@ impl Demo<'_> {
     }
 
     fn link(&self, program: &str) -> Result<(HostResult, u64), String> {
-        let object = |unit: &&str| InputArg {
-            name: InputName::File(self.dir.join(format!("{unit}.o"))),
-            whole_archive: false,
-            static_only: true,
-        };
+        let object = |unit: &&str| InputArg::new(InputName::File(self.dir.join(format!("{unit}.o"))));
         let objects: Vec<InputArg> = [&program].into_iter().chain(&CORE).map(object).collect();
         let mut inputs = host::resolve_inputs(&self.io, &SearchPath::default(), &objects);
         for (input, file) in inputs.inputs.iter_mut().zip(&inputs.files) {

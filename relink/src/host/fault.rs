@@ -115,6 +115,14 @@ impl Io for FaultyIo {
         self.alive()?;
         self.inner.read_to_end(file)
     }
+    fn open_pipe(&self, path: &Path, write: bool) -> io::Result<File> {
+        self.alive()?;
+        self.inner.open_pipe(path, write)
+    }
+    fn read_now(&self, file: &File, length: usize) -> io::Result<Vec<u8>> {
+        self.alive()?;
+        self.inner.read_now(file, length)
+    }
     fn map(&self, file: &File, length: usize) -> io::Result<Bytes> {
         self.alive()?;
         self.inner.map(file, length)

@@ -63,6 +63,12 @@ impl FileInput {
         self.proves.then_some(self.stat)
     }
 
+    /// The files that were read as members of a thin archive.
+    pub fn members_read(&self) -> Vec<PathBuf> {
+        let members = self.members.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        members.iter().map(|(path, _)| path.clone()).collect()
+    }
+
     /// An error if the file, or a member that was read, was written to since. A name that leads to another file by
     /// now (a compiler renamed a new object over it) is fine: what was mapped is still the old one.
     pub fn check_unchanged(&self) -> Result<(), HostError> {
@@ -208,6 +214,7 @@ mod tests {
         let input = input(&dir.path().join("lib.a"), true);
         assert_eq!(input.member("sub/m.o").unwrap(), "member");
         assert_eq!(input.member("none.o").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(input.members_read(), [dir.path().join("sub/m.o")]);
         age(&dir.path().join("sub/m.o"));
         assert!(input.check_unchanged().is_err());
     }

@@ -118,6 +118,10 @@ pub trait Io: Send + Sync + Debug {
     fn read_at(&self, file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>>;
     /// Reads a stream to its end.
     fn read_to_end(&self, file: &File) -> io::Result<Vec<u8>>;
+    /// Opens one end of a pipe that is there; neither this nor reading waits for anything. What is no pipe is an error.
+    fn open_pipe(&self, path: &Path, write: bool) -> io::Result<File>;
+    /// Reads at most `length` bytes of what such a pipe holds at this moment.
+    fn read_now(&self, file: &File, length: usize) -> io::Result<Vec<u8>>;
     /// Maps the first `length` bytes of a file.
     fn map(&self, file: &File, length: usize) -> io::Result<Bytes>;
     /// The clock, nanoseconds since 1970.
@@ -278,6 +282,25 @@ impl Io for SystemIo {
     fn read_to_end(&self, mut file: &File) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         io::Read::read_to_end(&mut file, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn open_pipe(&self, path: &Path, write: bool) -> io::Result<File> {
+        let end = if write { OFlags::WRONLY } else { OFlags::RDONLY };
+        let file: File = fs::open(path, end | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?.into();
+        match fs::FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
+            fs::FileType::Fifo => Ok(file),
+            _ => Err(io::Error::other("is no pipe")),
+        }
+    }
+
+    fn read_now(&self, mut file: &File, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        let read = match io::Read::read(&mut file, &mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            other => other?,
+        };
+        bytes.truncate(read);
         Ok(bytes)
     }
 

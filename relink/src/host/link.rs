@@ -305,11 +305,12 @@ fn empty_report(outcome: Outcome) -> FrameReport {
     }
 }
 
-/// Lets a session write through [`Io`].
-struct IoWriter<'a> {
-    io: &'a dyn Io,
-    file: &'a std::fs::File,
-    written: u64,
+/// A writer that goes through [`Io`].
+pub(super) struct IoWriter<'a> {
+    pub(super) io: &'a dyn Io,
+    pub(super) file: &'a std::fs::File,
+    /// Bytes so far.
+    pub(super) written: u64,
 }
 
 impl Write for IoWriter<'_> {

@@ -7,10 +7,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::HostError;
 use super::io::{Dir, FileKind, Io, Open, Stat};
+use super::link::IoWriter;
 
 /// As many as the kernel follows in one path.
 const LINKS_MAX: usize = 40;
@@ -227,6 +229,32 @@ pub(super) fn write(io: &dyn Io, target: &Target, bytes: &[u8], executable: bool
 /// Writes a text file (map, report, dependencies) as outputs are written: at once, and into what is no plain file.
 pub fn write_file(io: &dyn Io, path: &Path, bytes: &[u8]) -> Result<(), HostError> {
     write(io, &locate(io, path)?, bytes, false)
+}
+
+/// The same for what is better not held in memory: `fill` writes it.
+pub fn write_file_with(
+    io: &dyn Io,
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), HostError> {
+    let target = locate(io, path)?;
+    let fill_file = |file: &File| {
+        let mut writer = BufWriter::with_capacity(1 << 20, IoWriter { io, file, written: 0 });
+        fill(&mut writer)?;
+        writer.flush()
+    };
+    match target {
+        Target::Null => Ok(()),
+        Target::Stream(path) => {
+            let file = io.open_stream(&path).map_err(HostError::io("open", &path))?;
+            fill_file(&file).map_err(HostError::io("write", path))
+        }
+        Target::File(slot) => {
+            let temporary = Temporary::beside(io, &slot)?;
+            temporary.file().and_then(fill_file).map_err(HostError::io("write", &slot.shown))?;
+            replace(io, temporary, &slot, false)
+        }
+    }
 }
 
 #[cfg(test)]

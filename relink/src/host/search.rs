@@ -2,7 +2,7 @@
 //!
 //! Every problem of a command line is collected, so that one run shows them all.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use relink_engine::input::Input;
+use relink_formats::error::FormatError;
 use relink_formats::script::{self, ScriptItem};
 
 use super::error::reason;
@@ -39,6 +40,15 @@ pub struct InputArg {
     pub whole_archive: bool,
     /// `-static`, `-Bstatic`: archives only.
     pub static_only: bool,
+    /// `--as-needed`: see [`Input::as_needed`].
+    pub as_needed: bool,
+}
+
+impl InputArg {
+    /// A file or library without any options in force.
+    pub fn new(name: InputName) -> InputArg {
+        InputArg { name, whole_archive: false, static_only: false, as_needed: false }
+    }
 }
 
 /// Where libraries are looked for.
@@ -48,6 +58,9 @@ pub struct SearchPath {
     pub directories: Vec<PathBuf>,
     /// `--sysroot`.
     pub sysroot: Option<PathBuf>,
+    /// `-rpath-link`: where libraries that libraries need would be looked for. Kept with the rest of the search path,
+    /// but nothing loads such libraries.
+    pub rpath_links: Vec<PathBuf>,
 }
 
 /// Inputs that were found, and everything that was not.
@@ -61,6 +74,8 @@ pub struct ResolvedInputs {
     pub dependencies: Vec<PathBuf>,
     /// `ENTRY` of a script.
     pub entry: Option<String>,
+    /// Some input is a shared library, so the output needs a loader.
+    pub has_shared_libraries: bool,
     /// What is wrong, in order.
     pub errors: Vec<ResolveError>,
 }
@@ -81,17 +96,24 @@ pub enum ResolveError {
         name: String,
         /// Libraries that there are, to suggest one.
         known: Vec<String>,
-        /// A shared library of this name, which can't be linked.
+        /// Only archives were looked for.
+        static_only: bool,
+        /// A shared library of this name, where only archives were looked for.
         shared: Option<PathBuf>,
         /// How many directories were searched.
         directories: usize,
     },
-    /// A shared library.
+    /// A shared library where only archives are wanted.
     SharedLibrary {
         /// The file.
         path: PathBuf,
-        /// Whether the link was asked to be static.
-        static_only: bool,
+    },
+    /// Something that another linker knows what to do with.
+    OutOfReach {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        why: String,
     },
     /// Something else that can't be linked.
     NotAnInput {
@@ -112,15 +134,12 @@ impl fmt::Display for ResolveError {
                 path.display()
             ),
             ResolveError::LibraryNotFound { name, .. } => write!(f, "unable to find library -l{name}"),
-            ResolveError::SharedLibrary { path, static_only: true } => {
+            ResolveError::SharedLibrary { path } => {
                 write!(f, "{}: a shared library can't be part of a static link", path.display())
             }
-            ResolveError::SharedLibrary { path, static_only: false } => write!(
-                f,
-                "{}: is a shared library; programs that load them are not supported yet, link with -static",
-                path.display()
-            ),
-            ResolveError::NotAnInput { path, why } => write!(f, "{}: {why}", path.display()),
+            ResolveError::OutOfReach { path, why } | ResolveError::NotAnInput { path, why } => {
+                write!(f, "{}: {why}", path.display())
+            }
         }
     }
 }
@@ -132,18 +151,39 @@ pub fn resolve_inputs(io: &Arc<dyn Io>, search: &SearchPath, args: &[InputArg]) 
         sysroot: search.sysroot.clone().unwrap_or_default(),
         directories: Vec::new(),
         archives: HashSet::new(),
+        libraries: HashMap::new(),
         depth: 0,
         found: ResolvedInputs::default(),
     };
     resolver.directories =
         search.directories.iter().map(|dir| resolver.in_sysroot(dir.as_os_str())).collect();
     for arg in args {
+        let wish = Wish::of(arg);
         match &arg.name {
-            InputName::File(path) => resolver.file(path, arg, false),
-            InputName::Library(name) => resolver.library(name, arg, false),
+            InputName::File(path) => resolver.file(path, wish),
+            InputName::Library(name) => resolver.library(name, wish),
         }
     }
     resolver.found
+}
+
+/// What is wanted of a file, wherever it was named.
+#[derive(Clone, Copy)]
+struct Wish {
+    whole_archive: bool,
+    static_only: bool,
+    as_needed: bool,
+    /// In `AS_NEEDED` of a script: where shared libraries can't be linked, it is none the worse without this one.
+    optional: bool,
+    /// `-l` found it, so a library without a name of its own is known by its file name.
+    searched: bool,
+}
+
+impl Wish {
+    fn of(arg: &InputArg) -> Wish {
+        let InputArg { whole_archive, static_only, as_needed, .. } = *arg;
+        Wish { whole_archive, static_only, as_needed, optional: false, searched: false }
+    }
 }
 
 struct Resolver {
@@ -153,6 +193,8 @@ struct Resolver {
     /// Archives that are inputs already, by device and inode: a second look at one can't find a member that the
     /// first did not, since members are found whatever the order (`--start-group` everywhere).
     archives: HashSet<(u64, u64)>,
+    /// Shared libraries that are inputs already, in the same way, and their rows in `found.inputs`.
+    libraries: HashMap<(u64, u64), usize>,
     depth: usize,
     found: ResolvedInputs,
 }
@@ -160,26 +202,35 @@ struct Resolver {
 /// What the first bytes of a file tell.
 enum Content {
     Object,
-    Archive { thin: bool },
+    Archive {
+        thin: bool,
+    },
     Script,
     Shared,
+    /// For another machine.
+    Foreign,
+    Bitcode,
     Other(&'static str),
 }
 
 impl Content {
     fn of(head: &[u8]) -> Content {
-        let elf_type = head.get(16..18).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+        let half = |at| head.get(at..at + 2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
         match head {
-            [0x7f, b'E', b'L', b'F', ..] => match elf_type {
+            // Class, data encoding, machine. A shorter file is an object, and an error once it is read.
+            [0x7f, b'E', b'L', b'F', class, data, ..]
+                if half(18).is_some_and(|machine| (*class, *data, machine) != (2, 1, 62)) =>
+            {
+                Content::Foreign
+            }
+            [0x7f, b'E', b'L', b'F', ..] => match half(16) {
                 Some(2) => Content::Other("is an executable, which can't be linked again"),
                 Some(3) => Content::Shared,
                 _ => Content::Object,
             },
             _ if head.starts_with(b"!<arch>\n") => Content::Archive { thin: false },
             _ if head.starts_with(b"!<thin>\n") => Content::Archive { thin: true },
-            [b'B', b'C', 0xc0, 0xde, ..] => Content::Other(
-                "is LLVM bitcode; link-time optimization is not supported yet, compile without -flto",
-            ),
+            [b'B', b'C', 0xc0, 0xde, ..] | [0xde, 0xc0, 0x17, 0x0b, ..] => Content::Bitcode,
             [] => Content::Other("is empty"),
             _ if script::looks_like_script(head) => Content::Script,
             _ => Content::Other("is no ELF object, archive or linker script"),
@@ -210,27 +261,46 @@ impl Resolver {
         self.error(ResolveError::CannotOpen { path: path.to_owned(), why: reason(error) });
     }
 
-    /// Adds a file, or the inputs that it names as a script. `optional`: only needed at run time, if at all.
-    fn file(&mut self, path: &Path, arg: &InputArg, optional: bool) {
+    /// Adds a file, or the inputs that it names as a script.
+    fn file(&mut self, path: &Path, wish: Wish) {
         let stat = match self.io.stat(path) {
             Ok(stat) => stat,
             Err(error) => return self.cannot_open(path, &error),
         };
+        let file = (stat.identity.device, stat.identity.inode);
         match self.content(path, &stat) {
-            Ok(Content::Object) => self.add(path, &stat, arg, false),
+            Ok(Content::Object | Content::Foreign) => self.add(path, &stat, wish, false),
             Ok(Content::Archive { thin }) => {
-                let known = !self.archives.insert((stat.identity.device, stat.identity.inode));
-                if !known || arg.whole_archive {
-                    self.add(path, &stat, arg, thin);
+                let known = !self.archives.insert(file);
+                if !known || wish.whole_archive {
+                    self.add(path, &stat, wish, thin);
                 }
             }
-            Ok(Content::Script) => self.script(path, arg),
-            Ok(Content::Shared) if optional => {}
+            Ok(Content::Script) => self.script(path, wish),
+            Ok(Content::Shared) if wish.static_only && wish.optional => {}
+            Ok(Content::Shared) if wish.static_only => {
+                self.error(ResolveError::SharedLibrary { path: path.to_owned() });
+            }
             Ok(Content::Shared) => {
-                self.error(ResolveError::SharedLibrary {
-                    path: path.to_owned(),
-                    static_only: arg.static_only,
-                });
+                if let Some(&row) = self.libraries.get(&file) {
+                    // Needed once is needed.
+                    self.found.inputs[row].as_needed &= wish.as_needed;
+                    return;
+                }
+                self.libraries.insert(file, self.found.inputs.len());
+                self.found.has_shared_libraries = true;
+                self.add(path, &stat, wish, false);
+                let name = if wish.searched { path.file_name() } else { None };
+                let name = name.unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+                if let Some(input) = self.found.inputs.last_mut() {
+                    input.as_needed = wish.as_needed;
+                    input.needed_name = Some(name);
+                }
+            }
+            Ok(Content::Bitcode) => {
+                let why =
+                    "is LLVM bitcode; link-time optimization is not supported yet, compile without -flto";
+                self.error(ResolveError::OutOfReach { path: path.to_owned(), why: why.to_owned() });
             }
             Ok(Content::Other(why)) => {
                 self.error(ResolveError::NotAnInput { path: path.to_owned(), why: why.to_owned() });
@@ -258,22 +328,23 @@ impl Resolver {
         self.io.read_at(&self.io.open_read(path)?, 0, HEAD_BYTES)
     }
 
-    fn add(&mut self, path: &Path, stat: &Stat, arg: &InputArg, thin: bool) {
+    fn add(&mut self, path: &Path, stat: &Stat, wish: Wish, thin: bool) {
         let file = Arc::new(FileInput::new(self.io.clone(), path.to_owned(), stat, thin));
         let mut input = Input::lazy(path.to_string_lossy(), file.identity(), file.clone());
-        input.whole_archive = arg.whole_archive;
+        input.whole_archive = wish.whole_archive;
         self.found.inputs.push(input);
         self.found.files.push(file);
         self.found.dependencies.push(path.to_owned());
     }
 
     /// Finds `-lNAME`.
-    fn library(&mut self, name: &OsStr, arg: &InputArg, optional: bool) {
+    fn library(&mut self, name: &OsStr, wish: Wish) {
+        let wish = Wish { searched: true, ..wish };
         if let Some(exact) = name.as_encoded_bytes().strip_prefix(b":") {
             let exact: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(exact);
             return match self.in_directories(exact) {
-                Some(path) => self.file(&path, arg, optional),
-                None => self.not_found(name, None),
+                Some(path) => self.file(&path, wish),
+                None => self.not_found(name, wish, None),
             };
         }
         let file_name = |suffix| {
@@ -283,31 +354,37 @@ impl Resolver {
             file
         };
         let (archive, shared) = (file_name(".a"), file_name(".so"));
-        if !arg.static_only {
-            // As a dynamic link does: directory by directory, the shared one first.
+        if !wish.static_only {
+            // As every ld does: directory by directory, the shared one first.
             for dir in &self.directories {
-                for candidate in [&shared, &archive] {
-                    let path = dir.join(candidate);
-                    if self.is_file(&path) {
-                        return self.file(&path, arg, optional);
-                    }
+                let path = dir.join(&shared);
+                // One for another machine does not hide those behind it (/usr/lib32).
+                let fits = |path: &Path| {
+                    self.head(path).is_ok_and(|head| !matches!(Content::of(&head), Content::Foreign))
+                };
+                if self.is_file(&path) && fits(&path) {
+                    return self.file(&path, wish);
+                }
+                let path = dir.join(&archive);
+                if self.is_file(&path) {
+                    return self.file(&path, wish);
                 }
             }
-            return self.not_found(name, None);
+            return self.not_found(name, wish, None);
         }
         if let Some(path) = self.in_directories(&archive) {
-            return self.file(&path, arg, optional);
+            return self.file(&path, wish);
         }
         // A `.so` may be a text that names archives.
         let mut found = None;
         for path in self.directories.iter().map(|dir| dir.join(&shared)) {
             match self.head(&path) {
-                Ok(head) if matches!(Content::of(&head), Content::Script) => return self.script(&path, arg),
+                Ok(head) if matches!(Content::of(&head), Content::Script) => return self.script(&path, wish),
                 Ok(_) => found = found.or(Some(path)),
                 Err(_) => {}
             }
         }
-        self.not_found(name, found);
+        self.not_found(name, wish, found);
     }
 
     fn is_file(&self, path: &Path) -> bool {
@@ -318,15 +395,15 @@ impl Resolver {
         self.directories.iter().map(|dir| dir.join(name)).find(|path| self.is_file(path))
     }
 
-    fn not_found(&mut self, name: &OsStr, shared: Option<PathBuf>) {
+    fn not_found(&mut self, name: &OsStr, wish: Wish, shared: Option<PathBuf>) {
         let mut known = Vec::new();
         for dir in &self.directories {
             let names = self.io.list(dir).unwrap_or_default();
-            known.extend(
-                names.iter().filter_map(|file| {
-                    Some(file.to_str()?.strip_prefix("lib")?.strip_suffix(".a")?.to_owned())
-                }),
-            );
+            known.extend(names.iter().filter_map(|file| {
+                let name = file.to_str()?.strip_prefix("lib")?;
+                let shared = name.strip_suffix(".so").filter(|_| !wish.static_only);
+                Some(name.strip_suffix(".a").or(shared)?.to_owned())
+            }));
         }
         known.sort();
         known.dedup();
@@ -334,13 +411,14 @@ impl Resolver {
         self.error(ResolveError::LibraryNotFound {
             name,
             known,
+            static_only: wish.static_only,
             shared,
             directories: self.directories.len(),
         });
     }
 
     /// Adds what a linker script names.
-    fn script(&mut self, path: &Path, arg: &InputArg) {
+    fn script(&mut self, path: &Path, wish: Wish) {
         let fail = |why| ResolveError::NotAnInput { path: path.to_owned(), why };
         if self.depth == SCRIPT_DEPTH_MAX {
             return self.error(fail("linker scripts that name each other without end".to_owned()));
@@ -351,20 +429,34 @@ impl Resolver {
         };
         let items = match script::parse(&text) {
             Ok(items) => items,
-            Err(error) => return self.error(fail(format!("as a linker script: {error}"))),
+            Err(error) => {
+                let why = format!("as a linker script: {error}");
+                return self.error(match error {
+                    FormatError::Unsupported { .. } => {
+                        ResolveError::OutOfReach { path: path.to_owned(), why }
+                    }
+                    _ => fail(why),
+                });
+            }
         };
         self.found.dependencies.push(path.to_owned());
         self.depth += 1;
+        let named = |optional| Wish {
+            as_needed: wish.as_needed || optional,
+            optional: wish.optional || optional,
+            searched: false,
+            ..wish
+        };
         for item in items {
             match item {
                 ScriptItem::File { name, as_needed } => {
                     match self.script_file(path, &name) {
-                        Some(found) => self.file(&found, arg, as_needed),
+                        Some(found) => self.file(&found, named(as_needed)),
                         None if as_needed => {}
                         None => self.cannot_open(Path::new(&name), &io::Error::from_raw_os_error(2)),
                     };
                 }
-                ScriptItem::Library { name, as_needed } => self.library(OsStr::new(&name), arg, as_needed),
+                ScriptItem::Library { name, as_needed } => self.library(OsStr::new(&name), named(as_needed)),
                 ScriptItem::SearchDir(dir) => self.directories.push(self.in_sysroot(OsStr::new(&dir))),
                 ScriptItem::Entry(name) => self.found.entry = Some(name),
                 ScriptItem::OutputFormat(format) if format != "elf64-x86-64" => {
@@ -432,9 +524,14 @@ mod tests {
 
         fn link_as(&self, words: &[&str], static_only: bool, sysroot: Option<&str>) -> ResolvedInputs {
             let mut search =
-                SearchPath { directories: Vec::new(), sysroot: sysroot.map(|dir| self.path(dir)) };
+                SearchPath { sysroot: sysroot.map(|dir| self.path(dir)), ..SearchPath::default() };
             let mut args = Vec::new();
+            let mut as_needed = false;
             for word in words {
+                if let Some(no) = word.strip_prefix("--").and_then(|word| word.strip_suffix("as-needed")) {
+                    as_needed = no.is_empty();
+                    continue;
+                }
                 let name = if let Some(dir) = word.strip_prefix("-L") {
                     search.directories.push(if dir.starts_with(['=', '$']) {
                         dir.into()
@@ -447,7 +544,7 @@ mod tests {
                 } else {
                     InputName::File(self.path(word))
                 };
-                args.push(InputArg { name, whole_archive: false, static_only });
+                args.push(InputArg { static_only, as_needed, ..InputArg::new(name) });
             }
             let io: Arc<dyn Io> = Arc::new(SystemIo);
             resolve_inputs(&io, &search, &args)
@@ -470,9 +567,45 @@ mod tests {
         ]);
         let found = tree.link(&["-lm", "-l:exact.a", "-Lone", "-Ltwo", "-Lthree"]);
         assert_eq!(tree.names(&found), ["two/libm.a", "three/exact.a"]);
-        // A dynamic link would take the shared one, which is not supported.
-        let found = tree.link_as(&["-lm", "-Lone", "-Ltwo"], false, None);
-        assert!(matches!(&found.errors[..], [ResolveError::SharedLibrary { .. }]));
+    }
+
+    #[test]
+    fn dynamic_link_takes_the_shared_one_of_a_directory_first() {
+        let foreign: &[u8] = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x03\0";
+        let tree = Tree::new(&[
+            ("zero/libm.so", foreign),
+            ("one/libm.so", SHARED),
+            ("one/libm.a", ARCHIVE),
+            ("one/libz.a", ARCHIVE),
+            ("two/libz.so", SHARED),
+            ("two/libx.so.1", SHARED),
+        ]);
+        let dynamic =
+            |words: &[&str]| tree.link_as(&[&["-Lzero", "-Lone", "-Ltwo"], words].concat(), false, None);
+        let found = dynamic(&["-lm", "-lz", "-l:libx.so.1", "two/libz.so"]);
+        assert_eq!(tree.names(&found), ["one/libm.so", "one/libz.a", "two/libx.so.1", "two/libz.so"]);
+        assert!(found.has_shared_libraries);
+        let needed: Vec<_> = found.inputs.iter().map(|input| input.needed_name.clone()).collect();
+        let path = tree.path("two/libz.so").display().to_string();
+        assert_eq!(needed, [Some("libm.so".to_owned()), None, Some("libx.so.1".to_owned()), Some(path)]);
+        let found = dynamic(&["-lz"]);
+        assert!(!found.has_shared_libraries);
+        let [ResolveError::LibraryNotFound { known, static_only: false, shared: None, .. }] =
+            &dynamic(&["-lmm"]).errors[..]
+        else {
+            panic!()
+        };
+        assert_eq!(known, &["m", "z"]);
+    }
+
+    #[test]
+    fn shared_library_is_one_input_and_needed_once_is_needed() {
+        let tree = Tree::new(&[("liba.so", SHARED), ("libb.so", SHARED)]);
+        let words = ["-L", "--as-needed", "-la", "-lb", "--no-as-needed", "liba.so", "--as-needed", "-la"];
+        let found = tree.link_as(&words, false, None);
+        assert_eq!(tree.names(&found), ["liba.so", "libb.so"]);
+        let as_needed: Vec<_> = found.inputs.iter().map(|input| input.as_needed).collect();
+        assert_eq!(as_needed, [false, true]);
     }
 
     #[test]
@@ -496,9 +629,15 @@ mod tests {
         let found = tree.link(&["-Llib", "-lc"]);
         assert_eq!(tree.names(&found), ["lib/part.a", "lib/libdep.a"]);
         assert!(found.dependencies.contains(&tree.path("lib/libc.so")));
+        let found = tree.link_as(&["-Llib", "-lc"], false, None);
+        assert_eq!(tree.names(&found), ["lib/part.a", "lib/libdep.a", "lib/x.so"]);
+        let as_needed: Vec<_> = found.inputs.iter().map(|input| input.as_needed).collect();
+        assert_eq!(as_needed, [false, false, true]);
         for (library, text) in [("-lself", "without end"), ("-llayout", "SECTIONS"), ("-l32", "elf32-i386")] {
             let found = tree.link(&["-Llib", library]);
             assert!(found.errors[0].to_string().contains(text), "{}", found.errors[0]);
+            let out_of_reach = matches!(found.errors[0], ResolveError::OutOfReach { .. });
+            assert_eq!(out_of_reach, library == "-llayout");
         }
     }
 

@@ -272,11 +272,8 @@ fn folder_names(place: &Workplace) -> Vec<String> {
 /// A link through `relink::host`.
 fn host_link(io: &Arc<FaultyIo>, dir: &Path) -> Result<HostResult, HostError> {
     let shared: Arc<dyn Io> = io.clone();
-    let args = ["app_a.o", "libcore.a"].map(|name| InputArg {
-        name: InputName::File(dir.join(name)),
-        whole_archive: false,
-        static_only: true,
-    });
+    let args = ["app_a.o", "libcore.a"]
+        .map(|name| InputArg { static_only: true, ..InputArg::new(InputName::File(dir.join(name))) });
     let inputs = host::resolve_inputs(&shared, &SearchPath::default(), &args);
     if !inputs.errors.is_empty() {
         return Err(relink::LinkError::other("inputs can't be read").into());

@@ -133,11 +133,7 @@ impl Work {
     }
 
     fn request(&self) -> HostRequest {
-        let names = ["a.o", "b.o"].map(|name| InputArg {
-            name: InputName::File(self.path(name)),
-            whole_archive: false,
-            static_only: true,
-        });
+        let names = ["a.o", "b.o"].map(|name| InputArg::new(InputName::File(self.path(name))));
         let system: Arc<dyn Io> = Arc::new(SystemIo);
         HostRequest {
             output: self.path("out"),
