@@ -84,15 +84,13 @@ impl Lists {
     fn read(options: &LinkOptions) -> Result<Lists, String> {
         let dynamic = &options.dynamic;
         let read = |what: &str, texts: &[String]| -> Result<Option<VersionScript>, String> {
-            let mut merged: Option<VersionScript> = None;
-            for text in texts {
-                let script = VersionScript::parse(text).map_err(|error| format!("{what}: {error}"))?;
-                merged = Some(match merged {
-                    Some(known) => known.merge(script).map_err(|error| format!("{what}: {error}"))?,
-                    None => script,
-                });
+            if texts.is_empty() {
+                return Ok(None);
             }
-            Ok(merged)
+            let scripts: Result<Vec<VersionScript>, _> =
+                texts.iter().map(|text| VersionScript::parse(text)).collect();
+            let merged = scripts.and_then(VersionScript::merge);
+            merged.map(Some).map_err(|error| format!("{what}: {error}"))
         };
         let exported: Vec<String> =
             dynamic.export_symbols.iter().map(|pattern| format!("{{ {pattern}; }};")).collect();
@@ -107,10 +105,18 @@ impl Lists {
         })
     }
 
+    /// Names of the nodes, empty for the anonymous one, and indexes of their parents.
     fn nodes(&self) -> Vec<(Vec<u8>, Vec<u16>)> {
         let Some(script) = &self.versions else { return Vec::new() };
-        let node = |name: &Option<String>| name.as_ref().map_or(Vec::new(), |name| name.as_bytes().to_vec());
-        script.nodes.iter().map(|known| (node(&known.name), known.parents.clone())).collect()
+        let index = |name: &String| script.nodes.iter().position(|node| node.name == *name);
+        script
+            .nodes
+            .iter()
+            .map(|node| {
+                let parents = node.parents.iter().filter_map(index).map(|index| index as u16).collect();
+                (node.name.as_bytes().to_vec(), parents)
+            })
+            .collect()
     }
 
     fn judge(
@@ -136,7 +142,7 @@ impl Lists {
         let mut visible = Visible { exported: shared, ..Visible::default() };
         match self.versions.as_ref().map(|script| script.assign(name, demangled)) {
             Some(Assigned::Local) => return Visible::default(),
-            Some(Assigned::Version(node)) => visible.version = Some(node),
+            Some(Assigned::Version(node)) => visible.version = Some(node as u16),
             Some(Assigned::Unlisted) | None => {}
         }
         let in_list = listed(&self.dynamic) || listed(&self.exported);
