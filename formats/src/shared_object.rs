@@ -34,8 +34,8 @@ pub struct SharedSymbol {
     pub kind: u8,
     /// `STB_GLOBAL`, `STB_WEAK` or `STB_GNU_UNIQUE`.
     pub binding: u8,
-    /// `STV_*`. Of a definition: protected ones can't be copied; hidden and internal ones, which linkers should
-    /// not have left here, are of no use to others.
+    /// `STV_*`. Of a definition: protected ones can't be copied; hidden and internal ones, which linkers
+    /// should not have left here, are of no use to others.
     pub visibility: u8,
     /// Whether the library has it; else it wants it.
     pub defined: bool,
@@ -43,7 +43,8 @@ pub struct SharedSymbol {
     pub version: u16,
     /// A definition that only a reference to this very version gets: `name@V`, not `name@@V`.
     pub hidden: bool,
-    /// A copy of it belongs in memory that becomes read-only: no writable segment has it, or `PT_GNU_RELRO` has.
+    /// A copy of it belongs in memory that becomes read-only: no writable segment has it, or `PT_GNU_RELRO`
+    /// has.
     pub read_only: bool,
     /// What a copy of it must be aligned to: as its section is, but no more than its address.
     pub align: Align,
@@ -102,8 +103,8 @@ impl SharedObject {
     ///
     /// # Errors
     /// Whatever isn't an ELF64 little-endian x86-64 `ET_DYN` is named for what it is; a position-independent
-    /// executable is `Unsupported`, and so is a file without dynamic symbol table (a detached debug file). The
-    /// rest are violations of the invariants above. Offsets count from the start of the file.
+    /// executable is `Unsupported`, and so is a file without dynamic symbol table (a detached debug file).
+    /// The rest are violations of the invariants above. Offsets count from the start of the file.
     ///
     /// # Source
     /// gABI, "Dynamic Section", "Symbol Table", "Program Header"; LSB Core, "Symbol Versioning".
@@ -154,8 +155,8 @@ impl SharedObject {
         self.soname.as_ref().map(|range| self.name(range))
     }
 
-    /// The name of a version, defined or needed. `None` for [`VER_NDX_LOCAL`], [`VER_NDX_GLOBAL`] and an index
-    /// that no version has, which undefined symbols may.
+    /// The name of a version, defined or needed. `None` for [`VER_NDX_LOCAL`], [`VER_NDX_GLOBAL`] and an
+    /// index that no version has, which undefined symbols may.
     pub fn version_name(&self, index: u16) -> Option<&[u8]> {
         self.version(index).map(|version| self.name(&version.name))
     }
@@ -171,7 +172,7 @@ impl SharedObject {
     }
 
     fn version(&self, index: u16) -> Option<&Version> {
-        // Libraries have few versions, at consecutive indices: the guess holds for all files of GNU ld and lld.
+        // Linkers number versions in order, the base first; but nothing demands it.
         let guess = usize::from(index).checked_sub(1).and_then(|at| self.versions.get(at));
         let all = || self.versions.iter().chain(&self.needed_versions);
         let found = guess.filter(|version| version.index == index);
@@ -385,8 +386,8 @@ impl Tables {
         Ok(Some(tables))
     }
 
-    /// By the dynamic segment: addresses instead of offsets, and the number of symbols from a hash table. Of a
-    /// library that exports nothing, some linkers' `.gnu.hash` does not count the undefined symbols.
+    /// By the dynamic segment: addresses instead of offsets, and the number of symbols from a hash table. Of
+    /// a library that exports nothing, some linkers' `.gnu.hash` does not count the undefined symbols.
     fn from_segments(file: &[u8], segments: &Segments<'_>) -> Result<Tables, FormatError> {
         let unsupported = |what: &str| FormatError::Unsupported { what: what.into(), offset: E_TYPE };
         let dynamic = segments.of_kind(elf::PT_DYNAMIC).next();
@@ -530,7 +531,8 @@ impl<'a> Segments<'a> {
         self.headers.iter().filter(move |header| header.p_type.get(LE) == kind)
     }
 
-    /// From the byte at `address` to the end of its segment's part of the file. `at` is where the address stands.
+    /// From the byte at `address` to the end of its segment's part of the file. `at` is where the address
+    /// stands.
     fn range_at(&self, file: &[u8], address: u64, at: u64) -> Result<Range<usize>, FormatError> {
         let found = self.of_kind(elf::PT_LOAD).find_map(|header| {
             let skip = address.checked_sub(header.p_vaddr.get(LE))?;
@@ -584,13 +586,13 @@ impl Places<'_> {
 struct Names<'a> {
     strings: &'a [u8],
     start: usize,
-    /// Bytes of names that may still be read. Names can overlap; without a limit a table of one long string and
-    /// many symbols would cost the product of both.
+    /// Bytes of names that may still be read. Names can overlap; without a limit a table of one long string
+    /// and many symbols would cost the product of both.
     budget: usize,
 }
 
-/// How often the whole string table may be read. Names are shared by versions of a symbol and as ends of longer
-/// names; 3 is the most that was seen in a real library.
+/// How often the whole string table may be read. Names are shared by versions of a symbol and as ends of
+/// longer names: of 1145 libraries of Debian 12, `libpthread.so.0` is the first with 2.1.
 const NAMES_READ_MAX: usize = 64;
 
 impl<'a> Names<'a> {

@@ -5,8 +5,8 @@
 //! V2 { global: open2; } V1;
 //! ```
 //!
-//! A script without version names has one nameless node: it only says what is exported. A dynamic list has the
-//! same grammar and is such a script.
+//! A script without version names has one nameless node: it only says what is exported. A dynamic list has
+//! the same grammar and is such a script.
 
 mod glob;
 mod syntax;
@@ -89,9 +89,9 @@ struct Rule {
 impl VersionScript {
     /// Reads a version script or a dynamic list.
     ///
-    /// Accepted beyond what GNU ld does: a semicolon may be missing in front of `}` and at the end of the file,
-    /// the names in front of a `local:` need no `global:`, and sections may alternate. Parents are not looked
-    /// up, for another script may have them: see [`merge`](VersionScript::merge).
+    /// Accepted beyond what GNU ld does: a semicolon may be missing in front of `}` and at the end of the
+    /// file, the names in front of a `local:` need no `global:`, and sections may alternate. Parents are not
+    /// looked up, for another script may have them: see [`merge`](VersionScript::merge).
     ///
     /// # Errors
     /// The line, and what was expected there.
@@ -160,8 +160,8 @@ impl VersionScript {
     /// 2. a wildcard pattern of `global`, then one of `local`, in the last node that has one;
     /// 3. a bare `*`: likewise.
     ///
-    /// * `demangled` what C++ calls it; a name that isn't mangled stands for itself. Only called if the script
-    ///   has patterns for C++, and once.
+    /// * `demangled` what C++ calls it; a name that isn't mangled stands for itself. Only called if the
+    ///   script has patterns for C++, and once.
     pub fn assign(&self, name: &[u8], demangled: impl Fn() -> Option<String>) -> Assigned {
         let mut best = self.plain.best(name);
         if !self.demangled.is_empty() {
@@ -172,8 +172,8 @@ impl VersionScript {
         least(best, self.all).map_or(Assigned::Unlisted, Rank::assigned)
     }
 
-    /// The names that the script assigns without wildcards, but for demangled ones, ascending; so that the user
-    /// can be told of those that nothing defines.
+    /// The names that the script assigns without wildcards, but for demangled ones, ascending; so that the
+    /// user can be told of those that nothing defines.
     pub fn exact_names(&self) -> Vec<(&[u8], Assigned)> {
         let exact = self.plain.exact.iter();
         let mut names: Vec<_> = exact.map(|(name, rank)| (name.as_slice(), rank.assigned())).collect();

@@ -1,7 +1,7 @@
 //! Hash tables of dynamic symbols: `.gnu.hash` and the older `.hash`.
 //!
-//! `.gnu.hash` dictates the order of the symbols that it holds, and they stand last in `.dynsym`; `.hash` takes
-//! any order, and a symbol that is added later costs one link of a chain.
+//! `.gnu.hash` dictates the order of the symbols that it holds, and they stand last in `.dynsym`; `.hash`
+//! takes any order, and a symbol that is added later costs one link of a chain.
 
 /// `DT_GNU_HASH` of a name: Bernstein's hash, times 33.
 ///
@@ -23,7 +23,8 @@ pub fn gnu_hash(name: &[u8]) -> u32 {
 /// gABI, "Hash Table", `elf_hash`.
 pub fn sysv_hash(name: &[u8]) -> u32 {
     name.iter().fold(0, |hash: u32, byte| {
-        // The gABI's `unsigned long` has 32 bits here: with 64 the result would depend on what was shifted out.
+        // The gABI's `unsigned long` has 32 bits here: with 64 the result would depend on what was shifted
+        // out.
         let hash = (hash << 4).wrapping_add(u32::from(*byte));
         let high = hash & 0xf000_0000;
         (hash ^ (high >> 24)) & !high
@@ -75,12 +76,14 @@ impl GnuHash {
         GnuHash { order, hashes }
     }
 
-    /// The symbols in the order in which they must stand in `.dynsym`: positions of the hashes that were given.
+    /// The symbols in the order in which they must stand in `.dynsym`: positions of the hashes that were
+    /// given.
     pub fn order(&self) -> &[u32] {
         &self.order
     }
 
-    /// Size of the section for `count` symbols, whatever their hashes. Units: bytes. The section is aligned 8.
+    /// Size of the section for `count` symbols, whatever their hashes. Units: bytes. The section is aligned
+    /// 8.
     pub fn size(count: u64) -> u64 {
         let words = 4 + u64::from(bucket_count(count)) + count;
         u64::from(bloom_words(count)) * 8 + words * 4
@@ -88,8 +91,9 @@ impl GnuHash {
 
     /// The bytes of the section.
     ///
-    /// * `first` index in `.dynsym` of the first symbol in [`order`](GnuHash::order), at least 1 as index 0 is the
-    ///   null symbol. Without symbols, the number of dynamic symbols: some readers take that number from here.
+    /// * `first` index in `.dynsym` of the first symbol in [`order`](GnuHash::order), at least 1 as index 0
+    ///   is the null symbol. Without symbols, the number of dynamic symbols: some readers take that number
+    ///   from here.
     pub fn encode(&self, first: u32) -> Vec<u8> {
         let count = self.hashes.len() as u64;
         let (buckets, words) = (bucket_count(count), bloom_words(count));
@@ -139,8 +143,8 @@ pub fn sysv_size(buckets: u32, symbols: u32) -> u64 {
 
 /// The bytes of a `.hash` section.
 ///
-/// A symbol is put in front of its chain. So the table of one more symbol differs in the words for `nchain`, its
-/// bucket and its own chain link only, which is what makes appending cheap.
+/// A symbol is put in front of its chain. So the table of one more symbol differs in the words for `nchain`,
+/// its bucket and its own chain link only, which is what makes appending cheap.
 ///
 /// * `buckets` at least 1; 0 is taken as 1, because readers divide by it.
 /// * `hashes`  [`sysv_hash`] of the dynamic symbols from index 1 on; undefined ones too, which readers skip.

@@ -1,15 +1,16 @@
 //! Procedure linkage table: stubs that jump through a slot of the GOT, and their unwinding.
 //!
-//! | Table | Entries | Slots |
-//! |---|---|---|
-//! | lazy `.plt` | [`lazy_header`], then a [`lazy_entry`] for each function | `.got.plt`, first [`LAZY_RESUME`] bytes into the entry |
-//! | lazy `.plt` with IBT | [`lazy_header`], then [`ibt_lazy_entry`]s; calls go to the [`ibt_entry`]s of `.plt.sec` | `.got.plt`, first the start of the lazy entry |
-//! | bound at load | [`entry`], or [`ibt_entry`] with IBT | `.got`, or that of an IRELATIVE relocation |
+//! * A lazy `.plt` is a [`lazy_header`] and a [`lazy_entry`] for each function. Its slots, in `.got.plt`, lead
+//!   back [into the entry](LAZY_RESUME) until the loader has bound them.
+//! * With IBT it is a [`lazy_header`] and [`ibt_lazy_entry`]s, where the slots lead at first; calls go to the
+//!   [`ibt_entry`]s of `.plt.sec`.
+//! * What is bound at load has an [`entry`], or an [`ibt_entry`], and its slot in `.got`.
 //!
 //! Every entry has [`ENTRY_LEN`] bytes, so the address of an entry follows from its number.
 //!
 //! # Source
-//! System V ABI, AMD64 supplement, "Procedure Linkage Table"; "Intel CET" of the Linux extensions for `.plt.sec`.
+//! System V ABI, AMD64 supplement, "Procedure Linkage Table"; "Intel CET" of the Linux extensions for
+//! `.plt.sec`.
 
 use crate::reloc::Op;
 use crate::reloc::RelocError;
@@ -39,7 +40,8 @@ pub fn lazy_header(at: u64, got_plt: u64) -> Result<[u8; 16], RelocError> {
     Ok(code)
 }
 
-/// An entry of a lazy `.plt`: jumps through its slot, which at first leads to the instruction behind the jump.
+/// An entry of a lazy `.plt`: jumps through its slot, which at first leads to the instruction behind the
+/// jump.
 ///
 /// * `at`     address of the entry.
 /// * `slot`   address of its slot in `.got.plt`; the slot is to hold `at + LAZY_RESUME`.
@@ -141,8 +143,8 @@ pub const CIE: [u8; CIE_LEN] = [
 
 /// Unwinding of a whole lazy `.plt`, header included, in one record.
 ///
-/// The header has one pushed word from its start on, and two behind its push. Entries repeat every 16 bytes, so
-/// their frame is a formula of the low bits of the address: behind the push there is one word more.
+/// The header has one pushed word from its start on, and two behind its push. Entries repeat every 16 bytes,
+/// so their frame is a formula of the low bits of the address: behind the push there is one word more.
 ///
 /// * `at`     address of the record.
 /// * `cie`    address of [`CIE`], which is in the same section, in front.

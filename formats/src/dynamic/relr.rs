@@ -20,8 +20,9 @@ const BITMAP_WORDS: u64 = 63;
 ///   words of a bitmap lie at such distances from the place in front of it.
 ///
 /// # Errors
-/// `BadValue` for an odd address, which would be read as a bitmap, and for one that isn't above the one before
-/// it: a place that is told twice is relocated twice. Its offset is eight times the position in `places`.
+/// `BadValue` for an odd address, which would be read as a bitmap, and for one that isn't above the one
+/// before it: a place that is told twice is relocated twice. Its offset is eight times the position in
+/// `places`.
 ///
 /// # Examples
 /// ```

@@ -15,7 +15,8 @@ pub const VER_NDX_LOCAL: u16 = 0;
 pub const VER_NDX_GLOBAL: u16 = 1;
 /// The first index that is free for a version: 1 is the base definition's even if there is none.
 pub const VER_NDX_FIRST: u16 = 2;
-/// Bit of a `.gnu.version` entry: only who asks for this very version gets the symbol (`name@V`, not `name@@V`).
+/// Bit of a `.gnu.version` entry: only who asks for this very version gets the symbol (`name@V`, not
+/// `name@@V`).
 pub const VERSYM_HIDDEN: u16 = 0x8000;
 /// The bits of a `.gnu.version` entry that hold the index.
 pub const VERSYM_VERSION: u16 = 0x7fff;
@@ -68,8 +69,8 @@ pub struct DefinedVersion {
     pub parents: Vec<u32>,
 }
 
-/// Size of `.gnu.version_r` for these numbers of versions, one number for each file. Units: bytes; the section
-/// is aligned 8. A file without versions takes none.
+/// Size of `.gnu.version_r` for these numbers of versions, one number for each file. Units: bytes; the
+/// section is aligned 8. A file without versions takes none.
 pub fn needed_size(versions: impl IntoIterator<Item = usize>) -> u64 {
     let size = |count: usize| if count == 0 { 0 } else { NEED_LEN as u64 + (NEED_AUX_LEN * count) as u64 };
     versions.into_iter().map(size).sum()
@@ -104,8 +105,8 @@ pub fn encode_needed(files: &[NeededFile]) -> Result<Vec<u8>, FormatError> {
     Ok(bytes)
 }
 
-/// The bytes of `.gnu.version_d`. Its `sh_info` and `DT_VERDEFNUM` are the number of definitions, of which the
-/// first should be the base ([`VER_FLG_BASE`], [`VER_NDX_GLOBAL`]).
+/// The bytes of `.gnu.version_d`. Its `sh_info` and `DT_VERDEFNUM` are the number of definitions, of which
+/// the first should be the base ([`VER_FLG_BASE`], [`VER_NDX_GLOBAL`]).
 ///
 /// # Errors
 /// `Unsupported` if a definition has more than 65534 parents: its count has 16 bits.
@@ -154,6 +155,7 @@ pub fn read_needed(bytes: &[u8], count: u32) -> Result<Vec<NeededFile>, FormatEr
     let mut files = Vec::new();
     let mut at = 0;
     for _ in 0..count {
+        budget.spend(at)?;
         let mut need = Cursor::new(bytes, at, "needed version");
         expect_current(need.u16()?, at)?;
         let (versions, file, aux, next) = (need.u16()?, need.u32()?, need.u32()?, need.u32()?);
@@ -188,6 +190,7 @@ pub fn read_defined(bytes: &[u8], count: u32) -> Result<Vec<DefinedVersion>, For
     let mut definitions = Vec::new();
     let mut at = 0;
     for _ in 0..count {
+        budget.spend(at)?;
         let mut def = Cursor::new(bytes, at, "version definition");
         expect_current(def.u16()?, at)?;
         let (flags, index, names) = (def.u16()?, def.u16()?, def.u16()?);
@@ -231,8 +234,8 @@ fn expect_current(version: u16, at: usize) -> Result<(), FormatError> {
     }
 }
 
-/// Entries that may still be read. Entries of a sane table don't overlap, so there are at most as many as fit;
-/// a table whose outer entries all lead to one long inner chain would cost the square of its size.
+/// Entries that may still be read. Entries of a sane table don't overlap, so there are at most as many as
+/// fit; a table whose outer entries all lead to one long inner chain would cost the square of its size.
 struct Budget {
     left: usize,
 }

@@ -12,15 +12,15 @@ use crate::elf::STT_TLS;
 const SCHEMA: u8 = 1;
 
 impl SharedObject {
-    /// A hash that is the same for two libraries if no link can tell them apart, and else another one, but for
-    /// chance.
+    /// A hash that is the same for two libraries if no link can tell them apart, and else another one, but
+    /// for chance.
     ///
-    /// * In: soname and needed libraries, in order; versions by name; of each symbol its name, version, binding,
-    ///   kind and visibility, and whether it is defined.
-    /// * In for what [can be copied](SharedSymbol::can_be_copied): size, alignment, whether it is read-only, and
-    ///   which symbols are its aliases. In for TLS: size.
-    /// * Out: addresses, sizes of functions, indices of versions and sections, the order of symbols and versions,
-    ///   and all contents.
+    /// * In: soname and needed libraries, in order; versions by name; of each symbol its name, version,
+    ///   binding, kind and visibility, and whether it is defined.
+    /// * In for what [can be copied](SharedSymbol::can_be_copied): size, alignment, whether it is read-only,
+    ///   and which symbols are its aliases. In for TLS: size.
+    /// * Out: addresses, sizes of functions, indices of versions and sections, the order of symbols and
+    ///   versions, and all contents.
     ///
     /// Stable across runs and machines; a version of relink that hashes something else changes all hashes.
     pub fn interface_hash(&self) -> u128 {

@@ -1,8 +1,9 @@
 //! Shell patterns over bytes, many at once.
 //!
 //! A name is compared with those patterns only whose literal beginning it has. Crates were no help: those for
-//! globs mean paths or characters, where `/`, `**`, braces and broken UTF-8 are special, and C++ names are full
-//! of these; an automaton of all patterns (`regex-automata`) may take memory by the square of their number.
+//! globs mean paths or characters, where `/`, `**`, braces and broken UTF-8 are special, and C++ names are
+//! full of these; an automaton of all patterns (`regex-automata`) may take memory by the square of their
+//! number.
 
 use super::Rank;
 
@@ -81,8 +82,8 @@ impl Globs {
 
     /// The best rank of the patterns that fit the whole name.
     pub(super) fn best(&self, name: &[u8]) -> Option<Rank> {
-        // Between a beginning of the name and the name itself, in order, everything has that beginning. So all
-        // groups that matter are the last one that isn't behind the name, and its parents.
+        // Between a beginning of the name and the name itself, in order, everything has that beginning. So
+        // all groups that matter are the last one that isn't behind the name, and its parents.
         let behind = self.groups.partition_point(|group| group.prefix.as_slice() <= name);
         let mut at = last_beginning(&self.groups, behind.checked_sub(1), name);
         let mut best: Option<Rank> = None;
@@ -166,8 +167,8 @@ pub(super) fn unescape(pattern: &[u8]) -> Vec<u8> {
 /// The literal beginning of a pattern, and the rest of it.
 ///
 /// # Source
-/// POSIX, "Pattern Matching Notation"; of bracket expressions, those without `[:class:]`, which a script can't
-/// spell.
+/// POSIX, "Pattern Matching Notation"; of bracket expressions, those without `[:class:]`, which a script
+/// can't spell.
 fn parse(pattern: &[u8]) -> (Vec<u8>, Vec<Token>) {
     let (mut prefix, mut tokens) = (Vec::new(), Vec::new());
     let mut rest = pattern;

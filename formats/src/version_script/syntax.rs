@@ -63,7 +63,8 @@ fn node(
 /// The inside of a node, with its closing brace.
 fn patterns(parser: &mut Parser<'_>, node: usize, rules: &mut Vec<Rule>) -> Result<(), ScriptError> {
     let mut local = false;
-    // For each `extern` that is open, whether it is for C++. Not recursive: the depth is the input's to choose.
+    // For each `extern` that is open, whether it is for C++. Not recursive: the depth is the input's to
+    // choose.
     let mut languages: Vec<bool> = Vec::new();
     loop {
         let token = parser.next()?;
@@ -219,7 +220,8 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// Length in bytes of the word that `rest` begins with. A single colon ends a word, two are part of a C++ name.
+/// Length in bytes of the word that `rest` begins with. A single colon ends a word, two are part of a C++
+/// name.
 fn word_len(rest: &str) -> usize {
     let bytes = rest.as_bytes();
     let mut len = 0;

@@ -91,7 +91,8 @@ fn names_are_demangled_at_most_once_and_only_if_needed() {
     assert_eq!(calls.get(), 1);
 }
 
-/// Each case is as GNU ld 2.40 decides it, but for the three that it refuses because a pattern is there twice.
+/// Each case is as GNU ld 2.40 decides it, but for the three that it refuses because a pattern is there
+/// twice.
 #[test]
 fn precedence_is_that_of_gnu_ld() {
     for (text, expected) in [
