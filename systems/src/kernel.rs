@@ -150,6 +150,7 @@ pub(crate) fn lower<P: Places>(
     let mut relaxable = true;
     let mut merged = None;
     let mut traits = TargetTraits::default();
+    let mut undefined_entry = None;
     match site.target.kind() {
         TargetKind::None if symbol_index == 0 => relaxable = false,
         TargetKind::None => return Err(SiteError::Dropped),
@@ -182,8 +183,9 @@ pub(crate) fn lower<P: Places>(
                 if !weak && alloc && !(traits.preemptible && bases.undefined_allowed) {
                     return Err(SiteError::Undefined(row));
                 }
-                // Zero, unless the loader is asked or a call goes through the PLT.
-                site.s = if view.plt != 0 { view.address } else { 0 };
+                // Zero, also where calls of it go through the PLT: a test for it must not find that entry.
+                site.s = 0;
+                undefined_entry = (view.plt != 0).then_some(view.address);
                 relaxable = !bases.position_independent && !traits.preemptible;
             }
         }
@@ -245,6 +247,9 @@ pub(crate) fn lower<P: Places>(
     }
     if alloc {
         classify(&mut site, kind, section_flags, &bases, traits)?;
+        if let (Demand::Plt, Some(entry)) = (site.demand, undefined_entry) {
+            site.s = entry;
+        }
     }
     Ok(site)
 }

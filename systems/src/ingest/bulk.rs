@@ -635,8 +635,11 @@ fn record_offers(program: &mut Program, wanted: &[Wanted]) {
             symbol.input = InputRow(library.file.0);
             symbol.value = u64::from(offer.symbol);
             symbol.size = definition.size;
-            symbol.info = (elf::STB_GLOBAL << 4) | definition.kind;
-            symbol.flags |= type_flags(definition.kind);
+            // Which of its versions an IFUNC chooses is the library's own affair.
+            let function = definition.kind == elf::STT_GNU_IFUNC;
+            let kind = if function { elf::STT_FUNC } else { definition.kind };
+            symbol.info = (elf::STB_GLOBAL << 4) | kind;
+            symbol.flags |= type_flags(kind);
         } else if wanted.file != 0 {
             symbol.atom = place::LAZY;
             symbol.input = InputRow(wanted.file - 1);

@@ -87,7 +87,8 @@ pub(crate) fn resolve_names(
                 continue;
             }
             *known = strength;
-            let keep = record.flags & (symbol_flags::GLOBAL | symbol_flags::REFERENCED);
+            let kept = symbol_flags::GLOBAL | symbol_flags::REFERENCED | symbol_flags::EXPORTED;
+            let keep = record.flags & kept;
             record.input = InputRow(row as u32);
             record.atom = atom;
             record.value = symbol.st_value.get(LittleEndian);
