@@ -58,16 +58,21 @@ impl Statistics {
 
 /// Objects by text and flags: a revert compiles nothing.
 #[derive(Debug, Default)]
-struct Compiler(HashMap<(String, bool), Vec<u8>>);
+struct Compiler(HashMap<(String, Vec<&'static str>), Vec<u8>>);
 
 impl Compiler {
     fn objects(&mut self, model: &Model) -> Vec<(String, Vec<u8>)> {
-        let compile = |number: usize, objects: &mut HashMap<(String, bool), Vec<u8>>| {
-            let (text, optimised) = (source::unit(model, number), model.units[number].optimised);
-            let object = objects.entry((text, optimised)).or_insert_with_key(|(text, optimised)| {
-                let level = if *optimised { "-O1" } else { "-O0" };
-                Cc::new(model.flags.iter().copied().chain([level])).text_anew(&format!("u{number}.c"), text)
-            });
+        let compile = |number: usize, objects: &mut HashMap<(String, Vec<&'static str>), Vec<u8>>| {
+            let unit = &model.units[number];
+            let mut flags = model.flags.clone();
+            flags.push(if unit.optimised { "-O1" } else { "-O0" });
+            if unit.sections {
+                flags.extend(["-ffunction-sections", "-fdata-sections"]);
+            }
+            let object =
+                objects.entry((source::unit(model, number), flags)).or_insert_with_key(|(text, flags)| {
+                    Cc::new(flags.iter().copied()).text_anew(&format!("u{number}.c"), text)
+                });
             (source::object_name(number), object.clone())
         };
         (0..model.units.len()).map(|number| compile(number, &mut self.0)).collect()
