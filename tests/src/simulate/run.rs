@@ -227,12 +227,12 @@ impl Run {
         };
         let (old, new) = (table(before), table(after));
         let moved = self.program.counters().atoms_moved > 0;
-        // A weak definition of an unchanged unit may have lost to one that moved.
+        // A weak definition of an unchanged unit may have lost to one that moved or shifted.
         let mut may_move = BTreeSet::new();
-        for ((_, object), _) in objects.iter().zip(&self.objects).filter(|(new, old)| moved && new.1 != old.1)
-        {
+        for ((_, object), _) in objects.iter().zip(&self.objects).filter(|(new, old)| new.1 != old.1) {
             let elf = Elf::parse(object);
-            may_move.extend(elf.file.symbols().filter_map(|symbol| Some(symbol.name().ok()?.to_owned())));
+            let symbols = elf.file.symbols().filter(|symbol| moved || symbol.address() != 0);
+            may_move.extend(symbols.filter_map(|symbol| Some(symbol.name().ok()?.to_owned())));
         }
         for ((name, object), (_, earlier)) in objects.iter().zip(&self.objects) {
             let changed = object != earlier;
