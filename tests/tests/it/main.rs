@@ -12,5 +12,6 @@ mod oracle;
 mod output_kinds;
 mod plumbing;
 mod real_programs;
+mod shifts;
 mod simulator;
 mod tidy;
