@@ -22,7 +22,7 @@ use relink_engine::rows::{FdeRow, IslandRow, NONE, RelocRow, SymbolRow};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
-use crate::view::View;
+use crate::view::{View, offset_of_address};
 
 /// Finds all sites that refer to a changed address.
 #[expect(clippy::too_many_arguments, reason = "each is a resource or a query of the frame")]
@@ -168,7 +168,7 @@ impl Mover<'_> {
     fn follow_table_slots(&mut self, symbol: &Symbol, address: u64) -> Result<(), StoreError> {
         if symbol.new.got != 0 {
             let slot = self.plan.image.got_address + 8 * u64::from(symbol.new.got - 1);
-            let offset = self.offset_of_address(slot)?;
+            let offset = offset_of_address(self.store, slot)?;
             let tls = symbol.new.flags & symbol_flags::TLS != 0;
             let value = if tls { address.wrapping_sub(self.plan.image.tp) } else { address };
             self.write(offset, &value.to_le_bytes());
@@ -180,17 +180,6 @@ impl Mover<'_> {
             self.write(E_ENTRY, &address.to_le_bytes());
         }
         Ok(())
-    }
-
-    fn offset_of_address(&self, address: u64) -> Result<u64, StoreError> {
-        for row in 0..self.store.sections.len() {
-            let section = self.store.sections.get(row)?;
-            if section.address != 0 && address >= section.address && address < section.address + section.size
-            {
-                return Ok(section.offset + (address - section.address));
-            }
-        }
-        Err(StoreError::Malformed(format!("no section holds the address {address:#x}")))
     }
 
     fn write(&mut self, offset: u64, bytes: &[u8]) {
@@ -281,7 +270,7 @@ impl Mover<'_> {
             Some(island) => {
                 debug_assert!(waiting > 0 || island.size > 0);
                 let code = self.island_bytes(island.address, new.address)?;
-                let offset = self.offset_of_address(island.address)?;
+                let offset = offset_of_address(self.store, island.address)?;
                 self.write(offset, &code);
                 let vacated = (old.output, old.address, old.capacity);
                 self.vacate(vacated)?;
@@ -297,7 +286,7 @@ impl Mover<'_> {
                     return Ok(());
                 }
                 self.vacate((old.output, old.address + kept, old.capacity - kept))?;
-                let offset = self.offset_of_address(old.address)?;
+                let offset = offset_of_address(self.store, old.address)?;
                 let mut slot = vec![0xcc; kept as usize];
                 slot[..code.len()].copy_from_slice(&code);
                 self.write(offset, &slot);
@@ -320,7 +309,7 @@ impl Mover<'_> {
     }
 
     fn island_bytes(&mut self, address: u64, target: u64) -> Result<Vec<u8>, StoreError> {
-        let offset = self.offset_of_address(address)?;
+        let offset = offset_of_address(self.store, address)?;
         let entry = self.image.read(offset, 4).unwrap_or_default();
         island::island(&entry, address, target).map_err(|error| StoreError::Malformed(error.to_string()))
     }
@@ -332,7 +321,7 @@ impl Mover<'_> {
         if len == 0 {
             return Ok(());
         }
-        let offset = self.offset_of_address(start)?;
+        let offset = offset_of_address(self.store, start)?;
         self.write(offset, &vec![0xcc; len as usize]);
         self.plan.freed.push((section, start, len));
         Ok(())

@@ -5,6 +5,7 @@
 
 mod bytes;
 mod placement;
+mod slots;
 mod tables;
 
 use relink_engine::diagnostic::LinkError;
@@ -68,7 +69,8 @@ pub fn verify(mut request: Request, store: &Store, image: &Image) -> Result<Vec<
         bytes::check_debug_units(&mut checker)?;
         tables::check_unwind(&mut checker, &placement)?;
         tables::check_symbols(&mut checker, &placement)?;
-        tables::check_got(&mut checker)?;
+        slots::check_got(&mut checker)?;
+        slots::check_relative(&mut checker)?;
         tables::check_build_id(&mut checker)
     });
     if let Err(error) = result {

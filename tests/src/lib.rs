@@ -16,6 +16,7 @@ pub mod real;
 pub mod rng;
 pub mod simulate;
 pub mod sources;
+pub mod start;
 pub mod tools;
 
 use std::path::{Path, PathBuf};

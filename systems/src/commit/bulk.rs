@@ -265,6 +265,7 @@ impl Freezer {
         let named = |name: &[u8]| program.outputs.iter().position(|section| section.name == name);
         let fillers = crate::relocate::bulk::filler_context(program);
         let hdr = program.synthetic.eh_frame_hdr.some().map_or(0, |row| program.atoms[row.index()].size);
+        let got = program.synthetic.got.some().map_or(0, |row| program.atoms[row.index()].size / 8);
         let entry = request.options.entry.as_deref().unwrap_or("_start");
         self.rows.image.push(ImageRecord {
             len: program.image.len() as u64,
@@ -294,6 +295,8 @@ impl Freezer {
             position_independent: u32::from(program.position_independent),
             globals: program.globals,
             entry: program.names.find(entry.as_bytes()).unwrap_or(SymbolRow(NONE)),
+            got_used: program.got.len() as u32,
+            got_slots: got as u32,
         });
     }
 }

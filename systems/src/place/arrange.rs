@@ -218,7 +218,9 @@ fn add_tables(program: &mut Program, options: &LinkOptions, outputs: &mut Output
     let in_atoms: u32 = program.objects.iter().map(|object| object.dynamic_relocs).sum();
     let in_got =
         program.got.iter().filter(|&&row| crate::relocate::dynamic::slot_is_relative(program, row)).count();
-    program.dynamic_relocs = in_atoms + in_got as u32 + program.plt.len() as u32;
+    let spare_slots = if incremental { reserve::got_spare(program.got.len()) } else { 0 };
+    let in_spare = if program.position_independent { spare_slots } else { 0 };
+    program.dynamic_relocs = in_atoms + (in_got + in_spare + program.plt.len()) as u32;
     if program.dynamic_relocs > 0 {
         let size = u64::from(program.dynamic_relocs) * 24;
         program.synthetic.rela = add(program, b".rela.dyn", elf::SHT_RELA, alloc, size, 3, 24);
@@ -233,8 +235,7 @@ fn add_tables(program: &mut Program, options: &LinkOptions, outputs: &mut Output
         let size = program.plt.len() as u64 * 8;
         program.synthetic.got_plt = add(program, b".got.plt", elf::SHT_PROGBITS, write, size.max(8), 3, 8);
     }
-    let spare = if incremental { reserve::got_spare(program.got.len()) } else { 0 };
-    let slots = program.got.len() + spare;
+    let slots = program.got.len() + spare_slots;
     if slots > 0 {
         program.synthetic.got = add(program, b".got", elf::SHT_PROGBITS, write, slots as u64 * 8, 3, 8);
     }

@@ -11,10 +11,11 @@ use relink_engine::image::{Draft, Image};
 use relink_engine::plan::Plan;
 use relink_engine::records::{RelocRecord, atom_flags, reloc_flags};
 use relink_engine::report::GateReason;
-use relink_engine::rows::{RelocRow, Target, TargetKind};
+use relink_engine::rows::{RelocRow, SymbolRow, Target, TargetKind};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
+use super::got::take_spare_slot;
 use crate::commit::bulk::record_of;
 use crate::kernel::{Places, SiteError, lower, store as store_site};
 use crate::place::names::is_reversed;
@@ -58,18 +59,14 @@ pub(crate) fn relocate_changed_atoms(
     let mut at = sites.len();
     for (atom, slot) in placed {
         let Ok(input) = inputs.get(atom.input) else { continue };
-        let view = View::new(&store, &plan);
-        let derived = derive_atom(&view, input, atom, slot);
-        let damage = view.damage();
-        if frame.check(damage).is_none() {
-            return;
-        }
-        let derived = match derived {
-            Ok(derived) => derived,
-            Err(reason) => {
+        let result = derive_with_slots(&store, &mut plan, &image, &mut draft, input, atom, slot);
+        let derived = match frame.check(result) {
+            Some(Ok(derived)) => derived,
+            Some(Err(reason)) => {
                 frame.refuse(reason);
                 continue;
             }
+            None => return,
         };
         frame.counters.relocations_applied += derived.records.len() as u64;
         let result = write_atom(&store, &plan, &image, &mut draft, atom, slot, &derived);
@@ -105,6 +102,37 @@ struct Derived {
     records: Vec<RelocRecord>,
     /// RELATIVE relocations: address and value.
     relative: Vec<(u64, u64)>,
+    /// Symbols that need a GOT slot and have none.
+    slotless: Vec<SymbolRow>,
+}
+
+/// Derives an atom, after a second look if it refers to GOT slots that had to be taken first.
+fn derive_with_slots(
+    store: &Store,
+    plan: &mut Plan,
+    image: &Image,
+    draft: &mut Draft,
+    input: &Input,
+    atom: &Atom,
+    slot: &Slot,
+) -> Result<Result<Derived, GateReason>, StoreError> {
+    let view = View::new(store, plan);
+    let derived = derive_atom(&view, input, atom, slot);
+    view.damage()?;
+    let slotless = match &derived {
+        Ok(derived) if !derived.slotless.is_empty() => derived.slotless.clone(),
+        _ => return Ok(derived),
+    };
+    for row in slotless {
+        if !take_spare_slot(store, plan, image, draft, row)? {
+            let symbol = store.text(store.symbols.get(row.0)?.name);
+            return Ok(Err(GateReason::GotSlotAdded { symbol, input: input.object.name.clone() }));
+        }
+    }
+    let view = View::new(store, plan);
+    let derived = derive_atom(&view, input, atom, slot);
+    view.damage()?;
+    Ok(derived)
 }
 
 fn derive_atom(view: &View<'_>, input: &Input, atom: &Atom, slot: &Slot) -> Result<Derived, GateReason> {
@@ -112,7 +140,8 @@ fn derive_atom(view: &View<'_>, input: &Input, atom: &Atom, slot: &Slot) -> Resu
     let section = atom.section as usize;
     let flags = atom.old.flags;
     let pristine = object.parsed.section_bytes(section);
-    let mut derived = Derived { bytes: Vec::new(), records: Vec::new(), relative: Vec::new() };
+    let mut derived =
+        Derived { bytes: Vec::new(), records: Vec::new(), relative: Vec::new(), slotless: Vec::new() };
     if flags & atom_flags::NOBITS != 0 {
         return Ok(derived);
     }
@@ -140,11 +169,11 @@ fn derive_atom(view: &View<'_>, input: &Input, atom: &Atom, slot: &Slot) -> Resu
         })?;
         next += usize::from(site.plan.skip_next);
         if site.plan.op.needs_got_slot() && site.got == 0 {
-            let symbol = match site.target.kind() {
-                TargetKind::Symbol(row) => view.store.text(view.symbol_record(row).name),
-                _ => String::new(),
-            };
-            return Err(GateReason::GotSlotAdded { symbol, input: object.name.clone() });
+            match site.target.kind() {
+                TargetKind::Symbol(row) => derived.slotless.push(row),
+                _ => return Err(unpatchable("a GOT slot for a section symbol".to_owned())),
+            }
+            continue;
         }
         let body = &mut derived.bytes[..pristine.len()];
         store_site(&bases, &site, body, slot.address).map_err(|error| unpatchable(error.to_string()))?;

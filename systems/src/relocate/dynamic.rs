@@ -23,6 +23,13 @@ pub(crate) fn write_dynamic_relocs(program: &mut Program, mut relative: Vec<(u64
             relative.push((got + 8 * slot as u64, program.addresses[row.index()] as i64));
         }
     }
+    if program.position_independent
+        && let Some(table) = program.synthetic.got.some()
+    {
+        // Spare slots have theirs already: a patch can fill one in, but not put one between others.
+        let slots = program.atoms[table.index()].size / 8;
+        relative.extend((program.got.len() as u64..slots).map(|slot| (got + 8 * slot, 0)));
+    }
     relative.sort_unstable();
     let got_plt = own_address(program, program.synthetic.got_plt);
     let mut bytes = Vec::with_capacity((relative.len() + program.plt.len()) * 24);

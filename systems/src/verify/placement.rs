@@ -8,6 +8,7 @@ use relink_engine::store::{Store, hash_name};
 
 use super::Checker;
 use crate::commit::bulk::placed_sections;
+use crate::ingest::bulk::local_symbols;
 
 /// Which row of the store each row of the fresh link is.
 pub(super) struct Placement {
@@ -54,6 +55,7 @@ pub(super) fn impose(checker: &mut Checker<'_>) -> Result<Placement, StoreError>
     match_sections(checker)?;
     match_pools(checker, &mut placement)?;
     match_names(checker, &mut placement)?;
+    match_local_slots(checker)?;
     let record = checker.store.image_record()?;
     let program = &mut checker.program;
     (program.tp, program.tls_start) = (record.tp, record.tls_start);
@@ -262,6 +264,32 @@ fn match_names(checker: &mut Checker<'_>, placement: &mut Placement) -> Result<(
         compare_definition(checker, placement, &text, &fresh, &known);
         let symbol = &mut checker.program.symbols[row.index()];
         (symbol.got, symbol.plt) = (known.got, known.plt);
+    }
+    Ok(())
+}
+
+/// Slots that local symbols have in tables are those of the image, too.
+fn match_local_slots(checker: &mut Checker<'_>) -> Result<(), StoreError> {
+    let store = checker.store;
+    for (row, object) in checker.program.objects.iter().enumerate() {
+        let mut known: HashMap<(&[u8], u32), SymbolRecord> = HashMap::new();
+        let mut ordinals: HashMap<&[u8], u32> = HashMap::new();
+        for entry in store.symbols.span(store.inputs.get(row as u32)?.locals) {
+            let (_, record) = entry?;
+            let name = store.strings.bytes(record.name)?;
+            let ordinal = ordinals.entry(name).or_default();
+            known.insert((name, *ordinal), record);
+            *ordinal += 1;
+        }
+        let mut seen: HashMap<&[u8], u32> = HashMap::new();
+        for (row, index) in object.locals.range().zip(local_symbols(&object.parsed)) {
+            let ordinal = seen.entry(object.parsed.symbol_name(index)).or_default();
+            let found = known.get(&(object.parsed.symbol_name(index), *ordinal));
+            *ordinal += 1;
+            if let (Some(found), Some(symbol)) = (found, checker.program.symbols.get_mut(row as usize)) {
+                (symbol.got, symbol.plt) = (found.got, found.plt);
+            }
+        }
     }
     Ok(())
 }

@@ -218,48 +218,6 @@ fn expected_symbols(checker: &Checker<'_>, _: &Placement) -> Result<Vec<Symbol>,
     Ok(expected)
 }
 
-/// Each GOT slot holds its symbol's address; execution starts at the entry symbol.
-pub(super) fn check_got(checker: &mut Checker<'_>) -> Result<(), StoreError> {
-    let mut wrong = Vec::new();
-    let word = |offset: u64| {
-        let bytes = checker.image.get(offset as usize..offset as usize + 8).unwrap_or_default();
-        u64::from_le_bytes(bytes.try_into().unwrap_or_default())
-    };
-    let record = checker.store.image_record()?;
-    let mut got = None;
-    for row in 0..checker.store.sections.len() {
-        let section = checker.store.sections.get(row)?;
-        if checker.store.strings.bytes(section.name)? == b".got" {
-            got = Some(section);
-        }
-    }
-    for (row, symbol) in checker.program.symbols.iter().enumerate() {
-        let (Some(got), true) = (got, symbol.got != 0) else { continue };
-        let address = checker.program.addresses[row];
-        let tls = symbol.flags & symbol_flags::TLS != 0;
-        let expected = if tls { address.wrapping_sub(record.tp) } else { address };
-        let offset = got.offset + (record.got_address - got.address) + 8 * u64::from(symbol.got - 1);
-        if word(offset) != expected {
-            wrong.push(format!(
-                "GOT slot {} holds {:#x} instead of {expected:#x}",
-                symbol.got - 1,
-                word(offset)
-            ));
-        }
-    }
-    if let Some(entry) = record.entry.some() {
-        let name = checker.store.strings.bytes(checker.store.symbols.get(entry.0)?.name)?;
-        let address = checker.program.names.find(name).map(|row| checker.program.addresses[row.index()]);
-        if address.is_some_and(|address| address != word(24)) {
-            wrong.push(format!("the entry point is {:#x}", word(24)));
-        }
-    }
-    for what in wrong {
-        checker.report(4, what);
-    }
-    Ok(())
-}
-
 /// The note is what the file's own bytes say (invariant 8).
 pub(super) fn check_build_id(checker: &mut Checker<'_>) -> Result<(), StoreError> {
     let record = checker.store.image_record()?;

@@ -129,8 +129,13 @@ impl Model {
     /// The program of a seed.
     pub fn new(seed: u64) -> Model {
         let mut rng = Rng::new(seed);
-        let mut flags =
-            vec!["-ffreestanding", "-fno-stack-protector", "-fno-tree-loop-distribute-patterns", "-w"];
+        let mut flags = vec![
+            "-ffreestanding",
+            "-fno-stack-protector",
+            "-fno-tree-loop-distribute-patterns",
+            "-w",
+            "-mno-red-zone",
+        ];
         flags.push(*rng.pick(&["-gdwarf-5", "-gdwarf-5", "-gdwarf-4", "-g0"]));
         flags.push(*rng.pick(&["-fPIE", "-fno-pie"]));
         flags.push(*rng.pick(&["-fcf-protection=none", "-fcf-protection=full"]));

@@ -207,12 +207,14 @@ const CASES: &[Case] = &[
         edited: "int f(void) { return 3; }\n",
         ..CASE
     },
-    // push has no relaxed form, so that the address must stand in a table.
+    // push has no relaxed form, so that the address must stand in a table; there are eight spare slots.
     Case {
         reason: "got-slot-added",
-        main: "int f(void);\nint d = 7;\nint app_main(void) { return f(); }\n",
-        base: "extern int d;\nint f(void) { return d; }\n",
-        edited: "int f(void) { int *p; __asm__(\"pushq d@GOTPCREL(%%rip)\\n\\tpopq %0\" : \"=r\"(p)); return *p + 1; }\n",
+        main: "int f(void);\nint d0, d1, d2, d3, d4, d5, d6, d7, d8 = 4;\nint app_main(void) { return f(); }\n",
+        base: "int f(void) { return 1; }\n",
+        edited: "extern int d8;\n#define PUSH(d) __asm__(\"pushq \" #d \"@GOTPCREL(%%rip)\\n\\tpopq %0\" : \"=r\"(p));\n\
+                 int f(void) { int *p; PUSH(d0) PUSH(d1) PUSH(d2) PUSH(d3) PUSH(d4) PUSH(d5) PUSH(d6) PUSH(d7) PUSH(d8)\n\
+                 return *p + (p == &d8); }\n",
         flags: &["-mno-red-zone"],
         ..CASE
     },

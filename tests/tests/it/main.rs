@@ -5,6 +5,7 @@ mod acceptance_ld;
 mod determinism;
 mod errors;
 mod gates;
+mod got;
 mod group;
 mod hostile;
 mod lua_incremental;

@@ -10,6 +10,7 @@ use relink_tests::cc::{Cc, Opt};
 use relink_tests::elf::Elf;
 use relink_tests::program::{self, Inputs, Program, assert_behaves};
 use relink_tests::real::Link;
+use relink_tests::start::START;
 use relink_tests::tools::{self, Said};
 use relink_tests::{ld, lines, readers, scratch};
 
@@ -34,27 +35,6 @@ __attribute__((noinline)) int app_main(void)
         x = x * 17 + table[i](x);
     x += (table[1] == second) + 2 * (variable == last) + 4 * (table[0] == first) + variable(x);
     return (x + seen) & 63;
-}
-extern long _DYNAMIC[] __attribute__((weak, visibility("hidden")));
-extern char __ehdr_start[] __attribute__((visibility("hidden")));
-/* RELATIVE relocations, if the program is position-independent. */
-static void relocate(void)
-{
-    long table = 0, size = 0;
-    for (long *tag = _DYNAMIC; tag && *tag; tag += 2) {
-        table = *tag == 7 ? tag[1] : table;
-        size = *tag == 8 ? tag[1] : size;
-    }
-    for (long *r = (long *)(__ehdr_start + table); size > 0; r += 3, size -= 24)
-        if (r[1] == 8)
-            *(long *)(__ehdr_start + r[0]) = (long)__ehdr_start + r[2];
-}
-__attribute__((noreturn, force_align_arg_pointer)) void _start(void)
-{
-    relocate();
-    int status = app_main();
-    for (;;)
-        __asm__ volatile("syscall" : : "a"(60), "D"(status));
 }
 "#;
 
@@ -97,7 +77,10 @@ fn cc(opt: Opt, kind: OutputKind) -> Cc {
 
 fn inputs(opt: Opt, kind: OutputKind, text: &str) -> Inputs {
     let cc = cc(opt, kind);
-    vec![("main.o".to_owned(), cc.text("main.c", MAIN)), ("unit.o".to_owned(), cc.text("unit.c", text))]
+    vec![
+        ("main.o".to_owned(), cc.text("main.c", &format!("{MAIN}{START}"))),
+        ("unit.o".to_owned(), cc.text("unit.c", text)),
+    ]
 }
 
 /// A program that is linked once and edited.
