@@ -81,7 +81,7 @@ pub enum GateReason {
     CommonChanged { symbol: String, input: String },
     /// The COMDAT groups of a changed object differ.
     ComdatChanged { group: String, input: String },
-    /// A reference needs a GOT slot that the image does not have.
+    /// A reference needs a GOT slot, and the image has no spare one for it.
     GotSlotAdded { symbol: String, input: String },
     /// An IFUNC, or a reference to one, appeared or disappeared.
     IfuncChanged { symbol: String, input: String },

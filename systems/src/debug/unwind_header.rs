@@ -156,3 +156,63 @@ const COUNT: u64 = 8;
 fn outside() -> Stop {
     StoreError::Malformed(".eh_frame_hdr is outside the image".to_owned()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: u64 = 0x1000;
+    const TABLE: u64 = 0x2000;
+
+    fn image_of(rows: &[(u64, u32)], capacity: usize) -> Image {
+        let rows: Vec<(u64, u64)> = rows.iter().map(|&(pc, fde)| (pc, TABLE + u64::from(fde))).collect();
+        let bytes = formats::eh_frame::encode_hdr(HEADER, TABLE, &rows, hdr_len(capacity));
+        Image::owned(bytes.expect("rows that fit"))
+    }
+
+    /// Applies a change to a table of so many rows of capacity; the pages as they would be.
+    fn rewritten(rows: &[(u64, u32)], removed: &[(u64, u32)], added: &[(u64, u32)]) -> Option<Vec<u8>> {
+        let image = image_of(rows, 12);
+        let header = SectionRecord { address: HEADER, size: image.len(), ..Default::default() };
+        let mut draft = Draft::default();
+        rewrite(&image, &mut draft, &header, TABLE, removed, added).ok()?;
+        draft.read(&image, 0, image.len() as usize)
+    }
+
+    #[test]
+    fn any_change_gives_the_table_of_a_full_link() {
+        let rows: Vec<(u64, u32)> = (0..8).map(|n| (0x4000 + 16 * u64::from(n), 32 * n)).collect();
+        // Each row stays, goes, or comes back at a place that depends on the seed.
+        for seed in 0..4000_u64 {
+            let (mut removed, mut added, mut left) = (Vec::new(), Vec::new(), Vec::new());
+            let mut state = seed;
+            for &(pc, fde) in &rows {
+                let choice = state % 5;
+                state = (state / 5).wrapping_mul(0x9e37_79b9).wrapping_add(seed) % 100_000;
+                match choice {
+                    0 => removed.push((pc, fde)),
+                    1 | 2 => {
+                        removed.push((pc, fde));
+                        added.push((pc.wrapping_add(state % 96).wrapping_sub(40), fde));
+                    }
+                    _ => left.push((pc, fde)),
+                }
+            }
+            left.extend(&added);
+            let expected = image_of(&left, 12);
+            let found = rewritten(&rows, &removed, &added).expect("rows that fit");
+            assert_eq!(found, &*expected.bytes(), "seed {seed}: -{removed:x?} +{added:x?}");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_not_there_or_have_no_room_are_refused() {
+        let rows = [(0x4000, 0), (0x4010, 32)];
+        assert!(rewritten(&rows, &[(0x4000, 32)], &[]).is_none());
+        assert!(rewritten(&rows, &[(0x4000, 0), (0x4000, 0)], &[]).is_none());
+        let many: Vec<(u64, u32)> = (0..11).map(|n| (0x5000 + u64::from(n), 64 + 32 * n)).collect();
+        assert!(rewritten(&rows, &[], &many[..10]).is_some());
+        assert!(rewritten(&rows, &[], &many).is_none());
+        assert!(rewritten(&rows, &[], &[(1 << 40, 64)]).is_none());
+    }
+}
