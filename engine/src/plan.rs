@@ -81,9 +81,9 @@ pub struct Plan {
     pub relocs: Vec<(AtomRow, std::ops::Range<usize>)>,
     /// FDEs that change or are new (none as row).
     pub fdes: Vec<(FdeRow, FdeRecord)>,
-    /// Entries of `.eh_frame_hdr` that go: address of the code.
-    pub hdr_removed: Vec<u64>,
-    /// Entries that come: address of the code, offset of the FDE.
+    /// Entries of `.eh_frame_hdr` that go: address of the code, offset of the FDE.
+    pub hdr_removed: Vec<(u64, u32)>,
+    /// Entries that come: the same.
     pub hdr_added: Vec<(u64, u32)>,
     /// Nodes of the digest tree that change.
     pub digests: Vec<(u64, [u8; 32])>,

@@ -460,6 +460,8 @@ pub struct Program {
     pub dynamic: DynamicTables,
     /// Symbols with a GOT slot, in slot order.
     pub got: Vec<SymbolRow>,
+    /// Slots behind those, for later frames.
+    pub got_spare: u32,
     /// Symbols with a GOT pair of module and offset.
     pub tls_pairs: Vec<SymbolRow>,
     /// Symbols with a TLS descriptor.

@@ -276,7 +276,7 @@ records! {
         sections: u32,
     }
     /// Facts of the whole image, one row.
-    ImageRecord = 184 {
+    ImageRecord = 192 {
         /// Bytes of the image.
         len: u64,
         /// File offset of the build-id's descriptor; 0 for none.
@@ -341,6 +341,10 @@ records! {
         globals: u32,
         /// The symbol that execution starts at.
         entry: SymbolRow,
+        /// Slots of `.got` that symbols have; those behind them are spare.
+        got_used: u32,
+        /// All slots of `.got`.
+        got_slots: u32,
     }
 }
 

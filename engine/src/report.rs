@@ -81,7 +81,7 @@ pub enum GateReason {
     CommonChanged { symbol: String, input: String },
     /// The COMDAT groups of a changed object differ.
     ComdatChanged { group: String, input: String },
-    /// A reference needs a GOT slot that the image does not have.
+    /// A reference needs a GOT slot, and the image has no spare one for it.
     GotSlotAdded { symbol: String, input: String },
     /// A reference needs something of a shared library's symbol that the image does not have: an import, a PLT entry, a
     /// copy, a TLS slot.

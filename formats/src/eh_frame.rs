@@ -290,6 +290,28 @@ pub struct HdrEntry {
     pub fde: i32,
 }
 
+impl HdrEntry {
+    /// The row for addresses of code and FDE in a table whose header is at `hdr_addr`; `None` if one of them is
+    /// farther than 2 GiB away.
+    pub fn new(hdr_addr: u64, pc: u64, fde: u64) -> Option<HdrEntry> {
+        let relative = |addr: u64| i32::try_from(addr.wrapping_sub(hdr_addr) as i64).ok();
+        Some(HdrEntry { pc: relative(pc)?, fde: relative(fde)? })
+    }
+
+    /// As stored.
+    pub fn to_bytes(self) -> [u8; 8] {
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&self.pc.to_le_bytes());
+        bytes[4..].copy_from_slice(&self.fde.to_le_bytes());
+        bytes
+    }
+
+    /// From what is stored.
+    pub fn from_bytes([a, b, c, d, e, f, g, h]: [u8; 8]) -> HdrEntry {
+        HdrEntry { pc: i32::from_le_bytes([a, b, c, d]), fde: i32::from_le_bytes([e, f, g, h]) }
+    }
+}
+
 const HDR_SIZE: usize = 12;
 /// Version 1; `.eh_frame` as pcrel sdata4; the count as udata4; the table as datarel sdata4.
 const HDR_START: [u8; 4] = [1, PCREL | SDATA4, UDATA4, DATAREL | SDATA4];
@@ -339,10 +361,7 @@ pub fn encode_hdr(
     bytes.extend_from_slice(&HDR_START);
     bytes.extend_from_slice(&eh_frame.to_le_bytes());
     bytes.extend_from_slice(&count.to_le_bytes());
-    for entry in table {
-        bytes.extend_from_slice(&entry.pc.to_le_bytes());
-        bytes.extend_from_slice(&entry.fde.to_le_bytes());
-    }
+    bytes.extend(table.into_iter().flat_map(HdrEntry::to_bytes));
     bytes.resize(capacity, 0);
     Ok(bytes)
 }
@@ -370,9 +389,7 @@ pub fn parse_hdr(bytes: &[u8]) -> Result<Vec<HdrEntry>, FormatError> {
         offset: 8,
     })?;
     let (rows, _) = hdr.take(size)?.as_chunks::<8>();
-    let half =
-        |row: &[u8; 8], at: usize| i32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
-    Ok(rows.iter().map(|row| HdrEntry { pc: half(row, 0), fde: half(row, 4) }).collect())
+    Ok(rows.iter().copied().map(HdrEntry::from_bytes).collect())
 }
 
 /// An FDE of a linked image: first address of its code, bytes of code, offset of the FDE in `.eh_frame`, and

@@ -24,7 +24,7 @@ use relink_formats as formats;
 
 use crate::kernel::Places;
 use crate::relocate::dynamic::{SlotKind, slot_kind};
-use crate::view::View;
+use crate::view::{View, offset_of_address};
 
 /// Finds all sites that refer to a changed address.
 #[expect(clippy::too_many_arguments, reason = "each is a resource or a query of the frame")]
@@ -191,7 +191,7 @@ impl Mover<'_> {
         }
         if symbol.new.got != 0 {
             let slot = self.plan.image.got_address.wrapping_add(8 * u64::from(symbol.new.got - 1));
-            let offset = self.offset_of_address(slot)?;
+            let offset = offset_of_address(self.store, slot)?;
             let tls = symbol.new.flags & symbol_flags::TLS != 0;
             match slot_kind(&symbol.new, bases.position_independent, bases.shared) {
                 SlotKind::GlobDat => {}
@@ -214,17 +214,6 @@ impl Mover<'_> {
             self.write(E_ENTRY, &address.to_le_bytes());
         }
         Ok(())
-    }
-
-    fn offset_of_address(&self, address: u64) -> Result<u64, StoreError> {
-        for row in 0..self.store.sections.len() {
-            let section = self.store.sections.get(row)?;
-            if section.address != 0 && address >= section.address && address < section.address + section.size
-            {
-                return section.file_offset(address);
-            }
-        }
-        Err(StoreError::Malformed(format!("no section holds the address {address:#x}")))
     }
 
     fn write(&mut self, offset: u64, bytes: &[u8]) {
@@ -316,7 +305,7 @@ impl Mover<'_> {
         match island {
             Some(island) => {
                 let code = self.island_bytes(island.address, new.address)?;
-                let offset = self.offset_of_address(island.address)?;
+                let offset = offset_of_address(self.store, island.address)?;
                 self.write(offset, &code);
                 let vacated = (old.output, old.address, old.capacity);
                 self.vacate(vacated)?;
@@ -332,7 +321,7 @@ impl Mover<'_> {
                     return Ok(());
                 }
                 self.vacate((old.output, old.address + kept, old.capacity - kept))?;
-                let offset = self.offset_of_address(old.address)?;
+                let offset = offset_of_address(self.store, old.address)?;
                 let mut slot = vec![0xcc; kept as usize];
                 slot[..code.len()].copy_from_slice(&code);
                 self.write(offset, &slot);
@@ -355,7 +344,7 @@ impl Mover<'_> {
     }
 
     fn island_bytes(&mut self, address: u64, target: u64) -> Result<Vec<u8>, StoreError> {
-        let offset = self.offset_of_address(address)?;
+        let offset = offset_of_address(self.store, address)?;
         let entry = self.image.read(offset, 4).unwrap_or_default();
         island::island(&entry, address, target).map_err(|error| StoreError::Malformed(error.to_string()))
     }
@@ -367,7 +356,7 @@ impl Mover<'_> {
         if len == 0 {
             return Ok(());
         }
-        let offset = self.offset_of_address(start)?;
+        let offset = offset_of_address(self.store, start)?;
         let hole = self.image.padded(&[], len, 0xcc)?;
         self.write(offset, &hole);
         self.plan.freed.push((section, start, len));

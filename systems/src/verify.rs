@@ -5,6 +5,7 @@
 
 mod bytes;
 mod placement;
+mod slots;
 mod tables;
 
 use relink_engine::diagnostic::LinkError;
@@ -52,6 +53,7 @@ pub fn verify(mut request: Request, store: &Store, image: &Image) -> Result<Vec<
     let mut frames = crate::Frames::new(request.options.schedule_kind);
     let tree_id = matches!(request.options.build_id, BuildId::Tree { .. });
     let limit = request.options.error_limit;
+    let options = request.options.clone();
     world.insert_resource(request);
     world.insert_resource(Frame { kind: FrameKind::Cold, ..Frame::default() });
     frames.derive(&mut world);
@@ -68,7 +70,8 @@ pub fn verify(mut request: Request, store: &Store, image: &Image) -> Result<Vec<
         bytes::check_debug_units(&mut checker)?;
         tables::check_unwind(&mut checker, &placement)?;
         tables::check_symbols(&mut checker, &placement)?;
-        tables::check_got(&mut checker)?;
+        slots::check_got(&mut checker)?;
+        slots::check_dynamic(&mut checker, &options)?;
         tables::check_build_id(&mut checker)
     });
     if let Err(error) = result {

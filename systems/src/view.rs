@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 
+use formats::elf;
 use relink_engine::column::StoreError;
 use relink_engine::plan::Plan;
 use relink_engine::records::{AtomRecord, SectionRecord, SymbolRecord, image_flags, place};
 use relink_engine::rows::{AtomRow, PoolRow, SectionRow, SymbolRow};
 use relink_engine::store::Store;
+use relink_formats as formats;
 
 use crate::kernel::{Bases, Places, SymbolView};
 
@@ -72,6 +74,19 @@ impl<'a> View<'a> {
             0
         }
     }
+}
+
+/// Where the byte at an address is in the file.
+pub(crate) fn offset_of_address(store: &Store, address: u64) -> Result<u64, StoreError> {
+    for row in 0..store.sections.len() {
+        let section = store.sections.get(row)?;
+        // Thread-local zeros share their addresses with what follows.
+        let held = section.address != 0 && section.kind != elf::SHT_NOBITS;
+        if held && address >= section.address && address < section.address + section.size {
+            return Ok(section.offset + (address - section.address));
+        }
+    }
+    Err(StoreError::Malformed(format!("no section holds the address {address:#x}")))
 }
 
 impl Places for View<'_> {

@@ -16,6 +16,7 @@ pub mod real;
 pub mod rng;
 pub mod simulate;
 pub mod sources;
+pub mod start;
 pub mod state;
 pub mod tools;
 

@@ -320,6 +320,8 @@ impl Freezer {
             flags: image_flags_of(program),
             globals: program.globals,
             entry: program.names.find(entry.as_bytes()).unwrap_or(SymbolRow(NONE)),
+            got_used: program.got.len() as u32,
+            got_slots: program.got.len() as u32 + program.got_spare,
         });
     }
 }

@@ -3,7 +3,6 @@
 use bevy_ecs::prelude::{Query, Res, ResMut};
 use formats::dwarf::{self, DebugSection, FillerContext};
 use formats::eh_frame;
-use hashbrown::HashMap;
 use relink_engine::column::StoreError;
 use relink_engine::components::{Atom, Input, Slot};
 use relink_engine::frame::Frame;
@@ -18,6 +17,7 @@ use relink_engine::store::Store;
 use relink_formats as formats;
 
 use super::unwind::piece_bytes;
+use super::unwind_header;
 use crate::place::free;
 use crate::relocate::bulk::relocate_contribution;
 use crate::view::View;
@@ -32,7 +32,7 @@ struct Writer<'a> {
 }
 
 /// Why the frame can't go on: damage, or a reason.
-enum Stop {
+pub(super) enum Stop {
     Damage(StoreError),
     Reason(GateReason),
 }
@@ -84,62 +84,6 @@ pub(crate) fn write_changed_satellites(
         Err(Stop::Damage(error)) => {
             frame.check::<()>(Err(error));
         }
-    }
-}
-
-/// The entries of `.eh_frame_hdr` as they are in the image: address of the code, address of its FDE, sorted.
-struct SortedTable {
-    header: SectionRecord,
-    count: u32,
-}
-
-impl SortedTable {
-    fn offset(&self, index: u32) -> u64 {
-        self.header.offset + eh_frame::hdr_len(index as usize) as u64
-    }
-
-    fn entry(&self, pc: u64, fde: u64) -> Result<[u8; 8], Stop> {
-        let relative = |address: u64| i32::try_from(address.wrapping_sub(self.header.address) as i64);
-        let (Ok(pc), Ok(fde)) = (relative(pc), relative(fde)) else {
-            let what = "32-bit offsets of .eh_frame_hdr".to_owned();
-            return Err(Stop::Reason(GateReason::LayoutExhausted { what }));
-        };
-        let mut entry = [0; 8];
-        entry[..4].copy_from_slice(&pc.to_le_bytes());
-        entry[4..].copy_from_slice(&fde.to_le_bytes());
-        Ok(entry)
-    }
-
-    fn read(&self, writer: &Writer<'_>, index: u32, count: u32) -> Result<Vec<u8>, Stop> {
-        let bytes = writer.draft.read(writer.image, self.offset(index), 8 * count as usize);
-        Ok(bytes.ok_or_else(|| StoreError::Malformed(".eh_frame_hdr is outside the image".to_owned()))?)
-    }
-
-    fn tail(&self, writer: &Writer<'_>, index: u32) -> Result<Vec<u8>, Stop> {
-        self.read(writer, index, self.count.saturating_sub(index))
-    }
-
-    fn pc(&self, writer: &Writer<'_>, index: u32) -> Result<u64, Stop> {
-        let bytes = self.read(writer, index, 1)?;
-        let relative = i32::from_le_bytes(bytes[..4].try_into().unwrap_or_default());
-        Ok(self.header.address.wrapping_add_signed(i64::from(relative)))
-    }
-
-    fn lower_bound(&self, writer: &Writer<'_>, pc: u64) -> Result<u32, Stop> {
-        let (mut low, mut high) = (0, self.count);
-        while low < high {
-            let middle = low.midpoint(high);
-            if self.pc(writer, middle)? < pc { low = middle + 1 } else { high = middle }
-        }
-        Ok(low)
-    }
-
-    fn index_of(&self, writer: &Writer<'_>, pc: u64) -> Result<u32, Stop> {
-        let index = self.lower_bound(writer, pc)?;
-        if index < self.count && self.pc(writer, index)? == pc {
-            return Ok(index);
-        }
-        Err(StoreError::Malformed(format!(".eh_frame_hdr has no entry for {pc:#x}")).into())
     }
 }
 
@@ -307,20 +251,12 @@ impl Writer<'_> {
     }
 
     fn write_fdes(&mut self, input: &Input) -> Result<(), Stop> {
-        let mut known: HashMap<(AtomRow, u32), (u32, FdeRecord)> = HashMap::new();
-        for entry in self.store.fdes.span(input.record.fdes) {
-            let (row, fde) = entry?;
-            known.insert((fde.atom, fde.start), (row, fde));
-        }
         let refuse = |why: &str| {
             Stop::Reason(GateReason::UnwindChanged { input: input.object.name.clone(), why: why.to_owned() })
         };
-        for piece in &input.object.fdes {
-            let Some((row, old)) = known.remove(&(piece.atom, piece.atom_offset)) else {
-                // An entry more than the unit had: its rows are a span that can't grow in place.
-                return Err(refuse("it describes code that had no entry"));
-            };
-            let mut new = FdeRecord { cie: CieRow(piece.cie), ..old };
+        for (entry, piece) in self.store.fdes.span(input.record.fdes).zip(&input.object.fdes) {
+            let (row, old) = entry?;
+            let mut new = FdeRecord { cie: CieRow(piece.cie), start: piece.atom_offset, ..old };
             if piece.len > old.capacity {
                 (new.offset, new.capacity) = self.take_unwind_room(piece.len)?;
                 self.free_unwind(old.offset, old.capacity)?;
@@ -333,7 +269,7 @@ impl Writer<'_> {
             let view = View::new(self.store, self.plan);
             let bytes = piece_bytes(&view, &input.object, &placed, table.address, Some(cie.offset));
             let old_code = self.store.atoms.get(old.atom.0)?.address.wrapping_add(old.start.into());
-            let new_code = view.atom_record(old.atom).address.wrapping_add(old.start.into());
+            let new_code = view.atom_record(new.atom).address.wrapping_add(new.start.into());
             view.damage()?;
             let bytes = bytes.map_err(|_| refuse("a relocation of it can't be applied"))?;
             let at = table.offset + u64::from(new.offset);
@@ -345,12 +281,9 @@ impl Writer<'_> {
                 self.plan.fdes.push((FdeRow(row), new));
             }
             if (old_code, old.offset) != (new_code, new.offset) {
-                self.plan.hdr_removed.push(old_code);
+                self.plan.hdr_removed.push((old_code, old.offset));
                 self.plan.hdr_added.push((new_code, new.offset));
             }
-        }
-        if !known.is_empty() {
-            return Err(refuse("code that had an entry has none any more"));
         }
         Ok(())
     }
@@ -447,59 +380,16 @@ impl Writer<'_> {
         Ok(index)
     }
 
-    /// Keeps the sorted table exact: a missing or unsorted entry makes the next throw abort.
-    ///
-    /// An island takes over the entry of the code that went away, and that code's new place is in the reserve, whose
-    /// addresses are the last: entries in between are neither read nor written.
     fn write_unwind_header(&mut self) -> Result<(), Stop> {
         let Some(row) = self.plan.image.eh_frame_hdr.some() else { return Ok(()) };
-        let mut removed = std::mem::take(&mut self.plan.hdr_removed);
-        let added = std::mem::take(&mut self.plan.hdr_added);
+        let (removed, added) = (&self.plan.hdr_removed, &self.plan.hdr_added);
         if added.is_empty() && removed.is_empty() {
             return Ok(());
         }
-        let header = self.store.sections.get(row.0)?;
-        let table = self.eh_frame()?;
-        let count = self.draft.read(self.image, header.offset + 8, 4).unwrap_or_default();
-        let count = u32::from_le_bytes(count.try_into().unwrap_or([0xff; 4]));
-        if eh_frame::hdr_len(count as usize) as u64 > header.size {
-            return Err(
-                StoreError::Malformed("the count of .eh_frame_hdr is beyond its end".to_owned()).into()
-            );
-        }
-        let mut sorted = SortedTable { header, count };
-        let mut inserted = Vec::new();
-        for (pc, fde) in added {
-            let entry = sorted.entry(pc, table.address.wrapping_add(fde.into()))?;
-            match removed.iter().position(|&known| known == pc) {
-                Some(position) => {
-                    removed.swap_remove(position);
-                    let index = sorted.index_of(self, pc)?;
-                    self.write(sorted.offset(index), &entry)?;
-                }
-                None => inserted.push((pc, entry)),
-            }
-        }
-        for pc in removed {
-            let index = sorted.index_of(self, pc)?;
-            let tail = sorted.tail(self, index + 1)?;
-            self.write(sorted.offset(index), &tail)?;
-            sorted.count -= 1;
-            self.write(sorted.offset(sorted.count), &[0; 8])?;
-        }
-        for (pc, entry) in inserted {
-            if eh_frame::hdr_len(sorted.count as usize + 1) as u64 > header.size {
-                let what = ".eh_frame_hdr".to_owned();
-                return Err(Stop::Reason(GateReason::LayoutExhausted { what }));
-            }
-            let index = sorted.lower_bound(self, pc)?;
-            let mut tail = entry.to_vec();
-            tail.extend(sorted.tail(self, index)?);
-            self.write(sorted.offset(index), &tail)?;
-            sorted.count += 1;
-        }
-        self.plan.image.hdr_entries = sorted.count;
-        self.write(header.offset + 8, &sorted.count.to_le_bytes())
+        let (header, table) = (self.store.sections.get(row.0)?, self.eh_frame()?.address);
+        self.plan.image.hdr_entries =
+            unwind_header::rewrite(self.image, self.draft, &header, table, removed, added)?;
+        Ok(())
     }
 
     /// Values and sizes of the changed units' symbols.

@@ -3,3 +3,4 @@
 pub(crate) mod changed;
 pub(crate) mod symtab;
 pub(crate) mod unwind;
+mod unwind_header;

@@ -71,7 +71,7 @@ fn diff_input(
     sections::match_groups(context, input)?;
     pieces::match_pieces(context, input)?;
     let symbols = symbols::match_symbols(context, input)?;
-    unwind::match_fdes(context, input)?;
+    unwind::match_fdes(context, input, &symbols)?;
     context.frame.counters.atoms_diffed += matched.len() as u64;
     for (row, section, old) in matched {
         if old.flags & (atom_flags::DISCARDED | atom_flags::DEAD | atom_flags::MERGE | atom_flags::EH_FRAME)

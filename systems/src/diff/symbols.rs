@@ -19,7 +19,8 @@ use super::Context;
 use crate::commit::bulk::global_records;
 use crate::ingest::bulk::local_symbols;
 
-type Change = (SymbolRow, SymbolRecord, SymbolRecord);
+/// A symbol's row, its record as it is, and as the new object has it.
+pub(super) type Change = (SymbolRow, SymbolRecord, SymbolRecord);
 
 /// Fills the object's `targets` and returns each defined symbol with its old and new record.
 pub(super) fn match_symbols(context: &mut Context<'_>, input: &mut Input) -> Result<Vec<Change>, StoreError> {

@@ -56,7 +56,8 @@ pub(crate) fn assign_addresses(
     let got_base = program.synthetic.got_plt.some().or(program.synthetic.got.some());
     program.got_base = got_base.map_or(0, |row| program.atoms[row.index()].address);
     program.got_address = own_address(program, program.synthetic.got);
-    program.tls_pairs_address = program.got_address + 8 * program.got.len() as u64;
+    program.tls_pairs_address =
+        program.got_address + 8 * (program.got.len() as u64 + u64::from(program.got_spare));
     program.tls_descriptors_address = program.tls_pairs_address + 16 * program.tls_pairs.len() as u64;
     program.tls_module_address = program.tls_descriptors_address + 16 * program.tls_descriptors.len() as u64;
     let called = own_address(program, program.synthetic.plt);

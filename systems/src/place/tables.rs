@@ -147,12 +147,12 @@ impl Tables<'_> {
         }
     }
 
-    fn add_got(&mut self, incremental: bool) {
+    /// Spare slots stand in front of the pairs: a patch numbers them on from the others.
+    fn add_got(&mut self) {
         let program = &*self.program;
         let pairs =
             program.tls_pairs.len() + program.tls_descriptors.len() + usize::from(program.has_tls_module);
-        let spare = if incremental { reserve::got_spare(program.got.len()) } else { 0 };
-        let slots = program.got.len() + 2 * pairs + spare;
+        let slots = program.got.len() + 2 * pairs + program.got_spare as usize;
         if slots > 0 {
             self.program.synthetic.got = self.add(b".got", elf::SHT_PROGBITS, WRITE, slots as u64 * 8, 3, 8);
         }
@@ -182,13 +182,15 @@ pub(super) fn add_tables(program: &mut Program, options: &LinkOptions, outputs: 
     let mut tables = Tables { program, outputs };
     tables.add_notes(options);
     tables.add_dynamic(options, incremental);
+    let slots = tables.program.got.len();
+    tables.program.got_spare = if incremental { reserve::got_spare(slots) as u32 } else { 0 };
     (tables.program.relative_relocs, tables.program.dynamic_relocs) = count_dynamic_relocs(tables.program);
     if tables.program.dynamic_relocs > 0 {
         let size = u64::from(tables.program.dynamic_relocs) * 24;
         tables.program.synthetic.rela = tables.add(b".rela.dyn", elf::SHT_RELA, ALLOC, size, 3, 24);
     }
     tables.add_plt(options);
-    tables.add_got(incremental);
+    tables.add_got();
     tables.add_unwind(options, incremental);
     if options.relro {
         tables.add(b".pad.relro", elf::SHT_NOBITS, WRITE, 0, 0, 0);

@@ -12,10 +12,11 @@ use relink_engine::plan::Plan;
 use relink_engine::program::Object;
 use relink_engine::records::{RelocRecord, SymbolRecord, atom_flags, place, reloc_flags, symbol_flags};
 use relink_engine::report::GateReason;
-use relink_engine::rows::{RelocRow, Target, TargetKind};
+use relink_engine::rows::{RelocRow, SymbolRow, Target, TargetKind};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
+use super::got::take_spare_slot;
 use crate::commit::bulk::record_of;
 use crate::kernel::{Demand, Places, Site, SiteError, lower, store as store_site};
 use crate::place::names::is_reversed;
@@ -59,18 +60,14 @@ pub(crate) fn relocate_changed_atoms(
     let (mut at, mut added) = (sites.len(), Vec::new());
     for (atom, slot) in placed {
         let Ok(input) = inputs.get(atom.input) else { continue };
-        let view = View::new(&store, &plan);
-        let derived = derive_atom(&view, &image, input, atom, slot);
-        let damage = view.damage();
-        if frame.check(damage).is_none() {
-            return;
-        }
-        let derived = match derived {
-            Ok(derived) => derived,
-            Err(reason) => {
+        let result = derive_with_slots(&store, &mut plan, &image, &mut draft, input, atom, slot);
+        let derived = match frame.check(result) {
+            Some(Ok(derived)) => derived,
+            Some(Err(reason)) => {
                 frame.refuse(reason);
                 continue;
             }
+            None => return,
         };
         frame.counters.relocations_applied += derived.records.len() as u64;
         let result = write_atom(&store, &plan, &image, &mut draft, atom, slot, &derived);
@@ -105,6 +102,37 @@ struct Derived {
     records: Vec<RelocRecord>,
     /// RELATIVE relocations: address and value.
     relative: Vec<(u64, u64)>,
+    /// Symbols that need a GOT slot and have none.
+    slotless: Vec<SymbolRow>,
+}
+
+/// Derives an atom, after a second look if it refers to GOT slots that had to be taken first.
+fn derive_with_slots(
+    store: &Store,
+    plan: &mut Plan,
+    image: &Image,
+    draft: &mut Draft,
+    input: &Input,
+    atom: &Atom,
+    slot: &Slot,
+) -> Result<Result<Derived, GateReason>, StoreError> {
+    let view = View::new(store, plan);
+    let derived = derive_atom(&view, image, input, atom, slot);
+    view.damage()?;
+    let slotless = match &derived {
+        Ok(derived) if !derived.slotless.is_empty() => derived.slotless.clone(),
+        _ => return Ok(derived),
+    };
+    for row in slotless {
+        if !take_spare_slot(store, plan, image, draft, row)? {
+            let symbol = store.text(store.symbols.get(row.0)?.name);
+            return Ok(Err(GateReason::GotSlotAdded { symbol, input: input.object.name.clone() }));
+        }
+    }
+    let view = View::new(store, plan);
+    let derived = derive_atom(&view, image, input, atom, slot);
+    view.damage()?;
+    Ok(derived)
 }
 
 fn derive_atom(
@@ -118,7 +146,8 @@ fn derive_atom(
     let section = atom.section as usize;
     let flags = atom.old.flags;
     let pristine = object.parsed.section_bytes(section);
-    let mut derived = Derived { bytes: Vec::new(), records: Vec::new(), relative: Vec::new() };
+    let mut derived =
+        Derived { bytes: Vec::new(), records: Vec::new(), relative: Vec::new(), slotless: Vec::new() };
     if flags & atom_flags::NOBITS != 0 {
         return Ok(derived);
     }
@@ -146,6 +175,14 @@ fn derive_atom(
             },
         })?;
         next += usize::from(site.plan.skip_next);
+        if site.demand == Demand::GotSlot
+            && site.got == 0
+            && let TargetKind::Symbol(row) = site.target.kind()
+            && !is_new_import(view, row)
+        {
+            derived.slotless.push(row);
+            continue;
+        }
         check_demand(view, object, &site)?;
         let body = &mut derived.bytes[..pristine.len()];
         store_site(&bases, &site, body, slot.address).map_err(|error| unpatchable(error.to_string()))?;
@@ -165,6 +202,12 @@ fn derive_atom(
     Ok(derived)
 }
 
+/// Whether a symbol is one of a shared library that the image does not import.
+fn is_new_import(view: &View<'_>, row: SymbolRow) -> bool {
+    let record = view.symbol_record(row);
+    record.atom == place::SHARED && record.dynsym == 0
+}
+
 /// What a site needs beside its bytes must be in the image already.
 fn check_demand(view: &View<'_>, object: &Object, site: &Site) -> Result<(), GateReason> {
     let record = match site.target.kind() {
@@ -172,12 +215,7 @@ fn check_demand(view: &View<'_>, object: &Object, site: &Site) -> Result<(), Gat
         _ => SymbolRecord::default(),
     };
     let canonical = record.flags & symbol_flags::CANONICAL_PLT != 0;
-    let imported = record.atom == place::SHARED && record.dynsym == 0;
     let missing = match site.demand {
-        Demand::GotSlot if site.got == 0 && !imported => {
-            let (symbol, input) = (view.store.text(record.name), object.name.clone());
-            return Err(GateReason::GotSlotAdded { symbol, input });
-        }
         Demand::GotSlot => (site.got == 0).then_some("an import"),
         Demand::Plt => (record.plt == 0).then_some("a PLT entry"),
         Demand::Address => (!canonical).then_some("an address in the program"),

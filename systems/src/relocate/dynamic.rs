@@ -64,6 +64,9 @@ pub(crate) fn count_dynamic_relocs(program: &Program) -> (u32, u32) {
         program.objects.iter().map(count).sum()
     };
     let mut relative = sum(|object| object.dynamic_relocs);
+    if program.position_independent {
+        relative += program.got_spare; // A patch can fill one in, but not put one between others.
+    }
     let mut others = sum(|object| object.symbolic_relocs) + program.copies.len() as u32;
     for &row in &program.got {
         match slot_of(program, row) {
@@ -100,6 +103,11 @@ fn table_relocs(program: &Program) -> Vec<DynamicReloc> {
             SlotKind::TpOffset => (elf::R_X86_64_TPOFF64, 0, in_tls(row)),
         };
         relocs.push(DynamicReloc { symbol, place, kind, addend });
+    }
+    let spare = program.got.len() as u64..program.got.len() as u64 + u64::from(program.got_spare);
+    for slot in spare.filter(|_| program.position_independent) {
+        let place = program.got_address + 8 * slot;
+        relocs.push(DynamicReloc { symbol: 0, place, kind: elf::R_X86_64_RELATIVE, addend: 0 });
     }
     for (index, &row) in program.tls_pairs.iter().enumerate() {
         let place = program.tls_pairs_address + 16 * index as u64;
@@ -199,6 +207,7 @@ pub(crate) fn got_words(program: &Program) -> Vec<u64> {
             }
         })
         .collect();
+    words.extend((0..program.got_spare).map(|_| 0));
     for &row in &program.tls_pairs {
         words.extend([0, if preemptible(row) { 0 } else { in_tls(row) }]);
     }

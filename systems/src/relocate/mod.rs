@@ -3,5 +3,6 @@
 pub(crate) mod bulk;
 pub(crate) mod changed;
 pub(crate) mod dynamic;
+mod got;
 pub(crate) mod headers;
 pub(crate) mod tables;

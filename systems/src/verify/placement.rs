@@ -8,6 +8,7 @@ use relink_engine::store::{Store, hash_name};
 
 use super::Checker;
 use crate::commit::bulk::placed_sections;
+use crate::ingest::bulk::local_symbols;
 
 /// Which row of the store each row of the fresh link is.
 pub(super) struct Placement {
@@ -52,13 +53,27 @@ pub(super) fn impose(checker: &mut Checker<'_>) -> Result<Placement, StoreError>
         match_atoms(checker, &mut placement, row)?;
     }
     match_sections(checker)?;
+    match_tables(checker)?;
     match_pools(checker, &mut placement)?;
     match_names(checker, &mut placement)?;
+    match_local_slots(checker)?;
     let record = checker.store.image_record()?;
     let program = &mut checker.program;
     (program.tp, program.tls_start) = (record.tp, record.tls_start);
     (program.got_base, program.got_address) = (record.got_base, record.got_address);
     program.plt_address = record.plt_address;
+    // Slots in the image's order: frames may have taken spare ones.
+    let mut got: Vec<SymbolRow> = vec![SymbolRow(NONE); record.got_used as usize];
+    for (row, symbol) in (0..).map(SymbolRow).zip(&program.symbols).filter(|(_, symbol)| symbol.got != 0) {
+        if let Some(slot) = got.get_mut(symbol.got as usize - 1) {
+            *slot = row;
+        }
+    }
+    if got.iter().any(|row| row.some().is_none()) {
+        return Err(StoreError::Malformed("a GOT slot in use has no symbol".to_owned()));
+    }
+    program.got = got;
+    program.got_spare = record.got_slots.saturating_sub(record.got_used);
     program.tls_pairs_address = record.tls_pairs;
     program.tls_descriptors_address = record.tls_descriptors;
     program.tls_module_address = record.tls_module;
@@ -146,6 +161,27 @@ fn match_sections(checker: &mut Checker<'_>) -> Result<(), StoreError> {
             checker
                 .findings
                 .push(super::Finding { invariant: 5, what: format!("section {name} is missing") });
+        }
+    }
+    Ok(())
+}
+
+/// Tables of one atom take the addresses that they have in the image.
+fn match_tables(checker: &mut Checker<'_>) -> Result<(), StoreError> {
+    for row in 0..checker.store.sections.len() {
+        let record = checker.store.sections.get(row)?;
+        let name = checker.store.strings.bytes(record.name)?;
+        let synthetic = &checker.program.synthetic;
+        let two = synthetic.lazy_plt.some().is_some();
+        let atom = match name {
+            b".got.plt" => synthetic.got_plt,
+            b".dynamic" => synthetic.dynamic,
+            b".plt" if two => synthetic.lazy_plt,
+            b".plt" | b".plt.sec" | b".iplt" => synthetic.plt,
+            _ => continue,
+        };
+        if let Some(atom) = atom.some() {
+            checker.program.atoms[atom.index()].address = record.address;
         }
     }
     Ok(())
@@ -272,6 +308,32 @@ fn match_names(checker: &mut Checker<'_>, placement: &mut Placement) -> Result<(
         (symbol.tls_pair, symbol.tls_descriptor) = (known.tls_pair, known.tls_descriptor);
         if symbol.dynsym != known.dynsym {
             checker.report(5, format!("{text} has another place in .dynsym in a full link"));
+        }
+    }
+    Ok(())
+}
+
+/// Slots that local symbols have in tables are those of the image, too.
+fn match_local_slots(checker: &mut Checker<'_>) -> Result<(), StoreError> {
+    let store = checker.store;
+    for (row, object) in checker.program.objects.iter().enumerate() {
+        let mut known: HashMap<(&[u8], u32), SymbolRecord> = HashMap::new();
+        let mut ordinals: HashMap<&[u8], u32> = HashMap::new();
+        for entry in store.symbols.span(store.inputs.get(row as u32)?.locals) {
+            let (_, record) = entry?;
+            let name = store.strings.bytes(record.name)?;
+            let ordinal = ordinals.entry(name).or_default();
+            known.insert((name, *ordinal), record);
+            *ordinal += 1;
+        }
+        let mut seen: HashMap<&[u8], u32> = HashMap::new();
+        for (row, index) in object.locals.range().zip(local_symbols(&object.parsed)) {
+            let ordinal = seen.entry(object.parsed.symbol_name(index)).or_default();
+            let found = known.get(&(object.parsed.symbol_name(index), *ordinal));
+            *ordinal += 1;
+            if let (Some(found), Some(symbol)) = (found, checker.program.symbols.get_mut(row as usize)) {
+                (symbol.got, symbol.plt) = (found.got, found.plt);
+            }
         }
     }
     Ok(())

@@ -100,6 +100,8 @@ pub struct Unit {
     pub constructors: Vec<u32>,
     /// Compiled at -O1.
     pub optimised: bool,
+    /// A section for each function and variable; without, whatever stands behind an edit shifts.
+    pub sections: bool,
     /// Local labels in its code.
     pub labels: u32,
 }
@@ -127,20 +129,25 @@ impl Model {
     /// The program of a seed.
     pub fn new(seed: u64) -> Model {
         let mut rng = Rng::new(seed);
-        let mut flags =
-            vec!["-ffreestanding", "-fno-stack-protector", "-fno-tree-loop-distribute-patterns", "-w"];
+        let mut flags = vec![
+            "-ffreestanding",
+            "-fno-stack-protector",
+            "-fno-tree-loop-distribute-patterns",
+            "-w",
+            "-mno-red-zone",
+        ];
         flags.push(*rng.pick(&["-gdwarf-5", "-gdwarf-5", "-gdwarf-4", "-g0"]));
         flags.push(*rng.pick(&["-fPIE", "-fno-pie"]));
         flags.push(*rng.pick(&["-fcf-protection=none", "-fcf-protection=full"]));
-        if !rng.one_in(5) {
-            flags.extend(["-ffunction-sections", "-fdata-sections"]);
-        }
+        let without_sections = rng.one_in(5);
         let count = 5 + rng.below(8);
         let units = (0..count)
             .map(|number| {
                 let archived = number > 2 && rng.one_in(3);
                 let constructors = if !archived && rng.one_in(5) { vec![0] } else { Vec::new() };
-                Unit { archived, blank: 0, constructors, optimised: rng.one_in(3), labels: 0 }
+                let optimised = rng.one_in(3);
+                let sections = !without_sections && !rng.one_in(3);
+                Unit { archived, blank: 0, constructors, optimised, sections, labels: 0 }
             })
             .collect();
         let mut model =

@@ -58,16 +58,21 @@ impl Statistics {
 
 /// Objects by text and flags: a revert compiles nothing.
 #[derive(Debug, Default)]
-struct Compiler(HashMap<(String, bool), Vec<u8>>);
+struct Compiler(HashMap<(String, Vec<&'static str>), Vec<u8>>);
 
 impl Compiler {
     fn objects(&mut self, model: &Model) -> Vec<(String, Vec<u8>)> {
-        let compile = |number: usize, objects: &mut HashMap<(String, bool), Vec<u8>>| {
-            let (text, optimised) = (source::unit(model, number), model.units[number].optimised);
-            let object = objects.entry((text, optimised)).or_insert_with_key(|(text, optimised)| {
-                let level = if *optimised { "-O1" } else { "-O0" };
-                Cc::new(model.flags.iter().copied().chain([level])).text_anew(&format!("u{number}.c"), text)
-            });
+        let compile = |number: usize, objects: &mut HashMap<(String, Vec<&'static str>), Vec<u8>>| {
+            let unit = &model.units[number];
+            let mut flags = model.flags.clone();
+            flags.push(if unit.optimised { "-O1" } else { "-O0" });
+            if unit.sections {
+                flags.extend(["-ffunction-sections", "-fdata-sections"]);
+            }
+            let object =
+                objects.entry((source::unit(model, number), flags)).or_insert_with_key(|(text, flags)| {
+                    Cc::new(flags.iter().copied()).text_anew(&format!("u{number}.c"), text)
+                });
             (source::object_name(number), object.clone())
         };
         (0..model.units.len()).map(|number| compile(number, &mut self.0)).collect()
@@ -222,12 +227,12 @@ impl Run {
         };
         let (old, new) = (table(before), table(after));
         let moved = self.program.counters().atoms_moved > 0;
-        // A weak definition of an unchanged unit may have lost to one that moved.
+        // A weak definition of an unchanged unit may have lost to one that moved or shifted.
         let mut may_move = BTreeSet::new();
-        for ((_, object), _) in objects.iter().zip(&self.objects).filter(|(new, old)| moved && new.1 != old.1)
-        {
+        for ((_, object), _) in objects.iter().zip(&self.objects).filter(|(new, old)| new.1 != old.1) {
             let elf = Elf::parse(object);
-            may_move.extend(elf.file.symbols().filter_map(|symbol| Some(symbol.name().ok()?.to_owned())));
+            let symbols = elf.file.symbols().filter(|symbol| moved || symbol.address() != 0);
+            may_move.extend(symbols.filter_map(|symbol| Some(symbol.name().ok()?.to_owned())));
         }
         for ((name, object), (_, earlier)) in objects.iter().zip(&self.objects) {
             let changed = object != earlier;

@@ -207,12 +207,14 @@ const CASES: &[Case] = &[
         edited: "int f(void) { return 3; }\n",
         ..CASE
     },
-    // push has no relaxed form, so that the address must stand in a table.
+    // push has no relaxed form, so that the address must stand in a table; there are eight spare slots.
     Case {
         reason: "got-slot-added",
-        main: "int f(void);\nint d = 7;\nint app_main(void) { return f(); }\n",
-        base: "extern int d;\nint f(void) { return d; }\n",
-        edited: "int f(void) { int *p; __asm__(\"pushq d@GOTPCREL(%%rip)\\n\\tpopq %0\" : \"=r\"(p)); return *p + 1; }\n",
+        main: "int f(void);\nint d0, d1, d2, d3, d4, d5, d6, d7, d8 = 4;\nint app_main(void) { return f(); }\n",
+        base: "int f(void) { return 1; }\n",
+        edited: "extern int d8;\n#define PUSH(d) __asm__(\"pushq \" #d \"@GOTPCREL(%%rip)\\n\\tpopq %0\" : \"=r\"(p));\n\
+                 int f(void) { int *p; PUSH(d0) PUSH(d1) PUSH(d2) PUSH(d3) PUSH(d4) PUSH(d5) PUSH(d6) PUSH(d7) PUSH(d8)\n\
+                 return *p + (p == &d8); }\n",
         flags: &["-mno-red-zone"],
         ..CASE
     },
@@ -266,14 +268,31 @@ const CASES: &[Case] = &[
         edited: "__asm__(\".section .note.GNU-stack,\\\"x\\\",@progbits\\n.text\");\nint f(void) { return 2; }\n",
         ..CASE
     },
-];
-
-/// A `GateReason` that no edit of C sources gives, with why; each other kind has a test in this file.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("unwind-changed", "needs unwind tables that no compiler writes: unit tests of the gate"),
-    ("debug-shared", "needs type units or supplementary files: unit tests of the gate"),
-    ("relocation-unpatchable", "a relocation that can't be applied is an error of the full link, too"),
-    ("layout-exhausted", "the rest of the contract: unit tests of the gate"),
+    // A frame of another kind needs a CIE that the image does not have.
+    Case {
+        reason: "unwind-changed",
+        edited: "int f(void) { __asm__ volatile(\".cfi_signal_frame\"); return 2; }\n",
+        ..CASE
+    },
+    // No input would bring the second name up to date.
+    Case {
+        reason: "relocation-unpatchable",
+        edited: "int f(void) { return 2; }\n",
+        options: || LinkOptions {
+            defsyms: vec![("alias".to_owned(), relink::DefsymValue::Symbol("f".to_owned(), 0))],
+            ..program::incremental()
+        },
+        ..CASE
+    },
+    // Its words stand in the image in reverse.
+    Case {
+        reason: "relocation-unpatchable",
+        base: "static int n;\nstatic void c1(void) { n += 2; }\nstatic void c2(void) { n *= 3; }\n\
+               __attribute__((section(\".ctors\"), used)) static void (*p[])(void) = {c1, c2};\nint f(void) { return n; }\n",
+        edited: "static int n;\nstatic void c1(void) { n += 2; }\nstatic void c2(void) { n *= 3; }\n\
+                 __attribute__((section(\".ctors\"), used)) static void (*p[])(void) = {c2, c1};\nint f(void) { return n + 1; }\n",
+        ..CASE
+    },
 ];
 
 impl Case {
@@ -328,13 +347,11 @@ fn every_kind_of_reason_has_a_test() {
         "debug-space-exhausted",
         "debris-limit",
         "symbol-table-exhausted",
+        "debug-shared",
+        "symbol-table-exhausted",
+        "layout-exhausted",
     ];
-    let tested: BTreeSet<&str> = CASES
-        .iter()
-        .map(|case| case.reason)
-        .chain(here)
-        .chain(ELSEWHERE.iter().map(|(kind, _)| *kind))
-        .collect();
+    let tested: BTreeSet<&str> = CASES.iter().map(|case| case.reason).chain(here).collect();
     let source = relink_tests::read(relink_tests::root().join("engine/src/report.rs"));
     let source = String::from_utf8(source).unwrap();
     let (_, body) = source.split_once("pub enum GateReason {").expect("the enum of reasons");
@@ -571,6 +588,75 @@ fn debris_is_limited() {
         assert_eq!(program.run().status, (FUNCTIONS * (FUNCTIONS - 1) / 2 % 100) as i32);
     }
     assert!(!kinds.is_empty() && kinds.iter().all(|kind| kind == "debris-limit"), "{kinds:?}");
+}
+
+#[test]
+fn type_unit_past_its_room() {
+    // The lines of its members need two bytes each instead of one; its signature does not speak of lines.
+    let members = (0..100).map(|n| format!("    int m{n};\n")).collect::<String>();
+    let text = |blank: usize| {
+        let blank = "\n".repeat(blank);
+        format!("{blank}struct s {{\n{members}}};\nstruct s v = {{5}};\nint f(void) {{ return v.m0; }}\n")
+    };
+    let inputs = |blank| {
+        let cc = Cc::freestanding(Opt::O0).with(["-gdwarf-4", "-fdebug-types-section"]);
+        let mut inputs = two_units(CASE.base);
+        inputs[1].1 = cc.text("unit.c", &text(blank));
+        inputs
+    };
+    judge(&inputs(0), &inputs(300), "debug-shared");
+}
+
+/// So many functions, each with so many bytes of padding, and in an unchanged unit an `f` that calls them: who outgrows its
+/// slot leaves an island.
+fn many(functions: usize, padding: usize, flags: &[&str]) -> Inputs {
+    let names: Vec<_> = (0..functions).map(|n| format!("g{n}")).collect();
+    called(&names, padding, flags)
+}
+
+fn called(names: &[String], padding: usize, flags: &[&str]) -> Inputs {
+    let fill = format!("__asm__ volatile(\".fill {padding}, 1, 0x90\");");
+    let body = |name| format!("int {name}(int x) {{ {fill} return x + {padding}; }}\n");
+    let call = |name| format!("    int {name}(int);\n    x = {name}(x);\n");
+    let calls = names.iter().map(call).collect::<String>();
+    let cc = Cc::freestanding(Opt::O0).with(flags.iter().copied());
+    let mut inputs = two_units(&format!("int f(void)\n{{\n    int x = 1;\n{calls}    return x & 63;\n}}\n"));
+    inputs.push(("more.o".to_owned(), cc.text("more.c", &names.iter().map(body).collect::<String>())));
+    inputs
+}
+
+#[test]
+fn more_islands_than_local_symbols() {
+    let inputs = |padding| many(90, padding, &["-fno-asynchronous-unwind-tables"]);
+    judge(&inputs(1), &inputs(60), "symbol-table-exhausted");
+    // Or a name that the reserve behind the strings can't take.
+    let inputs = |padding| called(&["n".repeat(9000)], padding, &[]);
+    judge(&inputs(1), &inputs(60), "symbol-table-exhausted");
+}
+
+#[test]
+fn more_islands_than_frame_descriptions() {
+    judge(&many(60, 1, &[]), &many(60, 60, &[]), "unwind-changed");
+}
+
+#[test]
+fn more_islands_than_rows_of_the_sorted_table() {
+    // Many small descriptions: the reserve for them lasts longer than that for their rows. Without a symbol table, whose
+    // hole for islands is smaller still.
+    const CODE: &str =
+        "__asm__(\".text\\n.rept 12000\\n.cfi_startproc\\n.fill 200, 1, 0x90\\n.cfi_endproc\\n.endr\");\n";
+    let other = Cc::freestanding(Opt::O0).text("other.c", CODE);
+    let inputs = |padding| {
+        let mut inputs = many(950, padding, &["-g0"]);
+        inputs.push(("other.o".to_owned(), other.clone()));
+        inputs
+    };
+    let options = LinkOptions { strip: relink::Strip::All, ..program::incremental() };
+    let mut program = Program::linked(options, &inputs(1));
+    let outcome = program.edit(&inputs(40));
+    program.assert_fell_back(outcome, "layout-exhausted");
+    program.verify();
+    assert_behaves(&program.image(), &inputs(40));
 }
 
 #[test]

@@ -1,0 +1,57 @@
+//! New GOT slots of a warm frame: the spare ones that the cold link left at the end of the table.
+
+use relink_engine::column::StoreError;
+use relink_engine::image::{Draft, Image};
+use relink_engine::plan::Plan;
+use relink_engine::records::{SymbolRecord, symbol_flags};
+use relink_engine::rows::SymbolRow;
+use relink_engine::store::Store;
+
+use super::changed::write_relative;
+use super::dynamic::{SlotKind, slot_kind};
+use crate::kernel::Places;
+use crate::view::{View, offset_of_address};
+
+/// Gives a symbol that has none the next spare slot, and writes it; `false` if the image has none for it.
+///
+/// In position-independent output every spare slot has a RELATIVE relocation: only what moves with the image can stand there, not the
+/// offset of a thread-local variable, nor a constant.
+pub(super) fn take_spare_slot(
+    store: &Store,
+    plan: &mut Plan,
+    image: &Image,
+    draft: &mut Draft,
+    row: SymbolRow,
+) -> Result<bool, StoreError> {
+    let view = View::new(store, plan);
+    let symbol = view.symbol_record(row);
+    let address = view.address_of(&symbol);
+    view.damage()?;
+    if symbol.got != 0 {
+        return Ok(true); // Two references asked for it.
+    }
+    let bases = view.bases();
+    let tls = symbol.flags & symbol_flags::TLS != 0;
+    let without_plt = symbol.flags & symbol_flags::IFUNC != 0 && symbol.plt == 0;
+    let relative = match slot_kind(&symbol, bases.position_independent, bases.shared) {
+        SlotKind::Relative => true,
+        SlotKind::Constant if !bases.position_independent => false,
+        // The loader would have to be told.
+        _ => return Ok(false),
+    };
+    if without_plt || plan.image.got_used >= plan.image.got_slots {
+        return Ok(false);
+    }
+    let slot = plan.image.got_address + 8 * u64::from(plan.image.got_used);
+    let value = if tls { address.wrapping_sub(plan.image.tp) } else { address };
+    let offset = offset_of_address(store, slot)?;
+    if !draft.write(image, offset, &value.to_le_bytes()) {
+        return Err(StoreError::Malformed(format!("the GOT slot at {slot:#x} is outside the image")));
+    }
+    if relative && !write_relative(store, plan, image, draft, slot, address)? {
+        return Ok(false);
+    }
+    plan.image.got_used += 1;
+    plan.symbols.insert(row.0, SymbolRecord { got: plan.image.got_used, ..symbol });
+    Ok(true)
+}

@@ -1,0 +1,177 @@
+//! GOT, what a loader reads, entry point.
+
+use formats::elf;
+use hashbrown::HashSet;
+use object::LittleEndian;
+use relink_engine::column::StoreError;
+use relink_engine::options::LinkOptions;
+use relink_engine::program::SectionUse;
+use relink_engine::records::{SectionRecord, atom_flags, place};
+use relink_formats as formats;
+
+use super::Checker;
+use crate::kernel::{Dynamic, lower};
+use crate::place::names::is_reversed;
+use crate::place::tables::has_ibt_plt;
+use crate::relocate::bulk::dynamic_reloc;
+use crate::relocate::dynamic::{DynamicReloc, dynamic_tables, dynsym_bytes, got_words, plt_bytes};
+
+fn word(checker: &Checker<'_>, offset: u64) -> u64 {
+    let bytes = checker.image.get(offset as usize..offset as usize + 8).unwrap_or_default();
+    u64::from_le_bytes(bytes.try_into().unwrap_or_default())
+}
+
+fn section(checker: &Checker<'_>, name: &[u8]) -> Result<Option<SectionRecord>, StoreError> {
+    for row in 0..checker.store.sections.len() {
+        let section = checker.store.sections.get(row)?;
+        if checker.store.strings.bytes(section.name)? == name {
+            return Ok(Some(section));
+        }
+    }
+    Ok(None)
+}
+
+/// Each GOT slot has one symbol and holds what its loader starts from, or is spare and zero; execution starts at the
+/// entry symbol.
+pub(super) fn check_got(checker: &mut Checker<'_>) -> Result<(), StoreError> {
+    let mut wrong = Vec::new();
+    let record = checker.store.image_record()?;
+    let got = section(checker, b".got")?;
+    let slot_offset = |slot: u32| {
+        let address = record.got_address.wrapping_add(8 * u64::from(slot));
+        got.map_or(Ok(0), |got| got.file_offset(address))
+    };
+    for (slot, expected) in (0..).zip(got_words(&checker.program)) {
+        let found = word(checker, slot_offset(slot)?);
+        if found != expected {
+            wrong.push(format!("GOT slot {slot} holds {found:#x} instead of {expected:#x}"));
+        }
+    }
+    let mut owned = HashSet::new();
+    for row in 0..checker.store.symbols.len() {
+        let slot = checker.store.symbols.get(row)?.got;
+        if slot > record.got_used || slot != 0 && !owned.insert(slot) {
+            wrong.push(format!("GOT slot {} is spare, or that of two symbols", slot - 1));
+        }
+    }
+    for slot in record.got_used..record.got_slots {
+        if word(checker, slot_offset(slot)?) != 0 {
+            wrong.push(format!("the spare GOT slot {slot} is not zero"));
+        }
+    }
+    if let Some(entry) = record.entry.some() {
+        let name = checker.store.strings.bytes(checker.store.symbols.get(entry.0)?.name)?;
+        let address = checker.program.names.find(name).map(|row| checker.program.addresses[row.index()]);
+        if address.is_some_and(|address| address != word(checker, 24)) {
+            wrong.push(format!("the entry point is {:#x}", word(checker, 24)));
+        }
+    }
+    for what in wrong {
+        checker.report(4, what);
+    }
+    Ok(())
+}
+
+/// The dynamic relocations are those of the inputs' pointers and of the tables; the tables that a loader looks names up
+/// in are those of a full link.
+pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) -> Result<(), StoreError> {
+    let program = &checker.program;
+    let mut wrong = Vec::new();
+    let (rela, rela_plt) = dynamic_tables(program, pointers(checker));
+    let mut tables: Vec<(&[u8], Vec<u8>)> = vec![(b".rela.dyn", rela)];
+    if program.kind.is_dynamic() {
+        let versions = program.dynamic.versions.iter().flat_map(|version| version.to_le_bytes()).collect();
+        tables.push((b".rela.plt", rela_plt));
+        tables.push((b".dynstr", program.dynamic.strings.clone()));
+        tables.push((b".gnu.hash", program.dynamic.gnu_hash.clone()));
+        tables.push((b".hash", program.dynamic.hash.clone()));
+        tables.push((b".gnu.version", versions));
+        tables.push((b".gnu.version_d", program.dynamic.definitions.0.clone()));
+        tables.push((b".gnu.version_r", program.dynamic.needs.0.clone()));
+        tables.push((b".dynsym", expected_dynsym(checker)?));
+        if let Ok((called, lazy, words)) = plt_bytes(program, options) {
+            let two = has_ibt_plt(program, options);
+            tables.push((if two { b".plt.sec" } else { b".plt" }, called));
+            tables.push((if two { b".plt" } else { b".plt.sec" }, lazy));
+            tables.push((b".got.plt", words.into_iter().flat_map(u64::to_le_bytes).collect()));
+        }
+    }
+    for (name, expected) in tables {
+        let Some(table) = section(checker, name)? else {
+            if !expected.is_empty() {
+                wrong.push(format!("{} is missing", String::from_utf8_lossy(name)));
+            }
+            continue;
+        };
+        let (start, end) = (table.offset as usize, table.offset.saturating_add(table.size) as usize);
+        let actual = checker.image.get(start..end).unwrap_or_default();
+        if actual != expected {
+            let at = actual.iter().zip(&expected).position(|(a, b)| a != b);
+            let at = at.unwrap_or(actual.len().min(expected.len()));
+            wrong.push(format!(
+                "{} is not that of a full link, from byte {at:#x} on",
+                String::from_utf8_lossy(name)
+            ));
+        }
+    }
+    for what in wrong {
+        checker.report(4, what);
+    }
+    Ok(())
+}
+
+/// `.dynsym` with the image's numbers of sections.
+fn expected_dynsym(checker: &Checker<'_>) -> Result<Vec<u8>, StoreError> {
+    let program = &checker.program;
+    let mut bytes = vec![0; 24];
+    for (&row, &name) in program.dynamic.symbols.iter().zip(&program.dynamic.names) {
+        let symbol = &program.symbols[row.index()];
+        let (section, own) = match symbol.atom {
+            place::ABSOLUTE => (elf::SHN_ABS, symbol.value),
+            atom if place::is_atom(atom) => {
+                let atom = &program.atoms[atom.index()];
+                let index = match atom.output.some() {
+                    Some(row) => checker.store.sections.get(row.0)?.index,
+                    None => 0,
+                };
+                (index as u16, atom.address.wrapping_add(symbol.value))
+            }
+            _ => (elf::SHN_UNDEF, 0),
+        };
+        let address = program.addresses[row.index()];
+        bytes.extend_from_slice(&dynsym_bytes(symbol, name, section, own, address, program.tls_start));
+    }
+    Ok(bytes)
+}
+
+/// The dynamic relocation of each word of the inputs that has one.
+fn pointers(checker: &Checker<'_>) -> Vec<DynamicReloc> {
+    let program = &checker.program;
+    let mut found = Vec::new();
+    for object in &program.objects {
+        for (section, used) in object.uses.iter().enumerate() {
+            let SectionUse::Atom(row) = *used else { continue };
+            let atom = &program.atoms[row.index()];
+            let placed = atom_flags::LIVE | atom_flags::ALLOC;
+            if atom.flags & (placed | atom_flags::NOBITS) != placed {
+                continue;
+            }
+            let bytes = object.parsed.section_bytes(section);
+            let reversed = is_reversed(object.parsed.section_name(section));
+            let relocs = object.parsed.relocations(section);
+            let mut next = 0;
+            while next < relocs.len() {
+                let at = next;
+                next += 1;
+                let Ok(site) = lower(program, object, atom.flags, bytes, relocs, at) else { continue };
+                next += usize::from(site.plan.skip_next);
+                if site.dynamic != Dynamic::None {
+                    let offset = relocs[at].r_offset.get(LittleEndian);
+                    let offset = if reversed { bytes.len() as u64 - 8 - offset } else { offset };
+                    found.push(dynamic_reloc(program, &site, atom.address + offset));
+                }
+            }
+        }
+    }
+    found
+}
