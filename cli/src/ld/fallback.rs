@@ -27,11 +27,12 @@ pub(super) fn run(linker: &Path, why: &str, args: &[OsString]) -> i32 {
 /// Why a link that failed is one for another linker.
 pub(super) fn reason(error: &HostError) -> Option<String> {
     let HostError::Link(error) = error else { return None };
-    let lto = error.diagnostics.iter().find(|diagnostic| match diagnostic {
-        Diagnostic::BadInput { why, .. } => why.contains("LTO object"),
+    let foreign = error.diagnostics.iter().find(|diagnostic| match diagnostic {
+        // `FormatError::Unsupported`: legal, and not for this linker.
+        Diagnostic::BadInput { why, .. } => why.starts_with("unsupported: "),
         _ => false,
     })?;
-    Some(lto.render(&str::to_owned))
+    Some(foreign.render(&str::to_owned))
 }
 
 /// A command line without what only this linker understands.
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn only_intermediate_code_is_for_another_linker() {
+    fn only_legal_inputs_are_for_another_linker() {
         let error = |why| HostError::Link(relink::LinkError::bad_input("a.o", why));
         assert!(reason(&error("unsupported: LTO object (GCC, slim): recompile")).is_some());
         assert!(reason(&error("is empty")).is_none());

@@ -459,6 +459,35 @@ fn what_gcc_passes_is_understood() {
 }
 
 #[test]
+fn what_changes_nothing_is_accepted() {
+    for line in [
+        "-plugin /usr/lib/liblto_plugin.so -plugin-opt=-pass-through=-lc --plugin-opt O2 -plugin-opt mcpu=x86-64",
+        "--lto-O2 --lto-O 2 --lto-partitions=4 --thinlto-jobs=all -mllvm -x --lto-whole-program-visibility",
+        "-O2 -O --sort-common --sort-common=descending --no-sort-common --sort-section name",
+        "--copy-dt-needed-entries --no-copy-dt-needed-entries --no-add-needed --add-needed",
+        "--undefined-version --no-undefined-version --orphan-handling=warn --gc-keep-exported",
+        "-flavor gnu -G 8 -G8 -A x86-64 -a shared -Y x -g -EL --package-metadata={} -nostdlib",
+        "--warn-common --warn-textrel --no-warn-rwx-segments --warn-execstack --no-warn-mismatch",
+        "--spare-dynamic-tags=5 --traditional-format --no-keep-memory --rosegment --relax",
+        "-z nocopyreloc -z combreloc -z nodynamic-undefined-weak -z rodynamic -z nognustack -z start-stop-visibility=hidden",
+    ] {
+        changes(line, |_| {});
+    }
+    for line in [
+        "--dynamic-list-data",
+        "-Bgroup",
+        "-Bsymbolic-non-weak",
+        "-z nodefaultlib",
+        "-z retpolineplt",
+        "-z global",
+    ] {
+        let command = parsed(line);
+        assert_eq!(command.warnings, [format!("{line} has no effect yet")]);
+        assert!(command.errors.is_empty());
+    }
+}
+
+#[test]
 fn what_is_not_supported_says_so_by_name() {
     for (line, option) in [
         ("-r", "-r"),
