@@ -12,7 +12,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::column::StoreError;
 
-/// Bytes of a block: a row costs eight cache lines that follow each other, which takes about as long as two that do not.
+/// Bytes of a block: small, as a frame wants one row of most blocks that it touches; and with the checksum taken off, the
+/// sizes of the large columns' rows divide it.
 pub const BLOCK_BYTES: usize = 512;
 /// Bytes of a block that hold rows: seven atoms or nine symbols with no byte left. Its checksum follows.
 pub const PAYLOAD_BYTES: usize = BLOCK_BYTES - size_of::<u64>();

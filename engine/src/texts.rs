@@ -111,3 +111,38 @@ fn padded(bytes: &[u8]) -> impl Iterator<Item = [u8; BLOCK_BYTES]> + '_ {
         block
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Rows, Store};
+
+    fn state(rows: Rows) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Store::freeze(rows).write(1, 2, &[], &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn names_of_any_length_are_read_in_one_piece_and_whole_or_not_at_all() {
+        let names: Vec<u8> = (0..5 * BLOCK_BYTES + 7).map(|at| (at % 251) as u8).collect();
+        let good = state(Rows { strings: names.clone(), digests: vec![[3; 32]; 40], ..Rows::default() });
+        let open = |bytes: Vec<u8>| Store::open(bytes.into(), 1, 2).unwrap().0;
+        let store = open(good.clone());
+        for (start, len) in [(0, 0), (0, 5), (500, 30), (3, 1500), (1024, 512), (names.len() - 7, 7)] {
+            let span = Span::new(start as u32, len as u32);
+            assert_eq!(store.strings.bytes(span).unwrap(), &names[start..start + len]);
+        }
+        assert!(store.strings.bytes(Span::new(names.len() as u32 - 3, 4)).is_err());
+        let mut again = Vec::new();
+        store.write(1, 2, &[], &mut again).unwrap();
+        assert!(again == good, "a mapped state is written as it was");
+        let at = good.windows(64).position(|window| window == &names[..64]).unwrap();
+        let mut damaged = good;
+        damaged[at + 600] ^= 1;
+        let store = open(damaged);
+        assert!(store.strings.bytes(Span::new(0, 512)).is_ok());
+        assert!(store.strings.bytes(Span::new(510, 3)).is_err());
+        assert!(store.digests.get(39).is_ok() && store.digests.get(40).is_err());
+    }
+}

@@ -5,7 +5,8 @@ use relink_engine::components::{Relocation, RelocationPool};
 
 /// Adds relocations to the frame, in the next entities of the pool.
 ///
-/// What the pool lacks is spawned at once: 2,000 commands of one entity each took 120 µs of a process's first frame.
+/// What the pool lacks is spawned at once: commands of one entity each cost a process's first frame, which has 2,000 of
+/// them, 56 µs more.
 pub(crate) fn extend(
     pool: &mut RelocationPool,
     relocations: &mut Query<'_, '_, &mut Relocation>,

@@ -86,6 +86,10 @@ pub(super) fn match_fdes(
 ///
 /// Any order would be right, for each piece is derived anew; this one keeps most of them in the room that they have.
 fn pair(known: &[FdeRecord], new: Vec<EhPiece>, symbols: &[Change]) -> Result<Vec<EhPiece>, &'static str> {
+    let places = known.iter().map(|fde| (fde.atom, fde.start));
+    if places.eq(new.iter().map(|piece| (piece.atom, piece.atom_offset))) {
+        return Ok(new);
+    }
     let mut old_names: HashMap<(AtomRow, u64), SymbolRow> = HashMap::new();
     let mut new_names: HashMap<(AtomRow, u64), SymbolRow> = HashMap::new();
     for (row, old, new) in symbols {
