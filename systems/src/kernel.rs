@@ -254,7 +254,6 @@ pub(crate) fn lower<P: Places>(
     Ok(site)
 }
 
-<<<<<<< HEAD
 /// What decides how a site reaches its target.
 #[derive(Clone, Copy, Debug, Default)]
 struct TargetTraits {
@@ -314,12 +313,8 @@ fn classify(
     Ok(())
 }
 
-/// Whether [`lower`] would make a plain distance of a relocation: no slot, no entry, no error. Nine of ten are so, and
-/// the scan asks for nothing else; a debug build compares the answers.
-=======
 /// Whether [`lower`] would make a plain distance of a relocation: no slot, no entry, no error. In code most are so (19
 /// of 20 in the generated program), and the scan need not look at their instructions; a debug build compares the answers.
->>>>>>> flat
 #[inline]
 pub(crate) fn is_plain<P: Places>(places: &P, object: &Object, len: usize, rela: &Rela) -> bool {
     let kind = rela.r_type(LittleEndian, false).0;
