@@ -70,7 +70,7 @@ pub(super) fn match_fdes(
             }
         }
     }
-    let mut known = Vec::with_capacity(input.record.fdes.len as usize);
+    let mut known = Vec::new();
     for entry in context.store.fdes.span(input.record.fdes) {
         known.push(entry?.1);
     }

@@ -63,6 +63,10 @@ pub(super) fn impose(checker: &mut Checker<'_>) -> Result<Placement, StoreError>
     (program.got_base, program.got_address) = (record.got_base, record.got_address);
     program.plt_address = record.plt_address;
     // Slots in the image's order: frames may have taken spare ones.
+    let slots = u64::from(record.got_slots.max(record.got_used));
+    if slots * 8 > checker.image.len() as u64 {
+        return Err(StoreError::Malformed("the GOT is larger than the image".to_owned()));
+    }
     let mut got: Vec<SymbolRow> = vec![SymbolRow(NONE); record.got_used as usize];
     for (row, symbol) in (0..).map(SymbolRow).zip(&program.symbols).filter(|(_, symbol)| symbol.got != 0) {
         if let Some(slot) = got.get_mut(symbol.got as usize - 1) {
