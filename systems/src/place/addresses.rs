@@ -141,7 +141,8 @@ impl Layout {
         let nobits = section.kind == elf::SHT_NOBITS;
         let start = self.address + padding;
         section.address = start;
-        section.offset = if nobits { self.offset } else { self.offset + padding };
+        // Also where it takes no bytes: it may be the first of its segment, whose offset and address must agree.
+        section.offset = self.offset + padding;
         let end = place_atoms(section, program, options, start);
         section.size = end - start;
         section.capacity = if nobits { 0 } else { section.size };
