@@ -1,7 +1,7 @@
 //! `relink verify OUT`: the oracle in the field. A full link of the present inputs in memory, compared with what is
 //! kept of the last one; and the output compared with that.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use relink::host::{self, Io, StoredLink, SystemIo};
@@ -47,12 +47,9 @@ fn change_since(session: &LinkSession, outcome: Outcome) -> Option<String> {
 fn relinked(io: &Arc<dyn Io>, stored: &StoredLink) -> Result<LinkSession, String> {
     let command = stored.command.as_ref().ok_or("no command line was kept with the state")?;
     let here = |error: std::io::Error| format!("{}: {}", command.cwd.display(), host::reason(&error));
-    let before: PathBuf = std::env::current_dir().unwrap_or_default();
-    // Relative names of the command line start where it was given.
+    // Relative names of the command line start where it was given, also when they are read later.
     std::env::set_current_dir(&command.cwd).map_err(here)?;
-    let recorded = ld::reread(io, &command.args).map_err(|errors| errors.join("\n"));
-    let _ = std::env::set_current_dir(before);
-    let recorded = recorded?;
+    let recorded = ld::reread(io, &command.args).map_err(|errors| errors.join("\n"))?;
     let mut session = LinkSession::new(recorded.options).map_err(|error| error.to_string())?;
     for input in recorded.inputs.inputs {
         session.add_input(input);
