@@ -75,6 +75,7 @@ pub(crate) fn load_program(
         queue: VecDeque::new(),
         archives: files.iter().map(|_| None).collect(),
         libraries: Libraries::default(),
+        versioned: Vec::new(),
     };
     extraction.want_option_names(&request.options);
     for (row, file) in files.into_iter().enumerate() {
@@ -134,6 +135,8 @@ struct Extraction<'a> {
     queue: VecDeque<SymbolRow>,
     archives: Vec<Option<(Archive, Vec<u64>)>>,
     libraries: Libraries,
+    /// Names that ask for a version.
+    versioned: Vec<SymbolRow>,
 }
 
 impl Extraction<'_> {
@@ -207,13 +210,7 @@ impl Extraction<'_> {
             name_offset: 0,
         });
         self.libraries.add(index, &self.program.shared[index as usize]);
-        for row in (0..self.program.names.len() as u32).map(SymbolRow) {
-            let known = self.at(row);
-            if known.shared.is_none() {
-                known.asked = false;
-                self.ask_libraries(row);
-            }
-        }
+        self.answer_mentions(index);
         // What a library lacks may be in an archive, or in a library behind it.
         let library = &self.program.shared[index as usize].parsed;
         let lacking: Vec<(NameRef, u64)> = library
@@ -229,6 +226,30 @@ impl Extraction<'_> {
         for (name, hash) in lacking {
             let row = self.program.names.intern(name, hash);
             self.want(row);
+        }
+    }
+
+    /// Names that were mentioned before the library came. There may be many more of them than it defines.
+    fn answer_mentions(&mut self, index: u32) {
+        let library = &self.program.shared[index as usize].parsed;
+        let visible = (0..).zip(&library.symbols).filter(|(_, symbol)| symbol.defined && !symbol.hidden);
+        let found: Vec<(SymbolRow, u32)> = visible
+            .filter_map(|(index, symbol)| {
+                Some((self.program.names.find(library.name(&symbol.name))?, index))
+            })
+            .collect();
+        for (row, symbol) in found {
+            let known = self.at(row);
+            if known.shared.is_none() {
+                known.shared = Some(Offer { library: index, symbol });
+            }
+        }
+        for row in self.versioned.clone() {
+            let known = self.at(row);
+            if known.shared.is_none() {
+                known.asked = false;
+                self.ask_libraries(row);
+            }
         }
     }
 
@@ -313,7 +334,11 @@ impl Extraction<'_> {
     fn intern(&mut self, name: NameRef, bytes: &[u8], undefined: bool) -> SymbolRow {
         let Some(at) = bytes.windows(2).position(|pair| pair == b"@@").filter(|&at| at > 0 && !undefined)
         else {
-            return self.program.names.intern(name, hash_name(bytes));
+            let row = self.program.names.intern(name, hash_name(bytes));
+            if bytes.contains(&b'@') {
+                self.versioned.push(row);
+            }
+            return row;
         };
         let row = self.program.names.intern(NameRef { len: at as u32, ..name }, hash_name(&bytes[..at]));
         self.program.dynamic.default_versions.push((row, bytes[at + 2..].to_vec()));
