@@ -234,9 +234,7 @@ impl Extraction<'_> {
         let library = &self.program.shared[index as usize].parsed;
         let visible = (0..).zip(&library.symbols).filter(|(_, symbol)| symbol.defined && !symbol.hidden);
         let found: Vec<(SymbolRow, u32)> = visible
-            .filter_map(|(index, symbol)| {
-                Some((self.program.names.find(library.name(&symbol.name))?, index))
-            })
+            .filter_map(|(index, symbol)| Some((self.program.names.find(library.name(&symbol.name))?, index)))
             .collect();
         for (row, symbol) in found {
             let known = self.at(row);

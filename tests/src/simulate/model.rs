@@ -1,6 +1,7 @@
 //! A generated program: units, functions that call each other, data of each kind.
 
 use crate::rng::Rng;
+use relink::OutputKind;
 
 /// How a function is defined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +112,8 @@ pub struct Unit {
 pub struct Model {
     /// Flags of all units.
     pub flags: Vec<&'static str>,
+    /// What is made of them: static, or loaded by an interpreter.
+    pub kind: OutputKind,
     /// Unit 0 holds `_start` and calls the roots.
     pub units: Vec<Unit>,
     /// Functions by id.
@@ -137,7 +140,14 @@ impl Model {
             "-mno-red-zone",
         ];
         flags.push(*rng.pick(&["-gdwarf-5", "-gdwarf-5", "-gdwarf-4", "-g0"]));
-        flags.push(*rng.pick(&["-fPIE", "-fno-pie"]));
+        // A program that relocates itself at start would need more of a `_start`; the loader does it for the dynamic ones.
+        let (code, kind) = *rng.pick(&[
+            ("-fPIE", OutputKind::StaticExecutable),
+            ("-fno-pie", OutputKind::StaticExecutable),
+            ("-fPIE", OutputKind::Pie),
+            ("-fno-pie", OutputKind::Executable),
+        ]);
+        flags.push(code);
         flags.push(*rng.pick(&["-fcf-protection=none", "-fcf-protection=full"]));
         let without_sections = rng.one_in(5);
         let count = 5 + rng.below(8);
@@ -150,8 +160,16 @@ impl Model {
                 Unit { archived, blank: 0, constructors, optimised, sections, labels: 0 }
             })
             .collect();
-        let mut model =
-            Model { flags, units, functions: vec![], data: vec![], comdats: vec![], roots: vec![], next: 1 };
+        let mut model = Model {
+            flags,
+            kind,
+            units,
+            functions: vec![],
+            data: vec![],
+            comdats: vec![],
+            roots: vec![],
+            next: 1,
+        };
         for _ in 0..count * 2 {
             model.add_data(&mut rng);
         }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use object::{Object, ObjectSymbol};
-use relink::Outcome;
+use relink::{LinkOptions, Outcome};
 
 use crate::cc::{self, Cc};
 use crate::elf::Elf;
@@ -93,6 +93,11 @@ impl Compiler {
     }
 }
 
+/// The options of a link of a model.
+fn options(model: &Model) -> LinkOptions {
+    LinkOptions { output_kind: model.kind, ..program::incremental() }
+}
+
 /// The inputs of a link of a model.
 pub fn inputs(model: &Model) -> Inputs {
     Compiler::default().inputs(model).0
@@ -143,7 +148,7 @@ impl Run {
         let model = Model::new(seed);
         let mut compiler = Compiler::default();
         let (inputs, objects) = compiler.inputs(&model);
-        let program = Program::linked(program::incremental(), &inputs);
+        let program = Program::linked(options(&model), &inputs);
         let history = vec![model.clone()];
         let mut run =
             Run { compiler, program, model, history, inputs, objects, statistics: Statistics::default() };
@@ -159,7 +164,7 @@ impl Run {
             }
             EditKind::Reopen => {
                 let state = self.program.state();
-                self.program = Program::resumed(program::incremental(), &self.inputs, &state);
+                self.program = Program::resumed(options(&self.model), &self.inputs, &state);
             }
             _ => {
                 edit.apply(&mut self.model);
