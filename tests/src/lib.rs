@@ -14,6 +14,7 @@ pub mod program;
 pub mod readers;
 pub mod real;
 pub mod rng;
+pub mod scene;
 pub mod simulate;
 pub mod sources;
 pub mod start;

@@ -124,7 +124,8 @@ pub(crate) fn symbol_bytes(
         st_other: SymbolOther(record.other),
         st_shndx: U16::new(LE, SymbolSection(section)),
         st_value: U64::new(LE, value.0),
-        st_size: U64::new(LE, record.size),
+        // What a library's definition measures is its own business: it may change without its users.
+        st_size: U64::new(LE, if section == elf::SHN_UNDEF { 0 } else { record.size }),
     };
     let mut bytes = [0; 24];
     bytes.copy_from_slice(pod::bytes_of(&symbol));

@@ -272,14 +272,16 @@ pub(crate) fn dynsym_entry(program: &Program, row: SymbolRow, name: u32) -> [u8;
         atom if place::is_atom(atom) => program.atoms[atom.index()].address.wrapping_add(symbol.value),
         _ => symbol.value,
     };
-    dynsym_bytes(symbol, name, index, own, program.addresses[row.index()], program.tls_start)
+    let plt = program.synthetic.plt.some().map_or(0, |row| section(row) as u16);
+    dynsym_bytes(symbol, name, (index, plt), own, program.addresses[row.index()], program.tls_start)
 }
 
-/// The bytes of an entry: `own` is where the symbol is defined, `address` what relocations use.
+/// The bytes of an entry: `own` is where the symbol is defined, in the first of `sections`, `address` what relocations
+/// use; the other section is the PLT.
 pub(crate) fn dynsym_bytes(
     symbol: &SymbolRecord,
     name: u32,
-    section: u16,
+    (mut section, plt): (u16, u16),
     own: u64,
     address: u64,
     tls_start: u64,
@@ -293,13 +295,11 @@ pub(crate) fn dynsym_bytes(
     } else if symbol.flags & symbol_flags::IFUNC != 0 && !preemptible && symbol.plt != 0 {
         // For others it is a function like any other, whose address is its PLT entry.
         record.info = (record.info & 0xf0) | elf::STT_FUNC;
+        section = plt;
         address
     } else {
         own
     };
-    if section == elf::SHN_UNDEF {
-        record.size = 0;
-    }
     symbol_bytes(&record, name, section, VirtAddr(value), false)
 }
 

@@ -11,6 +11,8 @@ use relink_engine::records::{SymbolRecord, place, symbol_flags};
 use relink_engine::rows::SymbolRow;
 use relink_formats as formats;
 
+use crate::ingest::libraries::split_version;
+
 /// Marks exported and preemptible names. `EXPORTED` comes in as "a shared library mentions it".
 pub(crate) fn bind_names(
     request: Res<'_, Request>,
@@ -127,7 +129,10 @@ impl Lists {
         mentioned: bool,
         options: &LinkOptions,
     ) -> Visible {
-        let name = program.names.of(row);
+        // `.symver` exports what it names, whatever `local: *` says.
+        let (name, version) = split_version(program.names.of(row));
+        let versioned =
+            version.is_some() || program.dynamic.default_versions.iter().any(|(known, _)| *known == row);
         let demangled = || {
             let text = std::str::from_utf8(name).ok()?;
             cpp_demangle::Symbol::new(text).ok()?.demangle().ok()
@@ -141,9 +146,9 @@ impl Lists {
         let shared = program.kind.is_shared();
         let mut visible = Visible { exported: shared, ..Visible::default() };
         match self.versions.as_ref().map(|script| script.assign(name, demangled)) {
-            Some(Assigned::Local) => return Visible::default(),
+            Some(Assigned::Local) if !versioned => return Visible::default(),
             Some(Assigned::Version(node)) => visible.version = Some(node as u16),
-            Some(Assigned::Unlisted) | None => {}
+            Some(_) | None => {}
         }
         let in_list = listed(&self.dynamic) || listed(&self.exported);
         visible.exported |= mentioned || options.dynamic.export_dynamic || in_list;

@@ -10,7 +10,7 @@ use formats::elf;
 use hashbrown::HashMap;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
-use relink_engine::options::{HashStyle, LinkOptions, OutputKind, Symbolic};
+use relink_engine::options::{HashStyle, LinkOptions, OutputKind, Symbolic, Unresolved};
 use relink_engine::program::{DynamicTables, DynamicValue, Program};
 use relink_engine::records::{SymbolRecord, atom_flags, place, symbol_flags};
 use relink_engine::rows::SymbolRow;
@@ -32,6 +32,10 @@ pub(crate) fn build_dynamic_tables(
     let options = &request.options;
     let program = &mut *program;
     need_libraries(program);
+    let allowed = options.dynamic.allow_shlib_undefined.unwrap_or(options.output_kind.is_shared());
+    if !allowed && options.output_kind.is_dynamic() && options.dynamic.unresolved != Unresolved::Ignore {
+        frame.errors.extend(super::undefined::of_libraries(program));
+    }
     let tables = std::mem::take(&mut program.dynamic);
     let mut builder = Builder { program, options, tables, strings: HashMap::new(), errors: Vec::new() };
     builder.tables.strings.push(0);

@@ -88,7 +88,7 @@ pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) ->
         tables.push((b".gnu.version", versions));
         tables.push((b".gnu.version_d", program.dynamic.definitions.0.clone()));
         tables.push((b".gnu.version_r", program.dynamic.needs.0.clone()));
-        tables.push((b".dynsym", expected_dynsym(checker)?));
+        tables.push((b".dynsym", expected_dynsym(checker, options)?));
         if let Ok((called, lazy, words)) = plt_bytes(program, options) {
             let two = has_ibt_plt(program, options);
             tables.push((if two { b".plt.sec" } else { b".plt" }, called));
@@ -121,12 +121,14 @@ pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) ->
 }
 
 /// `.dynsym` with the image's numbers of sections.
-fn expected_dynsym(checker: &Checker<'_>) -> Result<Vec<u8>, StoreError> {
+fn expected_dynsym(checker: &Checker<'_>, options: &LinkOptions) -> Result<Vec<u8>, StoreError> {
     let program = &checker.program;
+    let called: &[u8] = if has_ibt_plt(program, options) { b".plt.sec" } else { b".plt" };
+    let plt = section(checker, called)?.map_or(0, |section| section.index as u16);
     let mut bytes = vec![0; 24];
     for (&row, &name) in program.dynamic.symbols.iter().zip(&program.dynamic.names) {
         let symbol = &program.symbols[row.index()];
-        let (section, own) = match symbol.atom {
+        let (index, own) = match symbol.atom {
             place::ABSOLUTE => (elf::SHN_ABS, symbol.value),
             atom if place::is_atom(atom) => {
                 let atom = &program.atoms[atom.index()];
@@ -139,7 +141,7 @@ fn expected_dynsym(checker: &Checker<'_>) -> Result<Vec<u8>, StoreError> {
             _ => (elf::SHN_UNDEF, 0),
         };
         let address = program.addresses[row.index()];
-        bytes.extend_from_slice(&dynsym_bytes(symbol, name, section, own, address, program.tls_start));
+        bytes.extend_from_slice(&dynsym_bytes(symbol, name, (index, plt), own, address, program.tls_start));
     }
     Ok(bytes)
 }

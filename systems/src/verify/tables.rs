@@ -199,7 +199,8 @@ fn expected_symbols(checker: &Checker<'_>, _: &Placement) -> Result<Vec<Symbol>,
         }
         let bytes =
             crate::debug::symtab::symbol_bytes(symbol, 0, section, formats::units::VirtAddr(value), local);
-        expected.push((name.to_vec(), value, symbol.size, bytes[4], symbol.other, section));
+        let size = if section == elf::SHN_UNDEF { 0 } else { symbol.size };
+        expected.push((name.to_vec(), value, size, bytes[4], symbol.other, section));
         Ok(())
     };
     for object in &program.objects {

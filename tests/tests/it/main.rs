@@ -3,6 +3,9 @@
 mod acceptance;
 mod acceptance_ld;
 mod determinism;
+mod dynamic;
+mod dynamic_incremental;
+mod dynamic_libraries;
 mod errors;
 mod gates;
 mod got;
