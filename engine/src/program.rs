@@ -373,6 +373,7 @@ pub struct Synthetic {
     pub verdef: AtomRow,
     pub verneed: AtomRow,
     pub rela_plt: AtomRow,
+    pub relr: AtomRow,
     pub lazy_plt: AtomRow,
     pub filler_unit: AtomRow,
     pub filler_abbrev: AtomRow,
@@ -498,6 +499,10 @@ pub struct Program {
     pub undefined_allowed: bool,
     /// `-z notext`.
     pub text_relocations: bool,
+    /// RELATIVE relocations of even places stand in `.relr.dyn`.
+    pub pack_relative: bool,
+    /// Those places of atoms: the atom and the offset in it, known after the scan.
+    pub packed_places: Vec<(AtomRow, u64)>,
     /// Entry point.
     pub entry: u64,
     /// Entries of `.symtab` that are local, holes included.

@@ -12,10 +12,12 @@ use relink_engine::frame::Frame;
 use relink_engine::options::OutputKind;
 use relink_engine::program::{Object, Program, SectionUse};
 use relink_engine::records::{atom_flags, symbol_flags};
-use relink_engine::rows::{SymbolRow, TargetKind};
+use relink_engine::rows::{AtomRow, SymbolRow, TargetKind};
 
 use super::undefined::Missing;
 use crate::kernel::{Demand, Dynamic, SiteError, is_plain, lower};
+use crate::relocate::bulk::site_offset;
+use crate::relocate::dynamic::is_packed;
 
 /// What sites ask for, by symbol.
 mod need {
@@ -33,6 +35,7 @@ mod need {
 struct Found {
     dynamic_relocs: u32,
     symbolic_relocs: u32,
+    packed: Vec<(AtomRow, u64)>,
     tls_module: bool,
     missing: Vec<Missing>,
     errors: Vec<Diagnostic>,
@@ -56,6 +59,7 @@ pub(crate) fn scan_relocations(mut program: ResMut<'_, Program>, mut frame: ResM
     for (object, found) in program.objects.iter_mut().zip(found) {
         object.dynamic_relocs = found.dynamic_relocs;
         object.symbolic_relocs = found.symbolic_relocs;
+        program.packed_places.extend(found.packed);
         program.has_tls_module |= found.tls_module;
         missing.extend(found.missing);
         frame.errors.extend(found.errors);
@@ -147,7 +151,14 @@ fn scan_object(program: &Program, row: usize, object: &Object, needs: &[AtomicU8
             match lower(program, object, flags, bytes, relocs, at) {
                 Ok(site) => {
                     next += usize::from(site.plan.skip_next);
-                    found.dynamic_relocs += u32::from(site.dynamic == Dynamic::Relative);
+                    if site.dynamic == Dynamic::Relative {
+                        let offset = site_offset(object, index, &site);
+                        if is_packed(program, &program.atoms[atom.index()], offset) {
+                            found.packed.push((atom, offset));
+                        } else {
+                            found.dynamic_relocs += 1;
+                        }
+                    }
                     found.symbolic_relocs += u32::from(site.dynamic == Dynamic::Symbolic);
                     let bits = match site.demand {
                         Demand::None => 0,
