@@ -497,6 +497,8 @@ pub struct Program {
     pub kind: OutputKind,
     /// What nothing defines is left to the loader.
     pub undefined_allowed: bool,
+    /// Each of them is to be named in a warning.
+    pub undefined_warned: bool,
     /// `-z notext`.
     pub text_relocations: bool,
     /// RELATIVE relocations of even places stand in `.relr.dyn`.

@@ -30,8 +30,9 @@ pub(crate) fn bind_names(
         && match options.dynamic.unresolved {
             Unresolved::ByKind => program.kind.is_shared(),
             Unresolved::Error => false,
-            Unresolved::Ignore => true,
+            Unresolved::Ignore | Unresolved::Warn => true,
         };
+    program.undefined_warned = program.undefined_allowed && options.dynamic.unresolved == Unresolved::Warn;
     let lists = match Lists::read(options) {
         Ok(lists) => lists,
         Err(message) => return frame.errors.push(Diagnostic::Other { message }),

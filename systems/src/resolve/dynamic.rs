@@ -11,7 +11,7 @@ use formats::elf;
 use hashbrown::HashMap;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
-use relink_engine::options::{HashStyle, LinkOptions, OutputKind, Symbolic};
+use relink_engine::options::{HashStyle, LinkOptions, OutputKind, Symbolic, Unresolved};
 use relink_engine::program::{DynamicTables, DynamicValue, Program, SharedLibrary};
 use relink_engine::records::{SymbolRecord, atom_flags, place, symbol_flags};
 use relink_engine::rows::SymbolRow;
@@ -33,6 +33,11 @@ pub(crate) fn build_dynamic_tables(
     let options = &request.options;
     let program = &mut *program;
     need_libraries(program);
+    let lacking = super::lacking::lacking_names(program, options);
+    match options.dynamic.unresolved {
+        Unresolved::Warn => frame.warnings.extend(lacking),
+        _ => frame.errors.extend(lacking),
+    }
     let tables = std::mem::take(&mut program.dynamic);
     let mut builder = Builder { program, options, tables, strings: HashMap::new(), errors: Vec::new() };
     builder.tables.strings.push(0);

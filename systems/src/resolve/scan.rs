@@ -11,7 +11,7 @@ use relink_engine::diagnostic::{Diagnostic, Place};
 use relink_engine::frame::Frame;
 use relink_engine::options::OutputKind;
 use relink_engine::program::{Object, Program, SectionUse};
-use relink_engine::records::{atom_flags, symbol_flags};
+use relink_engine::records::{atom_flags, place, symbol_flags};
 use relink_engine::rows::{AtomRow, SymbolRow, TargetKind};
 
 use super::undefined::Missing;
@@ -38,6 +38,8 @@ struct Found {
     packed: Vec<(AtomRow, u64)>,
     tls_module: bool,
     missing: Vec<Missing>,
+    /// Of those that are allowed.
+    warned: Vec<Missing>,
     errors: Vec<Diagnostic>,
 }
 
@@ -55,16 +57,18 @@ pub(crate) fn scan_relocations(mut program: ResMut<'_, Program>, mut frame: ResM
         needs = scan_program(program);
     }
     let (found, needs) = needs;
-    let mut missing = Vec::new();
+    let (mut missing, mut warned) = (Vec::new(), Vec::new());
     for (object, found) in program.objects.iter_mut().zip(found) {
         object.dynamic_relocs = found.dynamic_relocs;
         object.symbolic_relocs = found.symbolic_relocs;
         program.packed_places.extend(found.packed);
         program.has_tls_module |= found.tls_module;
         missing.extend(found.missing);
+        warned.extend(found.warned);
         frame.errors.extend(found.errors);
     }
-    super::undefined::report(program, missing, &mut frame);
+    frame.errors.extend(super::undefined::report(program, missing));
+    frame.warnings.extend(super::undefined::report(program, warned));
     assign_slots(program, &needs);
 }
 
@@ -173,9 +177,14 @@ fn scan_object(program: &Program, row: usize, object: &Object, needs: &[AtomicU8
                         }
                     };
                     if let TargetKind::Symbol(symbol) = site.target.kind() {
-                        let index = relocs[at].r_sym(LittleEndian, false) as usize;
-                        let weak = object.parsed.symbols()[index].st_bind().0 == formats::elf::STB_WEAK;
+                        let named = relocs[at].r_sym(LittleEndian, false) as usize;
+                        let weak = object.parsed.symbols()[named].st_bind().0 == formats::elf::STB_WEAK;
                         let strong = if weak { 0 } else { need::STRONG };
+                        if program.undefined_warned && !weak && is_undefined(program, symbol) {
+                            let offset = relocs[at].r_offset.get(LittleEndian);
+                            let (object, section) = (row as u32, index as u32);
+                            found.warned.push(Missing { symbol, object, section, offset });
+                        }
                         let bits = bits | need::USED | strong;
                         // Most sites say what others have said: a load is cheaper than a write to a shared line.
                         if needs[symbol.index()].load(Ordering::Relaxed) & bits != bits {
@@ -197,6 +206,11 @@ fn scan_object(program: &Program, row: usize, object: &Object, needs: &[AtomicU8
         }
     }
     found
+}
+
+/// Whether neither an object nor a library defines a symbol.
+fn is_undefined(program: &Program, row: SymbolRow) -> bool {
+    matches!(program.symbols[row.index()].atom, place::UNDEFINED | place::LAZY)
 }
 
 /// The message of a relocation that can't be lowered or stored.

@@ -1,7 +1,6 @@
 //! Undefined symbols: one message a name, with the first references and what the user may have meant.
 
 use relink_engine::diagnostic::Diagnostic;
-use relink_engine::frame::Frame;
 use relink_engine::program::Program;
 use relink_engine::records::place;
 use relink_engine::rows::SymbolRow;
@@ -21,7 +20,8 @@ pub(crate) struct Missing {
 const REFERENCES_SHOWN: usize = 3;
 
 /// Groups the references by name, in order of first reference.
-pub(crate) fn report(program: &Program, missing: Vec<Missing>, frame: &mut Frame) {
+pub(crate) fn report(program: &Program, missing: Vec<Missing>) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
     let mut order: Vec<SymbolRow> = Vec::new();
     let mut groups: hashbrown::HashMap<SymbolRow, Vec<Missing>> = hashbrown::HashMap::new();
     for reference in missing {
@@ -44,8 +44,9 @@ pub(crate) fn report(program: &Program, missing: Vec<Missing>, frame: &mut Frame
             suggestion: suggestion(program, &name),
             symbol: name,
         };
-        frame.errors.push(diagnostic);
+        found.push(diagnostic);
     }
+    found
 }
 
 /// A defined name that differs in a letter or two, or only in its mangling.
