@@ -4,6 +4,7 @@ mod acceptance;
 mod acceptance_ld;
 mod determinism;
 mod errors;
+mod features;
 mod gates;
 mod got;
 mod group;
