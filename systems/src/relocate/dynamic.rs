@@ -114,8 +114,7 @@ fn table_relocs(program: &Program) -> Vec<DynamicReloc> {
         let packed = program.pack_relative && kind == elf::R_X86_64_RELATIVE;
         relocs.push(DynamicReloc { symbol, place, kind, addend, packed });
     }
-    let spare = program.got.len() as u64..program.got.len() as u64 + u64::from(program.got_spare);
-    for slot in spare.filter(|_| program.position_independent) {
+    for slot in spare_slots(program).filter(|_| program.position_independent) {
         let place = program.got_address + 8 * slot;
         let packed = program.pack_relative;
         relocs.push(DynamicReloc { symbol: 0, place, kind: elf::R_X86_64_RELATIVE, addend: 0, packed });
@@ -159,8 +158,17 @@ pub(crate) fn packed_entries(program: &Program) -> Result<Vec<u64>, FormatError>
     let atoms = program.packed_places.iter();
     let mut places: Vec<u64> =
         atoms.map(|&(atom, offset)| program.atoms[atom.index()].address.wrapping_add(offset)).collect();
-    places.extend(table_relocs(program).iter().filter(|reloc| reloc.packed).map(|reloc| reloc.place));
+    if program.pack_relative {
+        let relative = |row: SymbolRow| slot_of(program, row) == SlotKind::Relative;
+        let used = (0..).zip(&program.got).filter(|&(_, &row)| relative(row)).map(|(slot, _)| slot);
+        places.extend(used.chain(spare_slots(program)).map(|slot| program.got_address + 8 * slot));
+    }
     encode_places(places)
+}
+
+/// Numbers of the GOT slots that patches may take.
+fn spare_slots(program: &Program) -> std::ops::Range<u64> {
+    program.got.len() as u64..program.got.len() as u64 + u64::from(program.got_spare)
 }
 
 fn encode_places(mut places: Vec<u64>) -> Result<Vec<u64>, FormatError> {

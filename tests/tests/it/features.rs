@@ -256,7 +256,9 @@ fn packed_relocations_stay_where_they_are_in_patches() {
     assert_eq!(outcome, "fell_back_full");
     assert!(reasons.iter().any(|why| why == "dynamic-relocation-changed" || why == "data-grew"), "{reasons:?}");
     assert_eq!(folder.run("out"), "121211212\n");
-    let pointer = |value: &str| format!("int x; void *p = {value}; int run(void) {{ return p == &x; }}");
+    // Where the compiler would choose another section for each of them.
+    let data = "__attribute__((section(\".data.mine\")))";
+    let pointer = |value: &str| format!("int x; void *p {data} = {value}; int run(void) {{ return p == &x; }}");
     folder.unit("table", &["-O1", "-fPIC"], &pointer("&x"));
     folder.patch("out", &inputs);
     assert_eq!(folder.run("out"), "1\n");
@@ -283,10 +285,9 @@ fn debug_sections_are_compressed() {
     folder.link(&["main.o", "-o", "plain"]);
     folder.link(&["main.o", "-Wl,--compress-debug-sections=none", "-o", "none"]);
     assert!(read(folder.path("plain")) == read(folder.path("none")));
-    folder.link_bfd(&["main.o", "-o", "bfd"]);
-    let measure = readers::complaints(&folder.path("bfd"));
     let plain = read(folder.path("plain"));
     let elf = Elf::parse(&plain);
+    let measure = readers::complaints(&folder.path("plain"));
     for format in ["zlib", "zstd"] {
         let flag = format!("-Wl,--compress-debug-sections={format}");
         folder.link(&["main.o", &flag, "-o", format]);
@@ -302,10 +303,13 @@ fn debug_sections_are_compressed() {
         let at = lines::address_of_line(&folder.path(format), "main.c", 7);
         assert_eq!(at, lines::address_of_line(&folder.path("plain"), "main.c", 7));
         if format == "zlib" {
-            // Not all readers of all systems can do zstd.
             lines::assert_places(&folder.path(format), &[(at, ("main.c".into(), 7))]);
         }
-        readers::assert_no_worse(&folder.path(format), &measure);
+        // Not all readers of all systems can do zstd.
+        let able = |reader: &str| format == "zlib" || reader.starts_with("readelf") || reader.starts_with("gdb");
+        for (what, times) in readers::complaints(&folder.path(format)) {
+            assert!(!able(&what) || measure.get(&what).is_some_and(|known| *known >= times), "{format}: {what}");
+        }
         // As others decompress it.
         folder.objcopy(&["--decompress-debug-sections", format, "inflated"]);
         let inflated = read(folder.path("inflated"));
