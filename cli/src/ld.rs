@@ -151,6 +151,7 @@ pub(crate) fn reread(io: &Arc<dyn Io>, args: &[String]) -> Result<Recorded, Vec<
     let mut command = parse::parse(&args, &Environment::default());
     // What made the link incremental may have been the environment.
     command.options.incremental = Some(command.incremental_options.clone());
+    command.options.compress_debug = None;
     let inputs = resolve(io, &mut command);
     match command.errors.is_empty() {
         true => Ok(Recorded { options: command.options, inputs }),

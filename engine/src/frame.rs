@@ -141,6 +141,8 @@ pub struct Frame {
     pub reasons: Vec<GateReason>,
     /// Errors of the user's making. A frame with one of them changes nothing.
     pub errors: Vec<Diagnostic>,
+    /// What would be an error if the options did not say otherwise.
+    pub warnings: Vec<Diagnostic>,
     /// How many of the errors do not keep Resolve from looking for more.
     pub noted: usize,
     /// Work done.

@@ -1,5 +1,6 @@
 //! What a link is asked to do.
 
+use formats::compress::Algorithm;
 use formats::units::VirtAddr;
 use relink_formats as formats;
 
@@ -70,6 +71,8 @@ pub enum Unresolved {
     Error,
     /// Left to the loader.
     Ignore,
+    /// Left to the loader, each with a warning.
+    Warn,
 }
 
 /// What is asked of a dynamic output.
@@ -317,6 +320,8 @@ pub struct LinkOptions {
     pub strip: Strip,
     /// `-x`, `-X`.
     pub discard: Discard,
+    /// `--compress-debug-sections`; without effect on incremental links, whose patches need the plain bytes.
+    pub compress_debug: Option<Algorithm>,
     /// `--image-base`; 0x400000 for fixed addresses, 0 for PIE.
     pub image_base: Option<VirtAddr>,
     /// `-z muldefs`, `--allow-multiple-definition`.
@@ -354,6 +359,7 @@ impl Default for LinkOptions {
             stack_size: 0,
             strip: Strip::None,
             discard: Discard::Default,
+            compress_debug: None,
             image_base: None,
             allow_multiple_definition: false,
             start_stop_gc: false,

@@ -373,6 +373,7 @@ pub struct Synthetic {
     pub verdef: AtomRow,
     pub verneed: AtomRow,
     pub rela_plt: AtomRow,
+    pub relr: AtomRow,
     pub lazy_plt: AtomRow,
     pub filler_unit: AtomRow,
     pub filler_abbrev: AtomRow,
@@ -496,8 +497,14 @@ pub struct Program {
     pub kind: OutputKind,
     /// What nothing defines is left to the loader.
     pub undefined_allowed: bool,
+    /// Each of them is to be named in a warning.
+    pub undefined_warned: bool,
     /// `-z notext`.
     pub text_relocations: bool,
+    /// RELATIVE relocations of even places stand in `.relr.dyn`.
+    pub pack_relative: bool,
+    /// Those places of atoms: the atom and the offset in it, known after the scan.
+    pub packed_places: Vec<(AtomRow, u64)>,
     /// Entry point.
     pub entry: u64,
     /// Entries of `.symtab` that are local, holes included.

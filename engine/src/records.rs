@@ -386,6 +386,8 @@ pub mod image_flags {
     pub const UNDEFINED_ALLOWED: u32 = 8;
     /// `-z notext`.
     pub const TEXT_RELOCATIONS: u32 = 0x10;
+    /// RELATIVE relocations of even places stand in `.relr.dyn`.
+    pub const PACKED_RELATIVE: u32 = 0x20;
 }
 
 /// Flags of [`AtomRecord`].

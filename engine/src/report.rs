@@ -192,4 +192,6 @@ pub struct FrameReport {
     pub changed_inputs: Vec<String>,
     /// Names of the sections or functions that were rewritten or moved, at most 100.
     pub changed_atoms: Vec<String>,
+    /// What a full link found that is no error because the options say so.
+    pub warnings: Vec<String>,
 }

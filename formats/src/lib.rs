@@ -9,6 +9,7 @@
 //! | [`shared_object`] | a shared library (`ET_DYN`), as far as a link sees it |
 //! | [`archive`], [`script`] | the other two inputs: `.a` files and small linker scripts |
 //! | [`version_script`] | which symbols are exported, under which version |
+//! | [`compress`] | compressed debug sections |
 //! | [`merge`] | pieces of `SHF_MERGE` sections |
 //! | [`eh_frame`] | call frame records, their fillers and `.eh_frame_hdr` |
 //! | [`dwarf`], [`source_line`] | debug sections |
@@ -18,6 +19,7 @@
 
 pub mod archive;
 pub mod build_id;
+pub mod compress;
 pub mod content_id;
 mod cursor;
 pub mod dwarf;

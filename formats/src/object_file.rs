@@ -13,6 +13,7 @@ use object::elf::{self, FileHeader64, SectionHeader64};
 use object::endian::U32;
 use object::pod::{self, Pod};
 
+use crate::compress;
 use crate::error::FormatError;
 use crate::property::Property;
 use crate::units::Align;
@@ -31,9 +32,9 @@ pub struct Section {
     pub kind: u32,
     /// `sh_flags`.
     pub flags: u64,
-    /// `sh_offset`, bytes. Inside the file with `size`, unless `SHT_NOBITS`.
+    /// `sh_offset`, bytes. Inside the file with `size`, unless `SHT_NOBITS` or compressed there.
     pub offset: u64,
-    /// `sh_size`, bytes. 0 for `SHT_NULL`, whose field is used for other things.
+    /// `sh_size`, bytes; of a compressed one, that of its contents. 0 for `SHT_NULL`, whose field is used for other things.
     pub size: u64,
     /// `sh_addralign`.
     pub align: Align,
@@ -90,7 +91,7 @@ pub enum StackNote {
 ///
 /// # Invariants
 /// Established by [`ObjectFile::parse`]; accessors rely on them for speed, never for safety.
-/// * Every section but `SHT_NOBITS` lies inside the file.
+/// * Every section but `SHT_NOBITS` lies inside the file, or was decompressed from bytes that do.
 /// * Every relocation names an existing symbol and begins inside, or at the end of, its section.
 /// * Every symbol has a terminated name, and a place that exists.
 /// * Every section is in at most one group.
@@ -111,7 +112,22 @@ pub struct ObjectFile {
     symbols: Range<usize>,
     strings: Range<usize>,
     extended: Range<usize>,
+    /// Sections that the file has in compressed form, by index.
+    inflated: Vec<Inflated>,
 }
+
+/// A section that was decompressed.
+#[derive(Clone)]
+struct Inflated {
+    section: u32,
+    /// `.debug_x` for `.zdebug_x`.
+    name: Option<Bytes>,
+    bytes: Bytes,
+}
+
+/// What the decompressed sections of an object may have beyond 64 times the object's bytes. Debug information shrinks to
+/// a third or a tenth: more is a bomb.
+const INFLATED_ALLOWANCE: u64 = 64 << 20;
 
 const SYM_SIZE: usize = size_of::<Sym>();
 const RELA_SIZE: usize = size_of::<Rela>();
@@ -122,8 +138,8 @@ impl ObjectFile {
     ///
     /// # Errors
     /// Whatever isn't an ELF64 little-endian x86-64 `ET_REL` is named for what it is. Bitcode, slim LTO
-    /// objects, compressed sections and `SHT_REL` are `Unsupported`. The rest are violations of the
-    /// invariants above. Offsets count from the start of the file.
+    /// objects and `SHT_REL` are `Unsupported`, and so are compressed sections that can't be decompressed or would
+    /// be absurdly large. The rest are violations of the invariants above. Offsets count from the start of the file.
     ///
     /// # Source
     /// gABI, "ELF Header", "Sections", "Symbol Table", "Relocation"; AMD64 psABI, "Object Files".
@@ -142,10 +158,11 @@ impl ObjectFile {
             symbols: table.symbols,
             strings: table.strings,
             extended: table.extended,
+            inflated: Vec::new(),
         };
         object.check_symbols()?;
         object.refuse_lto()?;
-        object.check_compression(&headers)?;
+        object.inflate_sections(&headers)?;
         object.link_relocations(&headers, table.section)?;
         object.link_groups(&headers, table.section)?;
         object.read_notes()?;
@@ -185,6 +202,9 @@ impl ObjectFile {
     /// The name of a section.
     #[inline]
     pub fn section_name(&self, index: usize) -> &[u8] {
+        if let Some(name) = self.inflated(index).and_then(|inflated| inflated.name.as_deref()) {
+            return name;
+        }
         self.sections
             .get(index)
             .and_then(|section| self.bytes.get(section.name.start as usize..section.name.end as usize))
@@ -194,6 +214,9 @@ impl ObjectFile {
     /// The contents of a section; empty for `SHT_NOBITS`.
     #[inline]
     pub fn section_bytes(&self, index: usize) -> &[u8] {
+        if let Some(inflated) = self.inflated(index) {
+            return &inflated.bytes;
+        }
         self.sections
             .get(index)
             .filter(|section| section.kind != elf::SHT_NOBITS.0)
@@ -214,6 +237,15 @@ impl ObjectFile {
             (Some(elf::STT_SECTION), SymbolPlace::Section(section)) => self.section_name(section as usize),
             _ => self.symbol_name(index),
         }
+    }
+
+    #[inline]
+    fn inflated(&self, index: usize) -> Option<&Inflated> {
+        if self.inflated.is_empty() {
+            return None;
+        }
+        let at = self.inflated.binary_search_by_key(&index, |inflated| inflated.section as usize).ok()?;
+        self.inflated.get(at)
     }
 
     #[inline]
@@ -285,14 +317,38 @@ impl ObjectFile {
         Ok(())
     }
 
-    fn check_compression(&self, headers: &Headers<'_>) -> Result<(), FormatError> {
-        for (index, section) in self.sections.iter().enumerate() {
-            let name = self.section_name(index);
-            if section.flags & elf::SHF_COMPRESSED.0 != 0 || name.starts_with(b".zdebug_") {
-                let name = String::from_utf8_lossy(name);
-                let what = format!("compressed section `{name}`: recompile without -gz");
-                return Err(FormatError::Unsupported { what, offset: headers.offset_of(index) });
+    /// Replaces compressed sections by what they were made of, headers included.
+    fn inflate_sections(&mut self, headers: &Headers<'_>) -> Result<(), FormatError> {
+        let mut budget = (self.bytes.len() as u64).saturating_mul(64).saturating_add(INFLATED_ALLOWANCE);
+        for index in 0..self.sections.len() {
+            let section = &self.sections[index];
+            let modern = section.flags & elf::SHF_COMPRESSED.0 != 0;
+            let old = self.section_name(index).strip_prefix(b".z").filter(|rest| rest.starts_with(b"debug_"));
+            if !modern && old.is_none() {
+                continue;
             }
+            let offset = headers.offset_of(index);
+            let name = String::from_utf8_lossy(self.section_name(index)).into_owned();
+            let refused = |why: &str| {
+                let what = format!("compressed section `{name}`: {why}; recompile without -gz");
+                FormatError::Unsupported { what, offset }
+            };
+            if section.kind != elf::SHT_PROGBITS.0 || section.flags & elf::SHF_ALLOC.0 != 0 {
+                return Err(refused("only debug information can be compressed"));
+            }
+            let bytes = self.section_bytes(index);
+            let header = if modern { compress::header(bytes) } else { compress::old_header(bytes) };
+            let header = header.map_err(|error| error.rebased(section.offset))?;
+            budget = budget
+                .checked_sub(header.size)
+                .ok_or_else(|| refused(&format!("it claims {} bytes, far more than the file has", header.size)))?;
+            let contents = compress::inflate(&header, bytes).map_err(|why| refused(&why))?;
+            let name = old.map(|rest| Bytes::from([b".", rest].concat()));
+            let section = &mut self.sections[index];
+            section.size = header.size;
+            section.flags &= !elf::SHF_COMPRESSED.0;
+            section.align = header.align.unwrap_or(section.align);
+            self.inflated.push(Inflated { section: index as u32, name, bytes: Bytes::from(contents) });
         }
         Ok(())
     }

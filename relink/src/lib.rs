@@ -20,6 +20,7 @@ pub use relink_engine::options::{
     MoveKind, OutputKind, PlaceKind, ScheduleKind, Strip, Symbolic, Unresolved,
 };
 pub use relink_engine::report::{Counters, FrameReport, GateReason, Outcome, SetTime};
+pub use relink_formats::compress::Algorithm as CompressionAlgorithm;
 pub use relink_formats::units::{FileOffset, VirtAddr};
 pub use session::{ImageSink, InputId, LinkSession, PatchBytes, Violation};
 pub use uses::NameUse;

@@ -368,6 +368,7 @@ impl LinkSession {
             total_ns: start.elapsed().as_nanos() as u64,
             changed_inputs: frame.changed_inputs,
             changed_atoms: frame.changed_atoms,
+            warnings: frame.warnings.iter().map(|warning| warning.render(&str::to_owned)).collect(),
         });
         outcome
     }

@@ -131,7 +131,11 @@ fn add_bulk_drivers(parts: &mut Parts) {
             ended(relocate::headers::write_headers, LinkSet::Relocate),
         )
             .chain(),
-        (debug::unwind::write_unwind_tables, ended(debug::symtab::write_symbol_table, LinkSet::Debug))
+        (
+            debug::unwind::write_unwind_tables,
+            debug::symtab::write_symbol_table,
+            ended(debug::compress::compress_debug_sections, LinkSet::Debug),
+        )
             .chain(),
         ended(build_id::hash_image, LinkSet::BuildId),
     );

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use anstream::ColorChoice;
-use relink::{Strip, Unresolved, VirtAddr};
+use relink::{CompressionAlgorithm, Strip, Unresolved, VirtAddr};
 
 use super::command::{LdCommand, TextUse};
 use super::table::OTHER_LINKER;
@@ -188,11 +188,11 @@ pub(super) fn pack_relocations(command: &mut LdCommand, value: &OsStr) -> Done {
     put(&mut command.dynamic().pack_relative_relocs, choice(text(value)?, &[("none", false), ("relr", true)]))
 }
 
-pub(super) fn none_or_warning(command: &mut LdCommand, option: &str, value: &OsStr) -> Done {
-    if value != "none" {
-        command.warn(format!("{option}={} has no effect yet", value.to_string_lossy()));
-    }
-    Ok(())
+pub(super) fn compress(command: &mut LdCommand, value: &OsStr) -> Done {
+    let zlib = Some(CompressionAlgorithm::Zlib);
+    let formats =
+        [("none", None), ("zlib", zlib), ("zlib-gabi", zlib), ("zstd", Some(CompressionAlgorithm::Zstd))];
+    put(&mut command.options.compress_debug, choice(text(value)?, &formats))
 }
 
 pub(super) fn icf(_: &mut LdCommand, value: &OsStr) -> Done {

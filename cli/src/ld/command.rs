@@ -217,6 +217,9 @@ impl LdCommand {
         self.options.output_name = name.to_string_lossy().into_owned();
         self.finish_unresolved();
         self.options.incremental = self.incremental.then(|| self.incremental_options.clone());
+        if self.incremental && self.options.compress_debug.take().is_some() {
+            self.warn("--compress-debug-sections has no effect with --incremental: patches need the plain bytes");
+        }
         let nothing_to_do = self.show.is_some() || (self.announce && self.inputs.is_empty());
         if self.inputs.is_empty() && !nothing_to_do && self.errors.is_empty() {
             self.error("no input files");
@@ -249,13 +252,10 @@ impl LdCommand {
         let are_errors = match self.options.dynamic.unresolved {
             Unresolved::ByKind => self.shape != Shape::Shared,
             Unresolved::Error => true,
-            Unresolved::Ignore => false,
+            Unresolved::Ignore | Unresolved::Warn => false,
         };
         if self.warn_unresolved && are_errors {
-            self.options.dynamic.unresolved = Unresolved::Ignore;
-            self.warn(
-                "--warn-unresolved-symbols: undefined symbols are left to the loader without being listed",
-            );
+            self.options.dynamic.unresolved = Unresolved::Warn;
         }
     }
 }

@@ -123,6 +123,8 @@ const OPTIONS: &[Spec] = &[
     flag(&["--no-eh-frame-hdr"], Set(|c| c.options.eh_frame_hdr = false), ""),
     flag(&["-s", "--strip-all"], Set(|c| c.options.strip = Strip::All), "Drop symbols and debug information"),
     flag(&["-S", "--strip-debug"], Do(act::strip_debug), "Drop debug information"),
+    with(&["--compress-debug-sections"], "FORMAT", Do(act::compress),
+        "Compress debug information: none, zlib, zstd; not with --incremental"),
     flag(&["-x", "--discard-all"], Set(|c| c.options.discard = Discard::All), "Drop local symbols"),
     flag(&["-X", "--discard-locals"], Set(|c| c.options.discard = Discard::Locals), "Drop local labels"),
     flag(&["--discard-none"], Set(|c| c.options.discard = Discard::Default), ""),
@@ -172,7 +174,7 @@ const OPTIONS: &[Spec] = &[
     with(&["--unresolved-symbols"], "METHOD", Do(act::unresolved),
         "report-all, ignore-all, ignore-in-object-files, ignore-in-shared-libs"),
     flag(&["--warn-unresolved-symbols"], Set(|c| c.warn_unresolved = true),
-        "Leave them to the loader; they are not listed"),
+        "Leave them to the loader, with a warning each"),
     flag(&["--error-unresolved-symbols"], Set(|c| c.warn_unresolved = false), ""),
     flag(&["--allow-shlib-undefined"], Set(|c| c.dynamic().allow_shlib_undefined = Some(true)),
         "What libraries need and nobody defines is left to the loader"),
@@ -282,8 +284,6 @@ const OPTIONS: &[Spec] = &[
         "--call-graph-ordering-file", "--why-live", "--print-symbol-order",
     ], "VALUE", WithoutEffect, ""),
     maybe(&["--time-trace"], "FILE", WithoutEffect, ""),
-    with(&["--compress-debug-sections"], "FORMAT",
-        Do(|c, v| act::none_or_warning(c, "--compress-debug-sections", v)), "Only none has an effect"),
 
     // Not done yet, and the output would be wrong without.
     flag(&["-r", "-i", "--relocatable", "-Ur"],

@@ -186,6 +186,7 @@ impl Job<'_> {
         let publishing = Instant::now();
         self.publish(session, target, folder, prior.as_ref())?;
         let mut report = session.report().cloned().unwrap_or_else(|| empty_report(outcome));
+        self.warnings.extend_from_slice(&report.warnings);
         report.timings_ns.insert(0, SetTime { set: "open", ns: open_ns });
         report.timings_ns.push(SetTime { set: "publish", ns: nanoseconds_since(publishing) });
         report.total_ns = nanoseconds_since(self.started);
@@ -302,6 +303,7 @@ fn empty_report(outcome: Outcome) -> FrameReport {
         total_ns: 0,
         changed_inputs: Vec::new(),
         changed_atoms: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 

@@ -454,6 +454,7 @@ fn image_flags_of(program: &Program) -> u32 {
         (program.kind.is_dynamic(), image_flags::DYNAMIC),
         (program.undefined_allowed, image_flags::UNDEFINED_ALLOWED),
         (program.text_relocations, image_flags::TEXT_RELOCATIONS),
+        (program.pack_relative, image_flags::PACKED_RELATIVE),
     ]
     .iter()
     .filter(|(on, _)| *on)

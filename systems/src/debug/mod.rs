@@ -4,3 +4,4 @@ pub(crate) mod changed;
 pub(crate) mod symtab;
 pub(crate) mod unwind;
 mod unwind_header;
+pub(crate) mod compress;

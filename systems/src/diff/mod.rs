@@ -26,6 +26,8 @@ pub(crate) struct Context<'a> {
     pub plan: &'a mut Plan,
     pub frame: &'a mut Frame,
     pub strip: Strip,
+    /// `--wrap`.
+    pub wrap: &'a [String],
 }
 
 /// Compares each changed input with its rows.
@@ -45,7 +47,9 @@ pub(crate) fn diff_inputs(
     for entity in plan.inputs.clone() {
         let Ok(mut input) = inputs.get_mut(entity) else { continue };
         let strip = request.options.strip;
-        let mut context = Context { store: &store, image: &image, plan: &mut plan, frame: &mut frame, strip };
+        let wrap = &request.options.wrap;
+        let mut context =
+            Context { store: &store, image: &image, plan: &mut plan, frame: &mut frame, strip, wrap };
         let result = diff_input(&mut context, &mut input, entity, &mut commands);
         frame.check(result);
     }

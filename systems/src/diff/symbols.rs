@@ -18,6 +18,7 @@ use relink_formats as formats;
 use super::Context;
 use crate::commit::bulk::global_records;
 use crate::ingest::bulk::local_symbols;
+use crate::ingest::wrap::wrapped;
 
 /// A symbol's row, its record as it is, and as the new object has it.
 pub(super) type Change = (SymbolRow, SymbolRecord, SymbolRecord);
@@ -134,21 +135,27 @@ fn match_globals(
 ) -> Result<(), StoreError> {
     let object = &input.object;
     let store = context.store;
-    // By hash, as contents of inputs are: names of other units' symbols lie all over the state.
-    let mut known: HashMap<u64, GlobalRecord> = HashMap::new();
+    // By hash, as contents of inputs are: names of other units' symbols lie all over the state. With --wrap an object
+    // may define a name and mean it by a reference under another name as well.
+    let mut known: HashMap<(u64, bool), GlobalRecord> = HashMap::new();
+    let is_reference = |global: &GlobalRecord| global.state == global_state::UNDEFINED;
     for row in input.record.globals.range() {
         let global = store.globals.get(row)?;
-        known.insert(global.name_hash, global);
+        known.insert((global.name_hash, is_reference(&global)), global);
     }
     let first = object.parsed.first_global as usize;
     for (index, new) in (first..).zip(global_records(&object.parsed)) {
-        let name = object.parsed.symbol_name(index);
-        let reason = match known.remove(&hash_name(name)) {
+        let reference = is_reference(&new);
+        let meant = if reference { wrapped(context.wrap, object.parsed.symbol_name(index)) } else { None };
+        let name = meant.as_deref().unwrap_or(object.parsed.symbol_name(index));
+        let hash = hash_name(name);
+        let found = known.remove(&(hash, reference)).or_else(|| known.remove(&(hash, !reference)));
+        let reason = match found {
             Some(old) => {
                 targets[index] = Target::symbol(old.symbol);
                 match_global(context, input, index, &old, &new, changes)?
             }
-            None if new.state == global_state::UNDEFINED => match store.global(name)? {
+            None if reference => match store.global(name)? {
                 Some(row) => {
                     targets[index] = Target::symbol(row);
                     new_reference(context, object, row, &new, name)?

@@ -23,6 +23,7 @@ use relink_formats as formats;
 
 use super::classify::{Class, classify};
 use super::libraries::{Libraries, Offer};
+use super::wrap::wrapped;
 
 /// What a file of the command line is.
 enum Opened {
@@ -143,14 +144,16 @@ impl Extraction<'_> {
     /// `-e`, `-u` and the right sides of `--defsym` are references that stand before the first input.
     fn want_option_names(&mut self, options: &LinkOptions) {
         let entry = options.entry.as_deref().unwrap_or("_start");
-        let defsyms = options.defsyms.iter().filter_map(|(_, value)| match value {
-            DefsymValue::Symbol(name, _) => Some(name.as_str()),
-            DefsymValue::Absolute(_) => None,
-        });
-        for name in std::iter::once(entry).chain(options.undefined.iter().map(String::as_str)).chain(defsyms)
-        {
+        for name in std::iter::once(entry).chain(options.undefined.iter().map(String::as_str)) {
             let row = self.program.names.intern_own(name.as_bytes());
             self.at(row).wanted = true;
+        }
+        for (_, value) in &options.defsyms {
+            if let DefsymValue::Symbol(name, _) = value {
+                let meant = wrapped(&options.wrap, name.as_bytes());
+                let row = self.program.names.intern_own(meant.as_deref().unwrap_or(name.as_bytes()));
+                self.at(row).wanted = true;
+            }
         }
         for (name, _) in &options.defsyms {
             let row = self.program.names.intern_own(name.as_bytes());
@@ -330,6 +333,9 @@ impl Extraction<'_> {
 
     /// The row of a name. `name@@V` defines `name`, and says which version of it.
     fn intern(&mut self, name: NameRef, bytes: &[u8], undefined: bool) -> SymbolRow {
+        if undefined && let Some(meant) = wrapped(&self.request.options.wrap, bytes) {
+            return self.program.names.intern_own(&meant);
+        }
         let Some(at) = bytes.windows(2).position(|pair| pair == b"@@").filter(|&at| at > 0 && !undefined)
         else {
             let row = self.program.names.intern(name, hash_name(bytes));

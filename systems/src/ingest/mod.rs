@@ -4,3 +4,4 @@ pub(crate) mod bulk;
 pub(crate) mod changed;
 pub(crate) mod classify;
 pub(crate) mod libraries;
+pub(crate) mod wrap;

@@ -1,8 +1,9 @@
 //! Addresses and file offsets of everything, slack and reserves included.
 
 use bevy_ecs::prelude::{Res, ResMut};
-use formats::dynamic::plt;
+use formats::dynamic::{plt, relr};
 use formats::elf;
+use formats::error::FormatError;
 use formats::units::Align;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
@@ -14,6 +15,7 @@ use relink_formats as formats;
 use super::arrange::debug_section;
 use super::names::{Relro, Segment, segment};
 use super::reserve;
+use crate::relocate::dynamic::packed_entries;
 
 const ELF_HEADER: u64 = 64;
 const PROGRAM_HEADER: u64 = 56;
@@ -35,31 +37,28 @@ pub(crate) fn assign_addresses(
     let default_base = if options.output_kind.is_position_independent() { 0 } else { 0x40_0000 };
     let base = options.image_base.map_or(default_base, |base| base.0);
     let page = Align::from_bytes(options.max_page_size).unwrap_or(Align::PAGE);
-    let mut layout = Layout { address: base, offset: 0, previous: Segment::Read, page };
-    layout.advance(ELF_HEADER + plan.len() as u64 * PROGRAM_HEADER);
     // The TLS block starts as aligned as its most aligned part, so that offsets from its end are constants.
     let tls = |section: &OutputSection| section.flags & u64::from(elf::SHF_TLS) != 0;
     let tls_align = outputs.iter().filter(|section| tls(section)).map(|section| section.align).max();
     if let Some(first) = outputs.iter_mut().find(|section| tls(section)) {
         first.align = tls_align.unwrap_or(0);
     }
-    let mut index = 1;
-    for section in &mut outputs {
-        layout.place(section, program, options);
-        if section.size > 0 {
-            section.index = index;
-            index += 1;
+    let start = Layout { address: base, offset: 0, previous: Segment::Read, page };
+    let layout = loop {
+        let mut layout = start;
+        layout.advance(ELF_HEADER + plan.len() as u64 * PROGRAM_HEADER);
+        // The size of `.relr.dyn` alone depends on addresses.
+        let again = program.pack_relative.then(|| outputs.clone());
+        place_outputs(program, outputs, &mut layout, options);
+        match (grow_packed_table(program), again) {
+            (Ok(true), Some(again)) => outputs = again,
+            (Err(error), _) => {
+                frame.errors.push(Diagnostic::Other { message: format!(".relr.dyn: {error}") });
+                return;
+            }
+            _ => break layout,
         }
-    }
-    program.outputs = outputs;
-    set_tls(program);
-    let got_base = program.synthetic.got_plt.some().or(program.synthetic.got.some());
-    program.got_base = got_base.map_or(0, |row| program.atoms[row.index()].address);
-    program.got_address = own_address(program, program.synthetic.got);
-    program.tls_pairs_address =
-        program.got_address + 8 * (program.got.len() as u64 + u64::from(program.got_spare));
-    program.tls_descriptors_address = program.tls_pairs_address + 16 * program.tls_pairs.len() as u64;
-    program.tls_module_address = program.tls_descriptors_address + 16 * program.tls_descriptors.len() as u64;
+    };
     let called = own_address(program, program.synthetic.plt);
     // A PLT of one piece starts with the entry that all others go through.
     let header = program.kind.is_dynamic() && program.synthetic.lazy_plt.some().is_none();
@@ -77,9 +76,47 @@ pub(crate) fn assign_addresses(
     }
 }
 
+/// Places all sections and notes where tables are that sites refer to.
+fn place_outputs(
+    program: &mut Program,
+    mut outputs: Vec<OutputSection>,
+    layout: &mut Layout,
+    options: &LinkOptions,
+) {
+    let mut index = 1;
+    for section in &mut outputs {
+        layout.place(section, program, options);
+        if section.size > 0 {
+            section.index = index;
+            index += 1;
+        }
+    }
+    program.outputs = outputs;
+    set_tls(program);
+    let got_base = program.synthetic.got_plt.some().or(program.synthetic.got.some());
+    program.got_base = got_base.map_or(0, |row| program.atoms[row.index()].address);
+    program.got_address = own_address(program, program.synthetic.got);
+    program.tls_pairs_address =
+        program.got_address + 8 * (program.got.len() as u64 + u64::from(program.got_spare));
+    program.tls_descriptors_address = program.tls_pairs_address + 16 * program.tls_pairs.len() as u64;
+    program.tls_module_address = program.tls_descriptors_address + 16 * program.tls_descriptors.len() as u64;
+}
+
+/// Makes `.relr.dyn` as long as it must be for these addresses; tells whether it grew, which moves what is behind it. It
+/// never shrinks, so that this comes to an end: at most an entry a place.
+fn grow_packed_table(program: &mut Program) -> Result<bool, FormatError> {
+    let Some(row) = program.synthetic.relr.some() else { return Ok(false) };
+    let needed = packed_entries(program)?.len() as u64 * relr::ENTRY_LEN;
+    let atom = &mut program.atoms[row.index()];
+    let grows = needed > atom.size;
+    atom.size = atom.size.max(needed);
+    Ok(grows)
+}
+
 /// What an image may have beyond 16 times its inputs: reserves and alignment of small programs.
 const IMAGE_ALLOWANCE: u64 = 64 << 20;
 
+#[derive(Clone, Copy)]
 struct Layout {
     address: u64,
     offset: u64,

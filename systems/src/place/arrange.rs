@@ -76,12 +76,39 @@ pub(crate) fn arrange_sections(
     sections.sort_by_key(|section| {
         (segment(&section.name, section.kind, section.flags, Relro::of(options)), section.rank)
     });
+    order_as_linked(program, &mut sections);
     for (row, section) in sections.iter().enumerate() {
         for atom in &section.atoms {
             program.atoms[atom.index()].output = SectionRow(row as u32);
         }
     }
     program.outputs = sections;
+}
+
+/// Sections with `SHF_LINK_ORDER` stand in the order of those that they describe, behind those without an order.
+///
+/// # Source
+/// gABI, "Section Attribute Flags". A patch keeps the order that the last full link found.
+fn order_as_linked(program: &Program, sections: &mut [OutputSection]) {
+    let described = |row: &AtomRow| {
+        let atom = &program.atoms[row.index()];
+        let object = program.object(atom).filter(|_| atom.section != NONE)?;
+        let section = object.parsed.sections.get(atom.section as usize)?;
+        let ordered = section.flags & u64::from(elf::SHF_LINK_ORDER) != 0 && section.link != 0;
+        object.uses.get(section.link as usize).filter(|_| ordered)?.atom()
+    };
+    let ordered: Vec<bool> =
+        sections.iter().map(|section| section.atoms.iter().any(|row| described(row).is_some())).collect();
+    if !ordered.contains(&true) {
+        return;
+    }
+    let mut places = vec![u32::MAX; program.atoms.len()];
+    for (place, row) in (0..).zip(sections.iter().flat_map(|section| &section.atoms)) {
+        places[row.index()] = place;
+    }
+    for (section, _) in sections.iter_mut().zip(ordered).filter(|(_, ordered)| *ordered) {
+        section.atoms.sort_by_key(|row| described(row).map(|described| places[described.index()]));
+    }
 }
 
 #[derive(Default)]

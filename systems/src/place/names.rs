@@ -147,7 +147,7 @@ pub(crate) fn rank(name: &[u8], kind: u32, flags: u64) -> u32 {
         b".gnu.hash" => 24,
         b".hash" => 25,
         b".dynstr" => 26,
-        b".rela.dyn" => 27,
+        b".rela.dyn" | b".relr.dyn" => 27,
         b".rela.plt" => 28,
         b".eh_frame_hdr" => 40,
         b".eh_frame" => 41,

@@ -1,6 +1,6 @@
 //! The sections that no object brings: notes, dynamic tables, GOT and PLT, unwind tables.
 
-use formats::dynamic::plt;
+use formats::dynamic::{plt, relr};
 use formats::elf;
 use relink_engine::options::{BuildId, LinkOptions};
 use relink_engine::program::Program;
@@ -188,6 +188,10 @@ pub(super) fn add_tables(program: &mut Program, options: &LinkOptions, outputs: 
     if tables.program.dynamic_relocs > 0 {
         let size = u64::from(tables.program.dynamic_relocs) * 24;
         tables.program.synthetic.rela = tables.add(b".rela.dyn", elf::SHT_RELA, ALLOC, size, 3, 24);
+    }
+    if tables.program.pack_relative {
+        // How many entries it takes depends on addresses: the layout lets it grow.
+        tables.program.synthetic.relr = tables.add(b".relr.dyn", elf::SHT_RELR, ALLOC, 0, 3, relr::ENTRY_LEN);
     }
     tables.add_plt(options);
     tables.add_got();

@@ -9,11 +9,11 @@ use rayon::prelude::*;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::program::{Applied, Object, Program};
-use relink_engine::records::atom_flags;
+use relink_engine::records::{AtomRecord, atom_flags};
 use relink_engine::rows::{AtomRow, NONE, Target, TargetKind};
 use relink_formats as formats;
 
-use super::dynamic::DynamicReloc;
+use super::dynamic::{DynamicReloc, is_packed};
 use crate::commit::bulk::{foreign_relocs, record_of};
 use crate::kernel::{Dynamic, Places, Site, SiteError, field_width, lower, store};
 use crate::place::arrange::debug_section;
@@ -62,7 +62,9 @@ pub(crate) fn write_atoms(
     frame.counters.atoms_placed =
         program.atoms.iter().filter(|atom| atom.flags & atom_flags::LIVE != 0).count() as u64;
     program.image = image;
-    super::dynamic::write_dynamic_relocs(&mut program, dynamic);
+    if let Err(error) = super::dynamic::write_dynamic_relocs(&mut program, dynamic) {
+        frame.errors.push(Diagnostic::Other { message: format!(".relr.dyn: {error}") });
+    }
 }
 
 fn write_image_atoms(program: &Program, image: &mut [u8], keep: bool) -> Vec<Written> {
@@ -152,8 +154,8 @@ fn write_atom(program: &Program, job: &mut Job<'_>, context: FillerContext, writ
             written.errors.push(site_error(program, object, section, &relocs[at], error));
         }
         if site.dynamic != Dynamic::None {
-            let offset = if reversed { bytes.len() as u64 - 8 - site.plan.offset } else { site.plan.offset };
-            written.dynamic.push(dynamic_reloc(program, &site, atom.address + offset));
+            let offset = site_offset(object, section, &site);
+            written.dynamic.push(dynamic_reloc(program, &site, atom, offset));
         }
         written.relocations += 1;
         if let Some(applied) = &mut written.applied
@@ -172,20 +174,30 @@ fn write_atom(program: &Program, job: &mut Job<'_>, context: FillerContext, writ
     }
 }
 
-/// The dynamic relocation of a site that has one.
-pub(crate) fn dynamic_reloc(program: &Program, site: &Site, place: u64) -> DynamicReloc {
+/// Where the word of a site ends up in its atom.
+pub(crate) fn site_offset(object: &Object, section: usize, site: &Site) -> u64 {
+    let reversed = is_reversed(object.parsed.section_name(section));
+    let offset = site.plan.offset;
+    if reversed { object.parsed.sections[section].size.saturating_sub(8 + offset) } else { offset }
+}
+
+/// The dynamic relocation of a site that has one, at an offset of its atom.
+pub(crate) fn dynamic_reloc(program: &Program, site: &Site, atom: &AtomRecord, offset: u64) -> DynamicReloc {
+    let place = atom.address.wrapping_add(offset);
     match (site.dynamic, site.target.kind()) {
         (Dynamic::Symbolic, TargetKind::Symbol(row)) => DynamicReloc {
             symbol: program.symbols[row.index()].dynsym,
             place,
             kind: elf::R_X86_64_64,
             addend: site.addend,
+            packed: false,
         },
         _ => DynamicReloc {
             symbol: 0,
             place,
             kind: elf::R_X86_64_RELATIVE,
             addend: site.s.wrapping_add_signed(site.plan.addend) as i64,
+            packed: is_packed(program, atom, offset),
         },
     }
 }

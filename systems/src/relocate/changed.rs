@@ -10,7 +10,9 @@ use relink_engine::frame::Frame;
 use relink_engine::image::{Draft, Image};
 use relink_engine::plan::Plan;
 use relink_engine::program::Object;
-use relink_engine::records::{RelocRecord, SymbolRecord, atom_flags, place, reloc_flags, symbol_flags};
+use relink_engine::records::{
+    RelocRecord, SymbolRecord, atom_flags, image_flags, place, reloc_flags, symbol_flags,
+};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{RelocRow, SymbolRow, Target, TargetKind};
 use relink_engine::store::Store;
@@ -306,7 +308,9 @@ pub(crate) fn write_relative(
     place: u64,
     value: u64,
 ) -> Result<bool, StoreError> {
-    let Some(section) = plan.image.rela_dyn.some() else { return Ok(false) };
+    // Places stay: an even one that isn't in the table of odd ones is told by `.relr.dyn`, and holds its value itself.
+    let packed = plan.image.flags & image_flags::PACKED_RELATIVE != 0 && place.is_multiple_of(2);
+    let Some(section) = plan.image.rela_dyn.some() else { return Ok(packed) };
     let section = store.sections.get(section.0)?;
     // RELATIVE entries stand first, sorted by place; any other kind counts as behind every place.
     let entry = |index: u64| -> Option<u64> {
@@ -320,7 +324,7 @@ pub(crate) fn write_relative(
         if entry(middle).is_some_and(|known| known < place) { low = middle + 1 } else { high = middle }
     }
     if low >= section.size / 24 || entry(low) != Some(place) {
-        return Ok(false);
+        return Ok(packed);
     }
     Ok(draft.write(image, section.offset + low * 24 + 16, &value.to_le_bytes()))
 }

@@ -1,12 +1,13 @@
 //! Dynamic relocations, `.dynamic`, `.dynsym` and the PLT: what a loader reads.
 
-use formats::dynamic::plt;
+use formats::dynamic::{plt, relr};
 use formats::elf;
+use formats::error::FormatError;
 use formats::reloc::RelocError;
 use formats::units::VirtAddr;
 use relink_engine::options::LinkOptions;
 use relink_engine::program::{DynamicValue, Program};
-use relink_engine::records::{SymbolRecord, place, symbol_flags};
+use relink_engine::records::{AtomRecord, SymbolRecord, place, symbol_flags};
 use relink_engine::rows::SymbolRow;
 use relink_formats as formats;
 
@@ -24,6 +25,14 @@ pub(crate) struct DynamicReloc {
     /// `R_X86_64_*`.
     pub kind: u32,
     pub addend: i64,
+    /// It stands in `.relr.dyn`, and its addend in its place.
+    pub packed: bool,
+}
+
+/// Whether the RELATIVE relocation at an offset of an atom goes to `.relr.dyn`, which tells even places only. The
+/// atom's alignment decides: its address is not known yet when tables are sized.
+pub(crate) fn is_packed(program: &Program, atom: &AtomRecord, offset: u64) -> bool {
+    program.pack_relative && atom.align > 0 && offset.is_multiple_of(2)
 }
 
 /// What the loader does to a GOT slot.
@@ -64,14 +73,14 @@ pub(crate) fn count_dynamic_relocs(program: &Program) -> (u32, u32) {
         program.objects.iter().map(count).sum()
     };
     let mut relative = sum(|object| object.dynamic_relocs);
-    if program.position_independent {
+    if program.position_independent && !program.pack_relative {
         relative += program.got_spare; // A patch can fill one in, but not put one between others.
     }
     let mut others = sum(|object| object.symbolic_relocs) + program.copies.len() as u32;
     for &row in &program.got {
         match slot_of(program, row) {
             SlotKind::Constant => {}
-            SlotKind::Relative => relative += 1,
+            SlotKind::Relative => relative += u32::from(!program.pack_relative),
             SlotKind::GlobDat | SlotKind::TpOffset => others += 1,
         }
     }
@@ -102,33 +111,34 @@ fn table_relocs(program: &Program) -> Vec<DynamicReloc> {
             SlotKind::TpOffset if preemptible(row) => (elf::R_X86_64_TPOFF64, dynsym(row), 0),
             SlotKind::TpOffset => (elf::R_X86_64_TPOFF64, 0, in_tls(row)),
         };
-        relocs.push(DynamicReloc { symbol, place, kind, addend });
+        let packed = program.pack_relative && kind == elf::R_X86_64_RELATIVE;
+        relocs.push(DynamicReloc { symbol, place, kind, addend, packed });
     }
-    let spare = program.got.len() as u64..program.got.len() as u64 + u64::from(program.got_spare);
-    for slot in spare.filter(|_| program.position_independent) {
+    for slot in spare_slots(program).filter(|_| program.position_independent) {
         let place = program.got_address + 8 * slot;
-        relocs.push(DynamicReloc { symbol: 0, place, kind: elf::R_X86_64_RELATIVE, addend: 0 });
+        let packed = program.pack_relative;
+        relocs.push(DynamicReloc { symbol: 0, place, kind: elf::R_X86_64_RELATIVE, addend: 0, packed });
     }
     for (index, &row) in program.tls_pairs.iter().enumerate() {
         let place = program.tls_pairs_address + 16 * index as u64;
         let symbol = if preemptible(row) { dynsym(row) } else { 0 };
-        relocs.push(DynamicReloc { symbol, place, kind: elf::R_X86_64_DTPMOD64, addend: 0 });
+        relocs.push(DynamicReloc { symbol, place, kind: elf::R_X86_64_DTPMOD64, addend: 0, packed: false });
         if symbol != 0 {
-            relocs.push(DynamicReloc { symbol, place: place + 8, kind: elf::R_X86_64_DTPOFF64, addend: 0 });
+            relocs.push(DynamicReloc { symbol, place: place + 8, kind: elf::R_X86_64_DTPOFF64, addend: 0, packed: false });
         }
     }
     for (index, &row) in program.tls_descriptors.iter().enumerate() {
         let place = program.tls_descriptors_address + 16 * index as u64;
         let (symbol, addend) = if preemptible(row) { (dynsym(row), 0) } else { (0, in_tls(row)) };
-        relocs.push(DynamicReloc { symbol, place, kind: elf::R_X86_64_TLSDESC, addend });
+        relocs.push(DynamicReloc { symbol, place, kind: elf::R_X86_64_TLSDESC, addend, packed: false });
     }
     if program.has_tls_module {
         let place = program.tls_module_address;
-        relocs.push(DynamicReloc { symbol: 0, place, kind: elf::R_X86_64_DTPMOD64, addend: 0 });
+        relocs.push(DynamicReloc { symbol: 0, place, kind: elf::R_X86_64_DTPMOD64, addend: 0, packed: false });
     }
     for &(row, atom, _) in &program.copies {
         let place = program.atoms[atom.index()].address;
-        relocs.push(DynamicReloc { symbol: dynsym(row), place, kind: elf::R_X86_64_COPY, addend: 0 });
+        relocs.push(DynamicReloc { symbol: dynsym(row), place, kind: elf::R_X86_64_COPY, addend: 0, packed: false });
     }
     relocs
 }
@@ -143,10 +153,52 @@ fn relocation_bytes(relocs: &[DynamicReloc]) -> Vec<u8> {
     bytes
 }
 
-/// `.rela.dyn` and `.rela.plt` as they have to be, those of atoms given.
-pub(crate) fn dynamic_tables(program: &Program, atoms: Vec<DynamicReloc>) -> (Vec<u8>, Vec<u8>) {
+/// The entries of `.relr.dyn` as they have to be now that places are known.
+pub(crate) fn packed_entries(program: &Program) -> Result<Vec<u64>, FormatError> {
+    let atoms = program.packed_places.iter();
+    let mut places: Vec<u64> =
+        atoms.map(|&(atom, offset)| program.atoms[atom.index()].address.wrapping_add(offset)).collect();
+    if program.pack_relative {
+        let relative = |row: SymbolRow| slot_of(program, row) == SlotKind::Relative;
+        let used = (0..).zip(&program.got).filter(|&(_, &row)| relative(row)).map(|(slot, _)| slot);
+        places.extend(used.chain(spare_slots(program)).map(|slot| program.got_address + 8 * slot));
+    }
+    encode_places(places)
+}
+
+/// Numbers of the GOT slots that patches may take.
+fn spare_slots(program: &Program) -> std::ops::Range<u64> {
+    program.got.len() as u64..program.got.len() as u64 + u64::from(program.got_spare)
+}
+
+fn encode_places(mut places: Vec<u64>) -> Result<Vec<u64>, FormatError> {
+    places.sort_unstable();
+    // The loader adds: what two relocations of one input ask for is done once.
+    places.dedup();
+    relr::encode(&places)
+}
+
+/// The tables of dynamic relocations.
+pub(crate) struct RelocTables {
+    pub rela: Vec<u8>,
+    pub rela_plt: Vec<u8>,
+    /// Without the entries behind them that tell no place, for layouts that turned out shorter.
+    pub relr: Vec<u64>,
+}
+
+/// The bytes of `.relr.dyn` in a section of `len` bytes: bitmaps of no places stand at its end.
+pub(crate) fn packed_bytes(entries: &[u64], len: u64) -> Vec<u8> {
+    let rest = (len / relr::ENTRY_LEN).saturating_sub(entries.len() as u64);
+    let entries = entries.iter().copied().chain((0..rest).map(|_| 1));
+    entries.flat_map(u64::to_le_bytes).collect()
+}
+
+/// All tables as they have to be, the relocations of atoms given.
+pub(crate) fn dynamic_tables(program: &Program, atoms: Vec<DynamicReloc>) -> Result<RelocTables, FormatError> {
     let mut relocs = atoms;
     relocs.extend(table_relocs(program));
+    let relr = encode_places(relocs.iter().filter(|reloc| reloc.packed).map(|reloc| reloc.place).collect())?;
+    relocs.retain(|reloc| !reloc.packed);
     // RELATIVE by address, which the loader runs through at once; then by symbol, which it caches.
     relocs.sort_unstable_by_key(|reloc| (reloc.kind != elf::R_X86_64_RELATIVE, *reloc));
     let dynamic = program.kind.is_dynamic();
@@ -160,26 +212,33 @@ pub(crate) fn dynamic_tables(program: &Program, atoms: Vec<DynamicReloc>) -> (Ve
             let place = first + 8 * index as u64;
             if (index as u32) < program.jump_slots {
                 let symbol = program.symbols[row.index()].dynsym;
-                DynamicReloc { symbol, place, kind: elf::R_X86_64_JUMP_SLOT, addend: 0 }
+                DynamicReloc { symbol, place, kind: elf::R_X86_64_JUMP_SLOT, addend: 0, packed: false }
             } else {
                 let addend = resolver(program, row) as i64;
-                DynamicReloc { symbol: 0, place, kind: elf::R_X86_64_IRELATIVE, addend }
+                DynamicReloc { symbol: 0, place, kind: elf::R_X86_64_IRELATIVE, addend, packed: false }
             }
         })
         .collect();
-    if dynamic {
-        (relocation_bytes(&relocs), relocation_bytes(&slots))
-    } else {
+    let rela_plt = if dynamic { relocation_bytes(&slots) } else { Vec::new() };
+    if !dynamic {
         relocs.extend(slots);
-        (relocation_bytes(&relocs), Vec::new())
     }
+    Ok(RelocTables { rela: relocation_bytes(&relocs), rela_plt, relr })
 }
 
 /// Writes the tables of dynamic relocations.
-pub(crate) fn write_dynamic_relocs(program: &mut Program, atoms: Vec<DynamicReloc>) {
-    let (rela, rela_plt) = dynamic_tables(program, atoms);
-    write_own(program, program.synthetic.rela, &rela);
-    write_own(program, program.synthetic.rela_plt, &rela_plt);
+pub(crate) fn write_dynamic_relocs(
+    program: &mut Program,
+    atoms: Vec<DynamicReloc>,
+) -> Result<(), FormatError> {
+    let tables = dynamic_tables(program, atoms)?;
+    write_own(program, program.synthetic.rela, &tables.rela);
+    write_own(program, program.synthetic.rela_plt, &tables.rela_plt);
+    if let Some(row) = program.synthetic.relr.some() {
+        let bytes = packed_bytes(&tables.relr, program.atoms[row.index()].size);
+        write_own(program, row, &bytes);
+    }
+    Ok(())
 }
 
 /// The address of an IFUNC's resolver: where the symbol really is.
@@ -316,10 +375,12 @@ pub(crate) fn dynsym_table(program: &Program) -> Vec<u8> {
 pub(crate) fn dynamic_bytes(program: &Program) -> Vec<u8> {
     let section = |name: &[u8]| program.output(name).filter(|section| section.index != 0);
     let relocated = section(b".rela.dyn").is_some();
+    let packed = section(b".relr.dyn").is_some();
     let mut bytes = Vec::new();
     for &(tag, value) in &program.dynamic.entries {
         let value = match value {
             DynamicValue::Word(value) if tag == elf::DT_RELAENT => relocated.then_some(value),
+            DynamicValue::Word(value) if tag == elf::DT_RELRENT => packed.then_some(value),
             DynamicValue::Word(value) => Some(value),
             DynamicValue::Address(name) => section(name).map(|section| section.address),
             DynamicValue::Size(name) => section(name).map(|section| section.size),

@@ -18,11 +18,14 @@ pub(crate) fn write_headers(
     if !frame.cold() {
         return;
     }
-    let program = &mut *program;
+    put_headers(&mut program, request.options.output_kind.is_position_independent());
+}
+
+/// Writes them as sections stand now.
+pub(crate) fn put_headers(program: &mut Program, movable: bool) {
     let mut image = std::mem::take(&mut program.image);
     let sections: Vec<&OutputSection> = program.outputs.iter().filter(|section| section.index != 0).collect();
     let shstrtab = &program.outputs[program.synthetic.shstrtab.index()];
-    let movable = request.options.output_kind.is_position_independent();
     let header = FileHeader64::<LE> {
         e_ident: elf::Ident {
             magic: elf::ELFMAG,

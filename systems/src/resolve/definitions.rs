@@ -13,6 +13,7 @@ use relink_engine::rows::{AtomRow, InputRow, SymbolRow, TargetKind};
 use relink_formats as formats;
 
 use crate::ingest::bulk::{ALIGN_MAX, SIZE_MAX, type_flags};
+use crate::ingest::wrap::wrapped;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Strength {
@@ -152,7 +153,9 @@ fn define_option_names(request: &Request, program: &mut Program, frame: &mut Fra
         let definition = match value {
             DefsymValue::Absolute(value) => Some((place::ABSOLUTE, *value, InputRow::default())),
             DefsymValue::Symbol(other, offset) => {
-                program.names.find(other.as_bytes()).map(|other| program.symbols[other.index()]).and_then(
+                let meant = wrapped(&request.options.wrap, other.as_bytes());
+                let other = program.names.find(meant.as_deref().unwrap_or(other.as_bytes()));
+                other.map(|other| program.symbols[other.index()]).and_then(
                     |other| {
                         (other.atom == place::ABSOLUTE || place::is_atom(other.atom))
                             .then(|| (other.atom, other.value.wrapping_add_signed(*offset), other.input))

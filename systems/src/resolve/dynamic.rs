@@ -2,6 +2,7 @@
 
 use bevy_ecs::prelude::{Res, ResMut};
 use formats::dynamic::hash::{GnuHash, gnu_hash, sysv_encode, sysv_hash};
+use formats::dynamic::relr;
 use formats::dynamic::versions::{
     DefinedVersion, NeededFile, NeededVersion, VER_FLG_BASE, VER_NDX_FIRST, VER_NDX_GLOBAL, VER_NDX_LOCAL,
     VERSYM_HIDDEN, encode_defined, encode_needed,
@@ -11,7 +12,7 @@ use hashbrown::HashMap;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::options::{HashStyle, LinkOptions, OutputKind, Symbolic, Unresolved};
-use relink_engine::program::{DynamicTables, DynamicValue, Program};
+use relink_engine::program::{DynamicTables, DynamicValue, Program, SharedLibrary};
 use relink_engine::records::{SymbolRecord, atom_flags, place, symbol_flags};
 use relink_engine::rows::SymbolRow;
 use relink_formats as formats;
@@ -32,9 +33,10 @@ pub(crate) fn build_dynamic_tables(
     let options = &request.options;
     let program = &mut *program;
     need_libraries(program);
-    let allowed = options.dynamic.allow_shlib_undefined.unwrap_or(options.output_kind.is_shared());
-    if !allowed && options.output_kind.is_dynamic() && options.dynamic.unresolved != Unresolved::Ignore {
-        frame.errors.extend(super::undefined::of_libraries(program));
+    let lacking = super::lacking::lacking_names(program, options);
+    match options.dynamic.unresolved {
+        Unresolved::Warn => frame.warnings.extend(lacking),
+        _ => frame.errors.extend(lacking),
     }
     let tables = std::mem::take(&mut program.dynamic);
     let mut builder = Builder { program, options, tables, strings: HashMap::new(), errors: Vec::new() };
@@ -67,6 +69,9 @@ fn need_libraries(program: &mut Program) {
 pub(crate) fn is_defined_here(symbol: &SymbolRecord) -> bool {
     place::is_atom(symbol.atom) || symbol.atom == place::ABSOLUTE
 }
+
+/// What a loader that knows `DT_RELR` defines.
+const RELR_VERSION: &[u8] = b"GLIBC_ABI_DT_RELR";
 
 struct Builder<'a> {
     program: &'a mut Program,
@@ -169,6 +174,7 @@ impl Builder<'_> {
             };
             versions.push(index);
         }
+        self.need_relr_loader(&mut needs, next);
         if needs.is_empty() && named == 0 {
             return;
         }
@@ -218,6 +224,23 @@ impl Builder<'_> {
         match encode_defined(&definitions) {
             Ok(bytes) => self.tables.definitions = (bytes, definitions.len() as u32),
             Err(error) => self.errors.push(Diagnostic::Other { message: error.to_string() }),
+        }
+    }
+
+    /// glibc demands that who uses `DT_RELR` needs this version, so that an older loader refuses the image instead of
+    /// running it unrelocated.
+    fn need_relr_loader(&mut self, needs: &mut Vec<(usize, Vec<(u16, NeededVersion)>)>, index: u16) {
+        if !self.program.pack_relative {
+            return;
+        }
+        let libc = |library: &SharedLibrary| library.needed && library.needed_name == b"libc.so.6";
+        let Some(library) = self.program.shared.iter().position(libc) else { return };
+        let name = self.string(RELR_VERSION);
+        let needed = NeededVersion { hash: sysv_hash(RELR_VERSION), flags: 0, index, name };
+        match needs.iter_mut().find(|(known, _)| *known == library) {
+            // No symbol has it, so its library's number for it plays no part.
+            Some((_, versions)) => versions.push((VER_NDX_LOCAL, needed)),
+            None => needs.push((library, vec![(VER_NDX_LOCAL, needed)])),
         }
     }
 
@@ -361,6 +384,11 @@ impl Builder<'_> {
         entries.push((elf::DT_RELASZ, DynamicValue::Size(b".rela.dyn")));
         entries.push((elf::DT_RELAENT, word(24)));
         entries.push((elf::DT_RELACOUNT, DynamicValue::RelativeCount));
+        if self.program.pack_relative {
+            entries.push((elf::DT_RELR, DynamicValue::Address(b".relr.dyn")));
+            entries.push((elf::DT_RELRSZ, DynamicValue::Size(b".relr.dyn")));
+            entries.push((elf::DT_RELRENT, word(relr::ENTRY_LEN)));
+        }
         if kind.is_dynamic() && !self.program.plt.is_empty() {
             entries.push((elf::DT_PLTGOT, DynamicValue::Address(b".got.plt")));
             entries.push((elf::DT_PLTREL, word(u64::from(elf::DT_RELA))));

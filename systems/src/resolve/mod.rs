@@ -5,6 +5,7 @@ pub(crate) mod comdat;
 pub(crate) mod definitions;
 pub(crate) mod dynamic;
 pub(crate) mod imports;
+mod lacking;
 pub(crate) mod liveness;
 pub(crate) mod merge;
 pub(crate) mod scan;

@@ -11,11 +11,13 @@ use relink_engine::diagnostic::{Diagnostic, Place};
 use relink_engine::frame::Frame;
 use relink_engine::options::OutputKind;
 use relink_engine::program::{Object, Program, SectionUse};
-use relink_engine::records::{atom_flags, symbol_flags};
-use relink_engine::rows::{SymbolRow, TargetKind};
+use relink_engine::records::{atom_flags, place, symbol_flags};
+use relink_engine::rows::{AtomRow, SymbolRow, TargetKind};
 
 use super::undefined::Missing;
 use crate::kernel::{Demand, Dynamic, SiteError, is_plain, lower};
+use crate::relocate::bulk::site_offset;
+use crate::relocate::dynamic::is_packed;
 
 /// What sites ask for, by symbol.
 mod need {
@@ -33,8 +35,11 @@ mod need {
 struct Found {
     dynamic_relocs: u32,
     symbolic_relocs: u32,
+    packed: Vec<(AtomRow, u64)>,
     tls_module: bool,
     missing: Vec<Missing>,
+    /// Of those that are allowed.
+    warned: Vec<Missing>,
     errors: Vec<Diagnostic>,
 }
 
@@ -52,15 +57,18 @@ pub(crate) fn scan_relocations(mut program: ResMut<'_, Program>, mut frame: ResM
         needs = scan_program(program);
     }
     let (found, needs) = needs;
-    let mut missing = Vec::new();
+    let (mut missing, mut warned) = (Vec::new(), Vec::new());
     for (object, found) in program.objects.iter_mut().zip(found) {
         object.dynamic_relocs = found.dynamic_relocs;
         object.symbolic_relocs = found.symbolic_relocs;
+        program.packed_places.extend(found.packed);
         program.has_tls_module |= found.tls_module;
         missing.extend(found.missing);
+        warned.extend(found.warned);
         frame.errors.extend(found.errors);
     }
-    super::undefined::report(program, missing, &mut frame);
+    frame.errors.extend(super::undefined::report(program, missing));
+    frame.warnings.extend(super::undefined::report(program, warned));
     assign_slots(program, &needs);
 }
 
@@ -147,7 +155,14 @@ fn scan_object(program: &Program, row: usize, object: &Object, needs: &[AtomicU8
             match lower(program, object, flags, bytes, relocs, at) {
                 Ok(site) => {
                     next += usize::from(site.plan.skip_next);
-                    found.dynamic_relocs += u32::from(site.dynamic == Dynamic::Relative);
+                    if site.dynamic == Dynamic::Relative {
+                        let offset = site_offset(object, index, &site);
+                        if is_packed(program, &program.atoms[atom.index()], offset) {
+                            found.packed.push((atom, offset));
+                        } else {
+                            found.dynamic_relocs += 1;
+                        }
+                    }
                     found.symbolic_relocs += u32::from(site.dynamic == Dynamic::Symbolic);
                     let bits = match site.demand {
                         Demand::None => 0,
@@ -162,9 +177,14 @@ fn scan_object(program: &Program, row: usize, object: &Object, needs: &[AtomicU8
                         }
                     };
                     if let TargetKind::Symbol(symbol) = site.target.kind() {
-                        let index = relocs[at].r_sym(LittleEndian, false) as usize;
-                        let weak = object.parsed.symbols()[index].st_bind().0 == formats::elf::STB_WEAK;
+                        let named = relocs[at].r_sym(LittleEndian, false) as usize;
+                        let weak = object.parsed.symbols()[named].st_bind().0 == formats::elf::STB_WEAK;
                         let strong = if weak { 0 } else { need::STRONG };
+                        if program.undefined_warned && !weak && is_undefined(program, symbol) {
+                            let offset = relocs[at].r_offset.get(LittleEndian);
+                            let (object, section) = (row as u32, index as u32);
+                            found.warned.push(Missing { symbol, object, section, offset });
+                        }
                         let bits = bits | need::USED | strong;
                         // Most sites say what others have said: a load is cheaper than a write to a shared line.
                         if needs[symbol.index()].load(Ordering::Relaxed) & bits != bits {
@@ -186,6 +206,11 @@ fn scan_object(program: &Program, row: usize, object: &Object, needs: &[AtomicU8
         }
     }
     found
+}
+
+/// Whether neither an object nor a library defines a symbol.
+fn is_undefined(program: &Program, row: SymbolRow) -> bool {
+    matches!(program.symbols[row.index()].atom, place::UNDEFINED | place::LAZY)
 }
 
 /// The message of a relocation that can't be lowered or stored.

@@ -1,9 +1,6 @@
 //! Undefined symbols: one message a name, with the first references and what the user may have meant.
 
-use formats::elf;
-use hashbrown::HashSet;
 use relink_engine::diagnostic::Diagnostic;
-use relink_engine::frame::Frame;
 use relink_engine::program::Program;
 use relink_engine::records::place;
 use relink_engine::rows::SymbolRow;
@@ -24,7 +21,8 @@ pub(crate) struct Missing {
 const REFERENCES_SHOWN: usize = 3;
 
 /// Groups the references by name, in order of first reference.
-pub(crate) fn report(program: &Program, missing: Vec<Missing>, frame: &mut Frame) {
+pub(crate) fn report(program: &Program, missing: Vec<Missing>) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
     let mut order: Vec<SymbolRow> = Vec::new();
     let mut groups: hashbrown::HashMap<SymbolRow, Vec<Missing>> = hashbrown::HashMap::new();
     for reference in missing {
@@ -47,46 +45,9 @@ pub(crate) fn report(program: &Program, missing: Vec<Missing>, frame: &mut Frame
             suggestion: suggestion(program, &name),
             symbol: name,
         };
-        frame.errors.push(diagnostic);
+        found.push(diagnostic);
     }
-}
-
-/// What needed libraries refer to and nothing defines. A library that itself needs one which is not part of the link is
-/// left alone: that one may define it.
-pub(super) fn of_libraries(program: &Program) -> Vec<Diagnostic> {
-    let known: HashSet<&[u8]> = program.shared.iter().map(|library| &library.needed_name[..]).collect();
-    let mut defined: Option<HashSet<&[u8]>> = None;
-    let mut missing = Vec::new();
-    for library in program.shared.iter().filter(|library| library.needed) {
-        let parsed = &library.parsed;
-        if !parsed.needed.iter().all(|name| known.contains(parsed.name(name))) {
-            continue;
-        }
-        let wanted = parsed.symbols.iter().filter(|symbol| !symbol.defined && symbol.binding != elf::STB_WEAK);
-        for name in wanted.map(|symbol| parsed.name(&symbol.name)) {
-            let ours = program.names.find(name).is_some_and(|row| {
-                let atom = program.symbols[row.index()].atom;
-                place::is_atom(atom) || atom == place::ABSOLUTE || atom == place::SHARED
-            });
-            let theirs = defined.get_or_insert_with(|| {
-                let all = program.shared.iter().map(|library| &library.parsed);
-                all.flat_map(|parsed| {
-                    let defined = parsed.symbols.iter().filter(|symbol| symbol.defined);
-                    defined.map(|symbol| parsed.name(&symbol.name))
-                })
-                .collect()
-            });
-            if !ours && !theirs.contains(name) {
-                let name = String::from_utf8_lossy(name);
-                let message = format!(
-                    "undefined symbol: {name}\n>>> referenced by the shared library {}\n>>> (--allow-shlib-undefined lets it pass)",
-                    library.name
-                );
-                missing.push(Diagnostic::Other { message });
-            }
-        }
-    }
-    missing
+    found
 }
 
 /// A defined name that differs in a letter or two, or only in its mangling.

@@ -2,7 +2,6 @@
 
 use formats::elf;
 use hashbrown::HashSet;
-use object::LittleEndian;
 use relink_engine::column::StoreError;
 use relink_engine::options::LinkOptions;
 use relink_engine::program::SectionUse;
@@ -11,10 +10,11 @@ use relink_formats as formats;
 
 use super::Checker;
 use crate::kernel::{Dynamic, lower};
-use crate::place::names::is_reversed;
 use crate::place::tables::has_ibt_plt;
-use crate::relocate::bulk::dynamic_reloc;
-use crate::relocate::dynamic::{DynamicReloc, dynamic_tables, dynsym_bytes, got_words, plt_bytes};
+use crate::relocate::bulk::{dynamic_reloc, site_offset};
+use crate::relocate::dynamic::{
+    DynamicReloc, RelocTables, dynamic_tables, dynsym_bytes, got_words, packed_bytes, plt_bytes,
+};
 
 fn word(checker: &Checker<'_>, offset: u64) -> u64 {
     let bytes = checker.image.get(offset as usize..offset as usize + 8).unwrap_or_default();
@@ -77,8 +77,11 @@ pub(super) fn check_got(checker: &mut Checker<'_>) -> Result<(), StoreError> {
 pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) -> Result<(), StoreError> {
     let program = &checker.program;
     let mut wrong = Vec::new();
-    let (rela, rela_plt) = dynamic_tables(program, pointers(checker));
+    let RelocTables { rela, rela_plt, relr } = dynamic_tables(program, pointers(checker))
+        .map_err(|error| StoreError::Malformed(format!(".relr.dyn: {error}")))?;
     let mut tables: Vec<(&[u8], Vec<u8>)> = vec![(b".rela.dyn", rela)];
+    let len = section(checker, b".relr.dyn")?.map_or(0, |table| table.size);
+    tables.push((b".relr.dyn", packed_bytes(&relr, len)));
     if program.kind.is_dynamic() {
         let versions = program.dynamic.versions.iter().flat_map(|version| version.to_le_bytes()).collect();
         tables.push((b".rela.plt", rela_plt));
@@ -159,7 +162,6 @@ fn pointers(checker: &Checker<'_>) -> Vec<DynamicReloc> {
                 continue;
             }
             let bytes = object.parsed.section_bytes(section);
-            let reversed = is_reversed(object.parsed.section_name(section));
             let relocs = object.parsed.relocations(section);
             let mut next = 0;
             while next < relocs.len() {
@@ -168,9 +170,8 @@ fn pointers(checker: &Checker<'_>) -> Vec<DynamicReloc> {
                 let Ok(site) = lower(program, object, atom.flags, bytes, relocs, at) else { continue };
                 next += usize::from(site.plan.skip_next);
                 if site.dynamic != Dynamic::None {
-                    let offset = relocs[at].r_offset.get(LittleEndian);
-                    let offset = if reversed { bytes.len() as u64 - 8 - offset } else { offset };
-                    found.push(dynamic_reloc(program, &site, atom.address + offset));
+                    let offset = site_offset(object, section, &site);
+                    found.push(dynamic_reloc(program, &site, atom, offset));
                 }
             }
         }

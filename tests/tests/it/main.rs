@@ -7,6 +7,7 @@ mod dynamic;
 mod dynamic_incremental;
 mod dynamic_libraries;
 mod errors;
+mod features;
 mod gates;
 mod got;
 mod group;

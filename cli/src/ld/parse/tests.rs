@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anstream::ColorChoice;
 use relink::host::InputName;
 use relink::{
-    BuildId, DefsymValue, Discard, DynamicOptions, GateKind, HashStyle, IncrementalOptions, LinkOptions,
-    MoveKind, OutputKind, PlaceKind, ScheduleKind, Strip, Symbolic, Unresolved, VirtAddr,
+    BuildId, CompressionAlgorithm, DefsymValue, Discard, DynamicOptions, GateKind, HashStyle,
+    IncrementalOptions, LinkOptions, MoveKind, OutputKind, PlaceKind, ScheduleKind, Strip, Symbolic, Unresolved, VirtAddr,
 };
 
 use super::super::command::{Show, TextUse};
@@ -198,15 +198,15 @@ fn options_about_undefined_symbols() {
         changes_dynamic(&format!("--unresolved-symbols={method}"), with(unresolved, Some(allowed)));
     }
     assert!(errors("--unresolved-symbols=some")[0].starts_with("--unresolved-symbols: 'some' is not one of"));
-    for (line, unresolved, warnings) in [
-        ("--warn-unresolved-symbols", Unresolved::Ignore, 1),
-        ("--warn-unresolved-symbols -shared", Unresolved::ByKind, 0),
-        ("--warn-unresolved-symbols -shared -z defs", Unresolved::Ignore, 1),
-        ("--warn-unresolved-symbols --error-unresolved-symbols", Unresolved::ByKind, 0),
+    for (line, unresolved) in [
+        ("--warn-unresolved-symbols", Unresolved::Warn),
+        ("--warn-unresolved-symbols -shared", Unresolved::ByKind),
+        ("--warn-unresolved-symbols -shared -z defs", Unresolved::Warn),
+        ("--warn-unresolved-symbols --error-unresolved-symbols", Unresolved::ByKind),
     ] {
         let command = parsed(line);
         assert_eq!(command.options.dynamic.unresolved, unresolved, "{line}");
-        assert_eq!(command.warnings.len(), warnings, "{line}");
+        assert_eq!(command.warnings, [""; 0], "{line}");
     }
 }
 
@@ -516,7 +516,12 @@ fn what_is_not_supported_says_so_by_name() {
     }
     changes("--icf=none --oformat=elf64-x86-64", |_| {});
     changes("--compress-debug-sections=none", |_| {});
-    assert_eq!(parsed("--compress-debug-sections=zlib --gdb-index").warnings.len(), 2);
+    changes("--compress-debug-sections=zlib", |o| o.compress_debug = Some(CompressionAlgorithm::Zlib));
+    changes("--compress-debug-sections zstd", |o| o.compress_debug = Some(CompressionAlgorithm::Zstd));
+    assert!(errors("--compress-debug-sections=lzma")[0].contains("'lzma' is not one of"));
+    let command = parsed("--compress-debug-sections=zlib --incremental");
+    assert_eq!((command.options.compress_debug, command.warnings.len()), (None, 1));
+    assert_eq!(parsed("--gdb-index").warnings.len(), 1);
     assert!(errors("-m elf_i386")[0].contains("'elf_i386' is not supported"));
     assert!(parsed("-m elf_i386").out_of_reach.is_some());
     assert!(parsed("--frobnicate").out_of_reach.is_none());
