@@ -120,6 +120,15 @@ pub(crate) fn same_role(a: &str, b: &str) -> bool {
     a == b || role(a) == role(b)
 }
 
+/// Whether a file is in a directory that rustc made for one run, or where its inputs are kept for the verifier.
+fn in_passing_dir(name: &str) -> bool {
+    let mut parents = name.rsplit('/').skip(1);
+    let dir = parents.next().unwrap_or_default();
+    let random = dir.strip_prefix("rustc").unwrap_or_default();
+    random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        || dir == "inputs" && parents.nth(1) == Some(".relink")
+}
+
 fn role(name: &str) -> (&str, &str) {
     let file = name.rsplit('/').next().unwrap_or(name);
     let (object, close) = match file.strip_suffix(')') {
@@ -128,8 +137,8 @@ fn role(name: &str) -> (&str, &str) {
     };
     match object.strip_suffix(".rcgu.o").and_then(|stem| stem.rsplit_once('.')) {
         Some((unit, _)) => (unit, close),
-        None if file == "symbols.o" => (file, close),
-        None => (name, close),
+        None if in_passing_dir(name) => (file, ""),
+        None => (name, ""),
     }
 }
 
@@ -262,6 +271,7 @@ mod tests {
         assert!(!same_role(member, &member.replace("03ak", "03al")));
         assert!(same_role("/t/deps/app-04.03ak.14zydhd.rcgu.o", "/t/.relink/app-04/app-04.03ak.0abcdef.rcgu.o"));
         assert!(same_role("/t/rustcAbCdEf/symbols.o", "/t/rustcGhIjKl/symbols.o"));
+        assert!(same_role("/t/rustcAbCdEf/rmeta.o", "/t/.relink/app-04/inputs/rmeta.o"));
         assert!(!same_role("lib.a(a.o)", "lib.a(b.o)"));
         assert!(!same_role("a/x.o", "b/x.o"));
     }
