@@ -66,7 +66,9 @@ mod tests {
 
     #[test]
     fn what_rustc_removes_is_known_by_its_name() {
-        for name in ["/t/deps/rg-1c.4jk02.0hm7ys5.rcgu.o", "/t/deps/rustcmZzPjY/symbols.o", "/tmp/rustcAb12Cd/list"] {
+        for name in
+            ["/t/deps/rg-1c.4jk02.0hm7ys5.rcgu.o", "/t/deps/rustcmZzPjY/symbols.o", "/tmp/rustcAb12Cd/list"]
+        {
             assert!(passes(Path::new(name)), "{name}");
         }
         for name in ["/t/deps/liba-1c.rlib", "a.o", "/usr/lib/rustc/a.o", "/usr/lib/rustc-1.95/a.o"] {

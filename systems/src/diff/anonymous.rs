@@ -52,6 +52,9 @@ pub(crate) fn key<'a>(
 /// An atom of a class that no section has been paired with.
 type Known<'a> = (AtomRow, AtomRecord, &'a [u8]);
 
+/// The atoms of a class, and the sections of the new object that are of it.
+pub(super) type Members<'a> = (Vec<Known<'a>>, Vec<usize>);
+
 /// Pairs the sections of one class with its atoms; what finds no partner on either side is left out.
 pub(super) fn pair(
     store: &Store,
@@ -97,9 +100,9 @@ pub(super) fn pair(
             }
             let align = u32::from(object.sections[index].align.exponent());
             let fits = |record: &AtomRecord| record.capacity >= size(index) && record.align >= align;
-            let found = known.iter_mut().find(|known| {
-                known.as_ref().is_some_and(|(_, record, _)| !strict || fits(record))
-            });
+            let found = known
+                .iter_mut()
+                .find(|known| known.as_ref().is_some_and(|(_, record, _)| !strict || fits(record)));
             if let Some((row, record, _)) = found.and_then(Option::take) {
                 pairs.insert(index, (row, record));
             }
@@ -148,11 +151,14 @@ mod tests {
     #[test]
     fn numbers_and_hashes_are_no_names() {
         let hash = "67614f7b29a931b9df9bfc94c2803d91";
-        let class = |name: String| class_of(name.as_bytes()).map(|class| String::from_utf8(class.to_vec()).unwrap());
+        let class =
+            |name: String| class_of(name.as_bytes()).map(|class| String::from_utf8(class.to_vec()).unwrap());
         assert_eq!(class(format!(".rodata..Lanon.{hash}.12")), Some(format!(".rodata..Lanon.{hash}.")));
         assert_eq!(class(".rodata..L__unnamed_7".into()).as_deref(), Some(".rodata..L__unnamed_"));
         assert_eq!(class(format!(".rodata..Lalloc_{hash}")).as_deref(), Some(".rodata..Lalloc_"));
-        for name in [".rodata.f", ".rodata..Lswitch.table.f", ".rodata..Lanon.12", ".text..L", ".rodata..Lanon.x.1"] {
+        for name in
+            [".rodata.f", ".rodata..Lswitch.table.f", ".rodata..Lanon.12", ".text..L", ".rodata..Lanon.x.1"]
+        {
             assert_eq!(class(name.into()), None, "{name}");
         }
     }

@@ -8,8 +8,8 @@ use relink_engine::records::{AtomRecord, atom_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{AtomRow, NONE};
 
-use super::anonymous::{self, class_of};
 use super::Context;
+use super::anonymous::{self, Members, class_of};
 use crate::ingest::classify::{Class, classify};
 
 /// Flags of an atom that come from the section itself.
@@ -33,7 +33,7 @@ pub(super) fn match_sections(
     let store = context.store;
     let mut known: HashMap<(&[u8], u32), (AtomRow, AtomRecord)> = HashMap::new();
     let mut ordinals: HashMap<&[u8], u32> = HashMap::new();
-    let mut nameless: HashMap<&[u8], (Vec<(AtomRow, AtomRecord, &[u8])>, Vec<usize>)> = HashMap::new();
+    let mut nameless: HashMap<&[u8], Members<'_>> = HashMap::new();
     for row in input.record.atoms.range() {
         let record = store.atoms.get(row)?;
         let name = store.strings.bytes(record.name)?;
@@ -48,7 +48,9 @@ pub(super) fn match_sections(
     let object = &mut input.object;
     for (index, section) in object.parsed.sections.iter().enumerate() {
         let class = class_of(object.parsed.section_name(index));
-        if let Some(class) = class.filter(|_| classify(&object.parsed, index, section, context.strip) != Class::Ignore) {
+        if let Some(class) =
+            class.filter(|_| classify(&object.parsed, index, section, context.strip) != Class::Ignore)
+        {
             nameless.entry(class).or_default().1.push(index);
         }
     }

@@ -293,7 +293,10 @@ fn dropped_reference(
     let store = context.store;
     let record = store.symbols.get(old.symbol.0)?;
     if old.other & 3 != 0 && !visibility_stays(context, &record, old.symbol)? {
-        return Ok(Some(GateReason::VisibilityChanged { symbol: text(name), input: input.object.name.clone() }));
+        return Ok(Some(GateReason::VisibilityChanged {
+            symbol: text(name),
+            input: input.object.name.clone(),
+        }));
     }
     if record.atom == place::SHARED && has_other_references(context, input, &record)? {
         return Ok(None);
@@ -308,7 +311,7 @@ fn dropped_reference(
     if old.info >> 4 == elf::STB_WEAK || !place::is_atom(record.atom) || record.input.some().is_none() {
         return Ok(None);
     }
-    if !from_archive(context, record.input)? {
+    if !from_archive(context, record.input)? || still_needs(context, &input.object, record.input)? {
         return Ok(None);
     }
     let mut next = record.first_incoming;
@@ -326,6 +329,24 @@ fn dropped_reference(
         }
     }
     Ok(Some(GateReason::ArchiveMemberDropped { symbol: text(name), input: input.object.name.clone() }))
+}
+
+/// Whether an object refers to something else in an input. Then what pulls what is as it was: of two references from
+/// one object to one member, either is enough.
+fn still_needs(context: &Context<'_>, object: &Object, member: InputRow) -> Result<bool, StoreError> {
+    let first = object.parsed.first_global as usize;
+    for (index, global) in (first..).zip(global_records(&object.parsed)) {
+        if global.state != global_state::UNDEFINED || global.info >> 4 == elf::STB_WEAK {
+            continue;
+        }
+        if let Some(row) = context.store.global(object.parsed.symbol_name(index))? {
+            let record = context.store.symbols.get(row.0)?;
+            if record.input == member && place::is_atom(record.atom) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a name is as visible without some reference as with it: if the definition itself is as strict, it is.

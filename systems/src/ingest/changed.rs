@@ -269,7 +269,10 @@ mod tests {
         let member = "libutil-04.rlib(util-04.03akcq1gcrbuqhq10rnj2z6z7.14zydhd.rcgu.o)";
         assert!(same_role(member, &member.replace("14zydhd", "0abcdef")));
         assert!(!same_role(member, &member.replace("03ak", "03al")));
-        assert!(same_role("/t/deps/app-04.03ak.14zydhd.rcgu.o", "/t/.relink/app-04/app-04.03ak.0abcdef.rcgu.o"));
+        assert!(same_role(
+            "/t/deps/app-04.03ak.14zydhd.rcgu.o",
+            "/t/.relink/app-04/app-04.03ak.0abcdef.rcgu.o"
+        ));
         assert!(same_role("/t/rustcAbCdEf/symbols.o", "/t/rustcGhIjKl/symbols.o"));
         assert!(same_role("/t/rustcAbCdEf/rmeta.o", "/t/.relink/app-04/inputs/rmeta.o"));
         assert!(!same_role("lib.a(a.o)", "lib.a(b.o)"));

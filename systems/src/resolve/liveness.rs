@@ -127,8 +127,7 @@ impl Marker<'_> {
                 let Some(row) = used.atom() else { continue };
                 let atom = &self.program.atoms[row.index()];
                 if !request.kept.is_empty() {
-                    let (name, number) =
-                        key(object.parsed.section_name(index), index as u32, &mut ordinals);
+                    let (name, number) = key(object.parsed.section_name(index), index as u32, &mut ordinals);
                     if request.kept.contains(&(input as u32, name.to_vec(), number)) {
                         self.mark(row);
                     }

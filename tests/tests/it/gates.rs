@@ -416,6 +416,21 @@ fn archive_member_dropped() {
 }
 
 #[test]
+fn archive_member_that_another_reference_of_the_object_keeps() {
+    let b = ("b.c", "int g(void) { return 30; }\nint h(void) { return 40; }\n");
+    let base = with_archive(
+        CALL_F,
+        &[("a.c", "int g(void);\nint h(void);\nint f(void) { return g() + h(); }\n"), b],
+    );
+    let edited = with_archive(CALL_F, &[("a.c", "int h(void);\nint f(void) { return h(); }\n"), b]);
+    let mut program = Program::linked(program::incremental(), &base);
+    let outcome = program.edit(&edited);
+    program.assert_patched(outcome);
+    program.verify();
+    assert_behaves(&program.image(), &edited);
+}
+
+#[test]
 fn archive_that_resolves_otherwise() {
     let one = ("one.c", "int f(void) { return 1; }\n");
     let two = ("two.c", "int f(void) { return 2; }\n");
