@@ -25,6 +25,7 @@ mod fault;
 mod input;
 mod io;
 mod jobserver;
+mod keep;
 mod link;
 mod log;
 mod map;

@@ -191,6 +191,10 @@ impl Io for FaultyIo {
         self.mutate()?;
         self.inner.rename(from, old, to, new)
     }
+    fn hard_link(&self, from: &Path, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        self.mutate()?;
+        self.inner.hard_link(from, dir, name)
+    }
     fn remove(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
         self.mutate()?;
         self.inner.remove(dir, name)

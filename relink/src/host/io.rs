@@ -147,6 +147,8 @@ pub trait Io: Send + Sync + Debug {
     fn set_owner(&self, file: &File, owner: u32, group: u32) -> io::Result<()>;
     /// Puts a name in the place of another, at once.
     fn rename(&self, from: &Dir, old: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()>;
+    /// Gives a file a name more.
+    fn hard_link(&self, from: &Path, dir: &Dir, name: &OsStr) -> io::Result<()>;
     /// Removes a name of a file.
     fn remove(&self, dir: &Dir, name: &OsStr) -> io::Result<()>;
     /// Waits for the exclusive lock of a file; the kernel gives it back when the process ends.
@@ -376,6 +378,10 @@ impl Io for SystemIo {
 
     fn rename(&self, from: &Dir, old: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
         Ok(fs::renameat(&from.fd, old, &to.fd, new)?)
+    }
+
+    fn hard_link(&self, from: &Path, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        Ok(fs::linkat(fs::CWD, from, &dir.fd, name, AtFlags::empty())?)
     }
 
     fn remove(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {

@@ -13,6 +13,7 @@ use relink_formats::Bytes;
 
 use super::error::HostError;
 use super::io::Io;
+use super::keep;
 use super::log::{Command, LogEntry, never_linked, slot_of};
 use super::publish::{self, Slot, Target, Temporary};
 use super::search::ResolvedInputs;
@@ -115,9 +116,10 @@ pub fn link_with<S: Session + ?Sized>(
     let HostRequest { output, inputs, incremental, verify, command } = request;
     let target = publish::locate(io, &output)?;
     let folder = if incremental { job.open_folder(&target, &output) } else { None };
+    let passing = inputs.dependencies.iter().filter(|path| keep::passes(path)).cloned().collect::<Vec<_>>();
     let made = job.make(session, inputs, &target, folder.as_ref(), verify);
     if let Some(folder) = &folder {
-        job.record(folder, made.as_ref(), command.as_ref());
+        job.record(folder, made.as_ref(), &passing, command.as_ref());
     }
     let report = made?;
     Ok(HostResult { report, warnings: job.warnings, notes: job.notes })
@@ -267,10 +269,11 @@ impl Job<'_> {
         &mut self,
         folder: &StateFolder,
         made: Result<&FrameReport, &HostError>,
+        passing: &[PathBuf],
         command: Option<&Command>,
     ) {
         if let (Ok(_), Some(command)) = (made, command)
-            && let Err(error) = folder.keep_command(self.io, command)
+            && let Err(error) = folder.keep_command(self.io, &folder.keep_inputs(self.io, passing, command))
         {
             self.notes.push(error.to_string());
         }

@@ -6,6 +6,7 @@
 //! | `image-N` | our own copy of the image; shares no inode with the output, which build tools remove and hard-link |
 //! | `current` | the marker: which state and which image belong together; everything else may be torn |
 //! | `command` | the command line of the last link, for `relink verify` |
+//! | `inputs/` | hard links to inputs that rustc removes after the link, for `relink verify` |
 //! | `log` | one line of JSON per link |
 //! | `lock` | held for the whole link; the second linker of an output waits |
 //!
@@ -207,6 +208,7 @@ impl StateFolder {
     /// Removes what no marker names: leftovers of a link that was killed.
     pub(super) fn sweep(&self, io: &dyn Io, prior: Option<&Prior>) {
         let mut keep: Vec<OsString> = [LOCK, LOG, COMMAND, MARKER].iter().map(OsString::from).collect();
+        keep.push(StateFolder::inputs_name());
         if let Some(prior) = prior {
             keep.push(generation_name("state", prior.marker.state.generation));
             keep.push(generation_name("image", prior.marker.image.generation));

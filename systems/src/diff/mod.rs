@@ -3,6 +3,7 @@
 //! Every difference that the strict gate refuses is noted as a reason; what is left is a list of atoms whose bytes
 //! may differ and of symbols whose values may.
 
+pub(crate) mod anonymous;
 mod pieces;
 mod sections;
 mod symbols;
@@ -15,7 +16,7 @@ use relink_engine::frame::{Frame, Request};
 use relink_engine::image::Image;
 use relink_engine::options::Strip;
 use relink_engine::plan::Plan;
-use relink_engine::records::atom_flags;
+use relink_engine::records::{AtomRecord, atom_flags};
 use relink_engine::report::GateReason;
 use relink_engine::store::Store;
 
@@ -81,6 +82,10 @@ fn diff_input(
         if old.flags & (atom_flags::DISCARDED | atom_flags::DEAD | atom_flags::MERGE | atom_flags::EH_FRAME)
             != 0
         {
+            if old.section != section {
+                // How a nameless atom is known from now on.
+                context.plan.atoms.insert(row.0, AtomRecord { section, ..old });
+            }
             continue;
         }
         let size = input.object.parsed.sections[section as usize].size;

@@ -1,6 +1,6 @@
 //! Sections of a changed object against its atoms: same name and ordinal, same kind and flags.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
 use relink_engine::program::{MergeInput, SectionUse};
@@ -9,6 +9,7 @@ use relink_engine::report::GateReason;
 use relink_engine::rows::{AtomRow, NONE};
 
 use super::Context;
+use super::anonymous::{self, Members, class_of};
 use crate::ingest::classify::{Class, classify};
 
 /// Flags of an atom that come from the section itself.
@@ -32,14 +33,36 @@ pub(super) fn match_sections(
     let store = context.store;
     let mut known: HashMap<(&[u8], u32), (AtomRow, AtomRecord)> = HashMap::new();
     let mut ordinals: HashMap<&[u8], u32> = HashMap::new();
+    let mut nameless: HashMap<&[u8], Members<'_>> = HashMap::new();
     for row in input.record.atoms.range() {
         let record = store.atoms.get(row)?;
         let name = store.strings.bytes(record.name)?;
+        if let Some(class) = class_of(name) {
+            nameless.entry(class).or_default().0.push((AtomRow(row), record, name));
+            continue;
+        }
         let ordinal = ordinals.entry(name).or_default();
         known.insert((name, *ordinal), (AtomRow(row), record));
         *ordinal += 1;
     }
     let object = &mut input.object;
+    for (index, section) in object.parsed.sections.iter().enumerate() {
+        let class = class_of(object.parsed.section_name(index));
+        if let Some(class) =
+            class.filter(|_| classify(&object.parsed, index, section, context.strip) != Class::Ignore)
+        {
+            nameless.entry(class).or_default().1.push(index);
+        }
+    }
+    let mut pairs = HashMap::new();
+    let mut gone: Vec<AtomRow> = Vec::new();
+    for (atoms, sections) in nameless.into_values() {
+        let rows: Vec<AtomRow> = atoms.iter().map(|(row, _, _)| *row).collect();
+        let paired = anonymous::pair(store, context.image, &object.parsed, atoms, &sections)?;
+        let used: HashSet<AtomRow> = paired.values().map(|(row, _)| *row).collect();
+        gone.extend(rows.into_iter().filter(|row| !used.contains(row)));
+        pairs.extend(paired);
+    }
     let mut uses = vec![SectionUse::None; object.parsed.sections.len()];
     let mut merges = Vec::new();
     let mut matched = Vec::new();
@@ -50,9 +73,13 @@ pub(super) fn match_sections(
             Class::Ignore => continue,
             Class::Atom(flags) | Class::Merge(flags) | Class::EhFrame(flags) => flags,
         };
-        let ordinal = seen.entry(name).or_default();
-        let found = known.remove(&(name, *ordinal));
-        *ordinal += 1;
+        let found = if class_of(name).is_some() {
+            pairs.remove(&index)
+        } else {
+            let ordinal = seen.entry(name).or_default();
+            *ordinal += 1;
+            known.remove(&(name, *ordinal - 1))
+        };
         let names = || (String::from_utf8_lossy(name).into_owned(), object.name.clone());
         let Some((row, old)) = found else {
             let (section, input) = names();
@@ -87,7 +114,7 @@ pub(super) fn match_sections(
             context.frame.refuse(reason);
         }
     }
-    let mut gone: Vec<AtomRow> = known.into_values().map(|(row, _)| row).collect();
+    gone.extend(known.into_values().map(|(row, _)| row));
     gone.sort_unstable();
     for row in gone {
         let section = store.text(store.atoms.get(row.0)?.name);

@@ -19,6 +19,7 @@ use super::Context;
 use crate::commit::bulk::global_records;
 use crate::ingest::bulk::local_symbols;
 use crate::ingest::wrap::wrapped;
+use crate::resolve::definitions::stricter;
 
 /// A symbol's row, its record as it is, and as the new object has it.
 pub(super) type Change = (SymbolRow, SymbolRecord, SymbolRecord);
@@ -258,7 +259,8 @@ fn new_reference(
     let store = context.store;
     let record = store.symbols.get(row.0)?;
     let (symbol, input) = (text(name), object.name.clone());
-    if new.other & 3 != 0 {
+    // The strictest counts: one that is no stricter than the others' changes nothing. rustc's are all hidden.
+    if stricter(record.other, new.other) != record.other {
         return Ok(Some(GateReason::VisibilityChanged { symbol, input }));
     }
     Ok(match record.atom {
@@ -297,6 +299,12 @@ fn dropped_reference(
 ) -> Result<Option<GateReason>, StoreError> {
     let store = context.store;
     let record = store.symbols.get(old.symbol.0)?;
+    if old.other & 3 != 0 && !visibility_stays(context, &record, old.symbol)? {
+        return Ok(Some(GateReason::VisibilityChanged {
+            symbol: text(name),
+            input: input.object.name.clone(),
+        }));
+    }
     if record.atom == place::SHARED && has_other_references(context, input, &record)? {
         return Ok(None);
     }
@@ -310,7 +318,7 @@ fn dropped_reference(
     if old.info >> 4 == elf::STB_WEAK || !place::is_atom(record.atom) || record.input.some().is_none() {
         return Ok(None);
     }
-    if !from_archive(context, record.input)? {
+    if !from_archive(context, record.input)? || still_needs(context, &input.object, record.input)? {
         return Ok(None);
     }
     let mut next = record.first_incoming;
@@ -328,6 +336,43 @@ fn dropped_reference(
         }
     }
     Ok(Some(GateReason::ArchiveMemberDropped { symbol: text(name), input: input.object.name.clone() }))
+}
+
+/// Whether an object refers to something else in an input. Then what pulls what is as it was: of two references from
+/// one object to one member, either is enough.
+fn still_needs(context: &Context<'_>, object: &Object, member: InputRow) -> Result<bool, StoreError> {
+    let first = object.parsed.first_global as usize;
+    for (index, global) in (first..).zip(global_records(&object.parsed)) {
+        if global.state != global_state::UNDEFINED || global.info >> 4 == elf::STB_WEAK {
+            continue;
+        }
+        if let Some(row) = context.store.global(object.parsed.symbol_name(index))? {
+            let record = context.store.symbols.get(row.0)?;
+            if record.input == member && place::is_atom(record.atom) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a name is as visible without some reference as with it: if the definition itself is as strict, it is.
+fn visibility_stays(
+    context: &Context<'_>,
+    record: &SymbolRecord,
+    symbol: SymbolRow,
+) -> Result<bool, StoreError> {
+    if record.input.some().is_none() || !place::is_atom(record.atom) {
+        return Ok(record.other & 3 == 0);
+    }
+    let definer = context.store.inputs.get(record.input.0)?;
+    for entry in context.store.globals.span(definer.globals) {
+        let (_, global) = entry?;
+        if global.symbol == symbol {
+            return Ok(stricter(global.other, record.other) == global.other);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether another input refers to a symbol as well, as far as a look at a few references tells.

@@ -112,6 +112,36 @@ fn order_changed(request: &Request, store: &Store) -> Result<Option<String>, Sto
     Ok((known == names).then_some(first))
 }
 
+/// Whether two names, of files or of members, are of one role in two runs of rustc. It puts some parts anew each time:
+/// in `crate-HASH.UNIT.SESSION.rcgu.o` the session, in `rustcXXXXXX/symbols.o` the directory.
+///
+/// What stands where the other stood and plays the same role is only compared with it: what is in it decides.
+pub(crate) fn same_role(a: &str, b: &str) -> bool {
+    a == b || role(a) == role(b)
+}
+
+/// Whether a file is in a directory that rustc made for one run, or where its inputs are kept for the verifier.
+fn in_passing_dir(name: &str) -> bool {
+    let mut parents = name.rsplit('/').skip(1);
+    let dir = parents.next().unwrap_or_default();
+    let random = dir.strip_prefix("rustc").unwrap_or_default();
+    random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        || dir == "inputs" && parents.nth(1) == Some(".relink")
+}
+
+fn role(name: &str) -> (&str, &str) {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let (object, close) = match file.strip_suffix(')') {
+        Some(member) => (member, ")"),
+        None => (file, ""),
+    };
+    match object.strip_suffix(".rcgu.o").and_then(|stem| stem.rsplit_once('.')) {
+        Some((unit, _)) => (unit, close),
+        None if in_passing_dir(name) => (file, ""),
+        None => (name, ""),
+    }
+}
+
 struct Loader<'a> {
     store: &'a Store,
     plan: &'a mut Plan,
@@ -206,7 +236,7 @@ impl Loader<'_> {
                 return Ok(shape);
             };
             let name = format!("{short}({})", member.name);
-            if name != self.store.text(loaded.name) {
+            if !same_role(&name, &self.store.text(loaded.name)) {
                 self.frame.refuse(refused);
                 return Ok(shape);
             }
@@ -227,5 +257,25 @@ impl Loader<'_> {
             self.plan.changed_archives.push(input.name.clone());
         }
         Ok(shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_role;
+
+    #[test]
+    fn inputs_keep_their_role_across_sessions_of_rustc() {
+        let member = "libutil-04.rlib(util-04.03akcq1gcrbuqhq10rnj2z6z7.14zydhd.rcgu.o)";
+        assert!(same_role(member, &member.replace("14zydhd", "0abcdef")));
+        assert!(!same_role(member, &member.replace("03ak", "03al")));
+        assert!(same_role(
+            "/t/deps/app-04.03ak.14zydhd.rcgu.o",
+            "/t/.relink/app-04/app-04.03ak.0abcdef.rcgu.o"
+        ));
+        assert!(same_role("/t/rustcAbCdEf/symbols.o", "/t/rustcGhIjKl/symbols.o"));
+        assert!(same_role("/t/rustcAbCdEf/rmeta.o", "/t/.relink/app-04/inputs/rmeta.o"));
+        assert!(!same_role("lib.a(a.o)", "lib.a(b.o)"));
+        assert!(!same_role("a/x.o", "b/x.o"));
     }
 }

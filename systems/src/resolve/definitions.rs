@@ -105,7 +105,7 @@ pub(crate) fn resolve_names(
 }
 
 /// The stricter of two visibilities: internal, hidden, protected, default.
-fn stricter(known: u8, new: u8) -> u8 {
+pub(crate) fn stricter(known: u8, new: u8) -> u8 {
     let (a, b) = (known & 3, new & 3);
     let visibility = match (a, b) {
         (0, other) | (other, 0) => other,

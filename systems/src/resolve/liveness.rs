@@ -10,6 +10,7 @@ use relink_engine::records::{atom_flags, place, symbol_flags};
 use relink_engine::rows::{AtomRow, SymbolRow, TargetKind};
 use relink_formats as formats;
 
+use crate::diff::anonymous::key;
 use crate::ingest::classify::is_c_identifier;
 
 const SHF_GNU_RETAIN: u64 = 1 << 21;
@@ -121,17 +122,15 @@ impl Marker<'_> {
             }
         }
         for (input, object) in self.program.objects.iter().enumerate() {
-            let mut ordinals: HashMap<&[u8], u32> = HashMap::new();
+            let mut ordinals = HashMap::new();
             for (index, used) in object.uses.iter().enumerate() {
                 let Some(row) = used.atom() else { continue };
                 let atom = &self.program.atoms[row.index()];
                 if !request.kept.is_empty() {
-                    let name = object.parsed.section_name(index);
-                    let ordinal = ordinals.entry(name).or_default();
-                    if request.kept.contains(&(input as u32, name.to_vec(), *ordinal)) {
+                    let (name, number) = key(object.parsed.section_name(index), index as u32, &mut ordinals);
+                    if request.kept.contains(&(input as u32, name.to_vec(), number)) {
                         self.mark(row);
                     }
-                    *ordinal += 1;
                 }
                 let section = &object.parsed.sections[index];
                 if atom.flags & atom_flags::ALLOC == 0 {

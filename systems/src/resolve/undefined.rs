@@ -4,7 +4,6 @@ use relink_engine::diagnostic::Diagnostic;
 use relink_engine::program::Program;
 use relink_engine::records::place;
 use relink_engine::rows::SymbolRow;
-use relink_formats as formats;
 
 use super::scan::site_place;
 

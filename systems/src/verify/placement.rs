@@ -8,7 +8,9 @@ use relink_engine::store::{Store, hash_name};
 
 use super::Checker;
 use crate::commit::bulk::placed_sections;
+use crate::diff::anonymous::key;
 use crate::ingest::bulk::local_symbols;
+use crate::ingest::changed::same_role;
 
 /// Which row of the store each row of the fresh link is.
 pub(super) struct Placement {
@@ -25,17 +27,15 @@ impl Placement {
 pub(super) fn live_sections(store: &Store) -> Result<HashSet<(u32, Vec<u8>, u32)>, StoreError> {
     let mut live = HashSet::new();
     for input in 0..store.inputs.len() {
-        let mut ordinals: HashMap<Vec<u8>, u32> = HashMap::new();
+        let mut ordinals = HashMap::new();
         for entry in store.atoms.span(store.inputs.get(input)?.atoms) {
             let (_, atom) = entry?;
-            let name = store.strings.bytes(atom.name)?.to_vec();
-            let ordinal = ordinals.entry(name.clone()).or_default();
+            let (name, ordinal) = key(store.strings.bytes(atom.name)?, atom.section, &mut ordinals);
             // Debug information is kept without being looked into, or it would keep all that it describes.
             let whole = atom_flags::LIVE | atom_flags::ALLOC;
             if atom.flags & (whole | atom_flags::EH_FRAME) == whole {
-                live.insert((input, name, *ordinal));
+                live.insert((input, name.to_vec(), ordinal));
             }
-            *ordinal += 1;
         }
     }
     Ok(live)
@@ -103,27 +103,24 @@ fn match_atoms(checker: &mut Checker<'_>, placement: &mut Placement, row: usize)
     let store = checker.store;
     let input = store.inputs.get(row as u32)?;
     let name = checker.program.objects[row].name.clone();
-    if store.text(input.name) != name {
+    if !same_role(&store.text(input.name), &name) {
         checker.report(5, format!("a full link loads {name} where the image has {}", store.text(input.name)));
     }
-    let mut known: HashMap<(Vec<u8>, u32), (AtomRow, AtomRecord)> = HashMap::new();
-    let mut ordinals: HashMap<Vec<u8>, u32> = HashMap::new();
+    let parsed = checker.program.objects[row].parsed.clone();
+    let mut known: HashMap<(&[u8], u32), (AtomRow, AtomRecord)> = HashMap::new();
+    let mut ordinals = HashMap::new();
     for atom in input.atoms.range() {
         let record = store.atoms.get(atom)?;
-        let name = store.strings.bytes(record.name)?.to_vec();
-        let ordinal = ordinals.entry(name.clone()).or_default();
-        known.insert((name, *ordinal), (AtomRow(atom), record));
-        *ordinal += 1;
+        let known_by = key(store.strings.bytes(record.name)?, record.section, &mut ordinals);
+        known.insert(known_by, (AtomRow(atom), record));
     }
-    let mut seen: HashMap<Vec<u8>, u32> = HashMap::new();
+    let mut seen = HashMap::new();
     let object = &checker.program.objects[row];
     let sections: Vec<(u32, usize)> = object.atoms.range().zip(placed_sections(object)).collect();
     for (atom, section) in sections {
-        let section_name = checker.program.objects[row].parsed.section_name(section).to_vec();
-        let ordinal = seen.entry(section_name.clone()).or_default();
-        let found = known.remove(&(section_name.clone(), *ordinal));
-        *ordinal += 1;
-        let text = String::from_utf8_lossy(&section_name).into_owned();
+        let section_name = parsed.section_name(section);
+        let found = known.remove(&key(section_name, section as u32, &mut seen));
+        let text = String::from_utf8_lossy(section_name).into_owned();
         let Some((store_row, record)) = found else {
             checker.report(5, format!("{name}:({text}) is not in the image's store"));
             continue;

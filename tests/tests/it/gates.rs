@@ -418,6 +418,51 @@ fn archive_member_dropped() {
 }
 
 #[test]
+fn archive_member_that_another_reference_of_the_object_keeps() {
+    let b = ("b.c", "int g(void) { return 30; }\nint h(void) { return 40; }\n");
+    let base = with_archive(
+        CALL_F,
+        &[("a.c", "int g(void);\nint h(void);\nint f(void) { return g() + h(); }\n"), b],
+    );
+    let edited = with_archive(CALL_F, &[("a.c", "int h(void);\nint f(void) { return h(); }\n"), b]);
+    let mut program = Program::linked(program::incremental(), &base);
+    let outcome = program.edit(&edited);
+    program.assert_patched(outcome);
+    program.verify();
+    assert_behaves(&program.image(), &edited);
+}
+
+#[test]
+fn visibility_that_a_reference_gives_or_takes() {
+    const HIDDEN: &str = "__attribute__((visibility(\"hidden\")))";
+    let open = "int g(void) { return 30; }\n".to_owned();
+    let hidden = format!("{HIDDEN} {open}");
+    let inputs = |definition: &str, calls: bool| -> Inputs {
+        let cc = Cc::freestanding(Opt::O0);
+        let (call, unit) =
+            if calls { ("g()", format!("{HIDDEN} int g(void);\n")) } else { ("2", String::new()) };
+        let unit = format!("{unit}int f(void) {{ return {call}; }}\n");
+        vec![
+            ("main.o".to_owned(), cc.text("main.c", &format!("{START}{CALL_F}"))),
+            ("unit.o".to_owned(), cc.text("unit.c", &unit)),
+            ("g.o".to_owned(), cc.text("g.c", definition)),
+        ]
+    };
+    // It hides what the definition does not, or no longer does.
+    judge(&inputs(&open, false), &inputs(&open, true), "visibility-changed");
+    judge(&inputs(&open, true), &inputs(&open, false), "visibility-changed");
+    // What is hidden anyway is hidden with the reference and without it, which is how rustc refers to its own.
+    let (base, edited) = (inputs(&hidden, false), inputs(&hidden, true));
+    let mut program = Program::linked(program::incremental(), &base);
+    for inputs in [&edited, &base] {
+        let outcome = program.edit(inputs);
+        program.assert_patched(outcome);
+        program.verify();
+        assert_behaves(&program.image(), inputs);
+    }
+}
+
+#[test]
 fn archive_that_resolves_otherwise() {
     let one = ("one.c", "int f(void) { return 1; }\n");
     let two = ("two.c", "int f(void) { return 2; }\n");

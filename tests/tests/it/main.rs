@@ -17,6 +17,7 @@ mod oracle;
 mod output_kinds;
 mod plumbing;
 mod real_programs;
+mod rust;
 mod shifts;
 mod simulator;
 mod tidy;
