@@ -25,6 +25,7 @@ struct Stub {
     image: Vec<u8>,
     patch: Option<Vec<PatchBytes>>,
     report: Option<FrameReport>,
+    library: bool,
     violation: Option<&'static str>,
     /// Part of the state that the image does not depend on.
     remark: String,
@@ -40,7 +41,14 @@ impl Session for Stub {
     fn add_input(&mut self, input: Input) {
         self.inputs.push(input);
     }
-    fn set_prior_parts(&mut self, state: Bytes, image: Bytes) {
+    fn makes_program(&self) -> bool {
+        !self.library
+    }
+    fn set_prior_patched(&mut self, state: Bytes, image: Bytes, overlay: &[PatchBytes]) {
+        let mut image = image.to_vec();
+        for range in overlay {
+            image[range.offset as usize..][..range.bytes.len()].copy_from_slice(&range.bytes);
+        }
         // The last record counts, as in a state with a log.
         let (mut rest, mut last) = (&state[..], None);
         while let Some((length, behind)) = rest.split_first_chunk() {
