@@ -364,7 +364,9 @@ impl Io for SystemIo {
 
     fn copy(&self, from: &File, to: &File, length: u64) -> io::Result<u64> {
         // It shares the whole file or nothing; one that is longer than what counts would have to be cut.
-        if fs::fstat(from)?.st_size == i64::try_from(length).unwrap_or(0) && fs::ioctl_ficlone(to, from).is_ok() {
+        if fs::fstat(from)?.st_size == i64::try_from(length).unwrap_or(0)
+            && fs::ioctl_ficlone(to, from).is_ok()
+        {
             return Ok(0);
         }
         if copy_in_kernel(from, to, length)? {

@@ -318,7 +318,8 @@ impl Job<'_> {
         }
         let state = folder.next_part(io, "state", generation)?;
         let write = || {
-            let mut writer = BufWriter::with_capacity(1 << 20, IoWriter { io, file: state.file()?, written: 0 });
+            let mut writer =
+                BufWriter::with_capacity(1 << 20, IoWriter { io, file: state.file()?, written: 0 });
             session.serialize_columns(&mut writer)?;
             Ok(writer.into_inner().map_err(io::IntoInnerError::into_error)?.written)
         };

@@ -280,7 +280,8 @@ impl StateFolder {
                 overlay.extend(change.before);
             }
         }
-        let seen = io.stat_file(&image_file).map(|stat| Seen::of(&stat)).map_err(|error| error.to_string())?;
+        let seen =
+            io.stat_file(&image_file).map(|stat| Seen::of(&stat)).map_err(|error| error.to_string())?;
         if leftovers.is_empty() && !seen.same_bytes(&current.image_seen) {
             return Err(format!("image-{} was written to", current.image.generation));
         }
@@ -380,7 +381,8 @@ impl StateFolder {
     pub(super) fn retire(&self, io: &dyn Io, prior: &Prior, current: &Current) {
         let keep = named_by(current);
         let leftovers = prior.leftovers.iter().map(|&generation| generation_name("patch", generation));
-        for name in named_by(&prior.current).into_iter().chain(leftovers).filter(|name| !keep.contains(name)) {
+        for name in named_by(&prior.current).into_iter().chain(leftovers).filter(|name| !keep.contains(name))
+        {
             // Best effort: the next link sweeps.
             let _ = io.remove(&self.dir, &name);
         }
@@ -389,6 +391,7 @@ impl StateFolder {
 
 /// Files that belong together.
 fn named_by(current: &Current) -> Vec<OsString> {
-    let parts = [("state", Some(&current.state)), ("image", Some(&current.image)), ("patch", current.patch.as_ref())];
+    let parts =
+        [("state", Some(&current.state)), ("image", Some(&current.image)), ("patch", current.patch.as_ref())];
     parts.into_iter().filter_map(|(stem, part)| Some(generation_name(stem, part?.generation))).collect()
 }
