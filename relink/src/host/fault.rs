@@ -150,6 +150,10 @@ impl Io for FaultyIo {
         self.alive()?;
         self.inner.map(file, length)
     }
+    fn is_alone(&self, file: &File) -> io::Result<bool> {
+        self.alive()?;
+        self.inner.is_alone(file)
+    }
     fn now_ns(&self) -> i64 {
         self.inner.now_ns()
     }

@@ -126,6 +126,8 @@ pub trait Io: Send + Sync + Debug {
     fn read_now(&self, file: &File, length: usize) -> io::Result<Vec<u8>>;
     /// Maps the first `length` bytes of a file.
     fn map(&self, file: &File, length: usize) -> io::Result<Bytes>;
+    /// Whether nobody else has a file, which is open to write, open or mapped; also true if the system can't tell.
+    fn is_alone(&self, file: &File) -> io::Result<bool>;
     /// The clock, nanoseconds since 1970.
     fn now_ns(&self) -> i64;
 
@@ -320,6 +322,10 @@ impl Io for SystemIo {
 
     fn map(&self, file: &File, length: usize) -> io::Result<Bytes> {
         map::map_file(file, length)
+    }
+
+    fn is_alone(&self, file: &File) -> io::Result<bool> {
+        map::is_alone(file)
     }
 
     fn now_ns(&self) -> i64 {

@@ -144,6 +144,8 @@ pub(super) struct Prior {
     /// The file of the kept image.
     pub(super) image: Bytes,
     pub(super) image_file: File,
+    /// Whether it may be written to: it has one name, and nobody else has it open or mapped.
+    pub(super) image_free: bool,
     /// What has to be laid over it, one after the other.
     pub(super) overlay: Vec<PatchBytes>,
     /// Generations of patches that a killed link left.
@@ -263,6 +265,8 @@ impl StateFolder {
         }
         let current = marker.current;
         let (_, state) = self.open_part(io, "state", &current.state)?;
+        // Before we map it ourselves.
+        let image_free = self.is_free(io, &current.image).unwrap_or(false);
         let (image_file, image) = self.open_part(io, "image", &current.image)?;
         let (mut overlay, mut leftovers) = (Vec::new(), Vec::new());
         if let Some(part) = &current.patch {
@@ -285,7 +289,18 @@ impl StateFolder {
         if leftovers.is_empty() && !seen.same_bytes(&current.image_seen) {
             return Err(format!("image-{} was written to", current.image.generation));
         }
-        Ok(Some(Prior { current, state, image, image_file, overlay, leftovers }))
+        Ok(Some(Prior { current, state, image, image_file, image_free, overlay, leftovers }))
+    }
+
+    /// Whether an image has no user but us. An error, too, means that it has: that of a running program is busy.
+    fn is_free(&self, io: &dyn Io, image: &Part) -> io::Result<bool> {
+        let file = io.open_at(&self.dir, &generation_name("image", image.generation), Open::Extend)?;
+        let stat = io.stat_file(&file)?;
+        let ours = stat.kind == FileKind::Regular
+            && stat.links == 1
+            && stat.owner == rustix::process::geteuid().as_raw()
+            && stat.identity.size == image.bytes;
+        Ok(ours && io.is_alone(&file)?)
     }
 
     /// The contents of a `patch-N`, if it is whole.

@@ -8,8 +8,10 @@
 //!   or patched by others;
 //! - it has no other name, when it leaves its place and again before it is written to: a hard link that somebody
 //!   holds (cargo's `target/debug/x`) keeps its bytes;
-//! - it can be opened to write, which the kernel refuses while the program runs;
-//! - it is a program: a shared library that is mapped can be written to, to the harm of those who use it.
+//! - it can be opened to write, which the kernel refuses while the program runs, and nobody else has it open or
+//!   mapped: a debugger, say, or a copy that is being made;
+//! - it is a program: a shared library may be mapped by many, so that it is a new file each time, whatever the kernel
+//!   says of its users.
 //!
 //! If the kept image can't be written to, a copy of it is the next one. If the output can't be kept, or there is none
 //! (cargo removes it before each link), a copy of the kept image takes its place by rename. Either copy is O(image),
@@ -145,16 +147,11 @@ impl<'a> Turn<'a> {
         let (io, folder) = (self.io, self.folder);
         let kept = &self.prior.current.image;
         let name = generation_name("image", kept.generation);
-        // A program that runs is busy.
-        if let Ok(file) = io.open_at(&folder.dir, &name, Open::Extend) {
-            let stat = io.stat_file(&file)?;
-            let ours = stat.kind == FileKind::Regular
-                && stat.links == 1
-                && stat.owner == rustix::process::geteuid().as_raw()
-                && stat.identity.size == kept.bytes;
-            if ours {
-                return Ok(Next { generation: kept.generation, name, file, copy: None });
-            }
+        if self.prior.image_free
+            && let Ok(file) = io.open_at(&folder.dir, &name, Open::Extend)
+            && io.stat_file(&file)?.links == 1
+        {
+            return Ok(Next { generation: kept.generation, name, file, copy: None });
         }
         let name = generation_name("image", self.generation);
         let mut copy = Temporary::named(io, &folder.dir, name.clone(), false)?;
