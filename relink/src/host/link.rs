@@ -251,7 +251,7 @@ impl Job<'_> {
         let (image_file, kept) = match (session.patch(), prior) {
             (Some(patch), Some(prior)) => {
                 let (program, written) = (session.makes_program(), self.written);
-                let mut turn = Turn { io, folder, prior, slot, generation, program, written };
+                let mut turn = Turn { io, folder, prior, slot, generation, program, written, output: None };
                 let kept = turn.publish(patch);
                 self.written = turn.written;
                 (None, kept?)
@@ -265,6 +265,8 @@ impl Job<'_> {
         // Without an exchange the new output has a second name still, which goes with the earlier marker.
         let two_names = kept.image.generation > generation;
         let output = turns::output_stat(io, slot).map(|stat| Seen::of(&stat));
+        // What another linker put there in the meantime is not ours.
+        let output = output.filter(|seen| kept.output.is_some_and(|finished| finished.same_file(seen)));
         let current = Current {
             generation,
             state_base: extended.map_or(state.bytes, |earlier| earlier.state_base),
@@ -351,10 +353,11 @@ impl Job<'_> {
         let output = Temporary::named(io, &folder.dir, turns::OUTPUT, false).map_err(failed)?;
         let copy = || io.copy(image.file()?, output.file()?, length);
         self.written.image += copy().map_err(failed)?;
-        io.set_modified(&folder.dir, output.name(), io.now_ns()).map_err(failed)?;
+        let seen = turns::date(io, &folder.dir, output.name(), slot)?;
         publish::replace(io, output, slot, true)?;
         let image_seen = image_seen.unwrap_or_default();
-        Ok((image, Kept { image: Part { generation, bytes: length }, image_seen, patch: None }))
+        let kept = Kept { image: Part { generation, bytes: length }, image_seen, patch: None, output: seen };
+        Ok((image, kept))
     }
 
     /// Log line and command line. A link does not fail for the sake of its history.

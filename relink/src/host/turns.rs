@@ -54,6 +54,8 @@ pub(super) struct Turn<'a> {
     /// Whether a file that was the output may be written to.
     pub(super) program: bool,
     pub(super) written: Written,
+    /// The new output, when it was finished.
+    pub(super) output: Option<Seen>,
 }
 
 /// What is kept once the output is published.
@@ -62,6 +64,8 @@ pub(super) struct Kept {
     pub(super) image: Part,
     pub(super) image_seen: Seen,
     pub(super) patch: Option<Part>,
+    /// The output, when it was finished.
+    pub(super) output: Option<Seen>,
 }
 
 /// The image that has its turn: the kept file, or a copy of it.
@@ -78,6 +82,16 @@ pub(super) fn output_stat(io: &dyn Io, slot: &Slot) -> Option<Stat> {
     io.stat_at(&slot.dir, &slot.name).ok()
 }
 
+/// Gives a file that is or will be the output the time of now, down to the nanosecond: the kernel's own time of a later
+/// write is another, also within the step of its clock. What the file is then; none if its file system rounds times,
+/// where a write may go unnoticed.
+pub(super) fn date(io: &dyn Io, dir: &Dir, name: &OsStr, slot: &Slot) -> Result<Option<Seen>, HostError> {
+    let now = io.now_ns();
+    io.set_modified(dir, name, now).map_err(HostError::io("write output", &slot.shown))?;
+    let stat = io.stat_at(dir, name).ok();
+    Ok(stat.filter(|stat| stat.identity.mtime_ns == now).map(|stat| Seen::of(&stat)))
+}
+
 /// Whether an error means that the file system can't do what was asked, as opposed to failing at it.
 fn unsupported(error: &io::Error) -> bool {
     let numbers = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].map(Errno::raw_os_error);
@@ -90,9 +104,9 @@ impl<'a> Turn<'a> {
         let keepable = self.output_is_ours();
         if patch.is_empty() && keepable {
             // Nothing to write, but who builds by times wants a new one.
-            self.date(&self.slot.dir, &self.slot.name)?;
+            let output = date(self.io, &self.slot.dir, &self.slot.name, self.slot)?;
             let Current { image, image_seen, patch, .. } = self.prior.current.clone();
-            return Ok(Kept { image, image_seen, patch });
+            return Ok(Kept { image, image_seen, patch, output });
         }
         let patch_part = self.keep_patch(patch)?;
         let next = self.next_image().map_err(|error| self.failed(error))?;
@@ -110,7 +124,7 @@ impl<'a> Turn<'a> {
         // Somebody may have put another file in the place of the output just before it left it.
         let ours = !was_output || self.prior.current.output.is_some_and(|output| output.same_file(&seen));
         let image_seen = if ours { seen } else { Seen::default() };
-        Ok(Kept { image, image_seen, patch: Some(patch_part) })
+        Ok(Kept { image, image_seen, patch: Some(patch_part), output: self.output })
     }
 
     fn failed(&self, error: io::Error) -> HostError {
@@ -160,20 +174,13 @@ impl<'a> Turn<'a> {
         Ok(Next { generation: self.generation, name, file, copy: Some(copy) })
     }
 
-    /// Gives a file the time of now, down to the nanosecond: the kernel's own time of a later write is another, also
-    /// within the step of its clock.
-    fn date(&self, dir: &Dir, name: &OsStr) -> Result<(), HostError> {
-        let dated = self.io.set_modified(dir, name, self.io.now_ns());
-        dated.map_err(HostError::io("write output", &self.slot.shown))
-    }
-
     /// Output and next image change places. What is kept, and whether it was the output.
     fn take_turns(&mut self, next: Next<'a>) -> Result<(Part, bool), HostError> {
         let Next { generation, name, file, copy } = next;
         let (io, dir, slot) = (self.io, &self.folder.dir, self.slot);
         publish::dress(io, &file, slot, true)?;
         drop(file); // A program can't run while a writer has it open.
-        self.date(dir, &name)?;
+        self.output = date(io, dir, &name, slot)?;
         match io.exchange(dir, &name, &slot.dir, &slot.name) {
             Ok(()) => {
                 drop(copy.and_then(Temporary::keep));
@@ -220,7 +227,7 @@ impl<'a> Turn<'a> {
         let copied = output.file().and_then(|output| io.copy(&next.file, output, length));
         self.written.image += copied.map_err(|error| self.failed(error))?;
         drop(next.file);
-        self.date(dir, output.name())?;
+        self.output = date(io, dir, output.name(), self.slot)?;
         publish::replace(io, output, self.slot, true)?;
         drop(next.copy.and_then(Temporary::keep));
         Ok((Part { generation: next.generation, bytes: length }, false))
