@@ -163,8 +163,13 @@ pub struct Counters {
     pub debug_contributions_written: u64,
     pub fdes_written: u64,
     pub symbols_written: u64,
+    /// Of the image, once, as the frame changed it.
     pub bytes_written: u64,
     pub pages_hashed: u64,
+    /// By the host, to all files that hold an image; blocks that the file system shares are not written.
+    pub image_file_bytes: u64,
+    /// By the host, to state, patch and marker. The log line and the command line are not counted.
+    pub state_file_bytes: u64,
 }
 
 /// Time and name of one set of the frame.

@@ -20,6 +20,7 @@
 //! ```
 
 mod build_id;
+mod change;
 mod error;
 mod fault;
 mod input;
@@ -32,6 +33,7 @@ mod map;
 mod publish;
 mod search;
 mod state;
+mod turns;
 
 pub use build_id::{BuildIdCheck, check_build_id};
 pub use error::{HostError, reason};

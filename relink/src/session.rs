@@ -136,6 +136,11 @@ impl LinkSession {
         })
     }
 
+    /// What the session links by.
+    pub fn options(&self) -> &LinkOptions {
+        &self.options
+    }
+
     /// Adds an input behind the ones that are there; the order is the order of the command line.
     pub fn add_input(&mut self, input: Input) -> InputId {
         let id = InputId(self.next_id);
@@ -183,15 +188,21 @@ impl LinkSession {
     ///
     /// State that can't be used is no error: the next frame is a full link, and its report says why.
     pub fn set_prior_state(&mut self, state: Bytes) {
-        self.open_state(state, None);
+        self.open_state(state, None, &[]);
     }
 
     /// Starts from state columns and the image kept apart; what [`host`](crate::host) does, which maps both.
     pub fn set_prior_parts(&mut self, state: Bytes, image: Bytes) {
-        self.open_state(state, Some(image));
+        self.open_state(state, Some(image), &[]);
     }
 
-    fn open_state(&mut self, state: Bytes, image: Option<Bytes>) {
+    /// The same for an image that lacks ranges of the last patches: they are laid over its bytes, the later ones over
+    /// the earlier ones.
+    pub fn set_prior_patched(&mut self, state: Bytes, image: Bytes, overlay: &[PatchBytes]) {
+        self.open_state(state, Some(image), overlay);
+    }
+
+    fn open_state(&mut self, state: Bytes, image: Option<Bytes>, overlay: &[PatchBytes]) {
         self.unusable = None;
         if self.options.incremental.is_none() {
             return;
@@ -211,7 +222,9 @@ impl LinkSession {
                     return;
                 }
                 self.world.insert_resource(store);
-                self.world.insert_resource(Image::mapped(image));
+                let mut image = Image::mapped(image);
+                overlay.iter().for_each(|range| image.write(range.offset, &range.bytes));
+                self.world.insert_resource(image);
                 self.dirty = true;
             }
             Err(error) => {

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use relink_formats::Bytes;
 
@@ -25,13 +25,27 @@ pub struct FaultyIo {
     inner: SystemIo,
     at: Option<(usize, Fault)>,
     mutations: AtomicUsize,
+    written: AtomicU64,
+    no_exchange: bool,
     dead: AtomicBool,
 }
 
 impl FaultyIo {
     /// Only counts.
     pub fn counting() -> FaultyIo {
-        FaultyIo { inner: SystemIo, at: None, mutations: AtomicUsize::new(0), dead: AtomicBool::new(false) }
+        FaultyIo {
+            inner: SystemIo,
+            at: None,
+            mutations: AtomicUsize::new(0),
+            written: AtomicU64::new(0),
+            no_exchange: false,
+            dead: AtomicBool::new(false),
+        }
+    }
+
+    /// A file system that can't exchange names.
+    pub fn without_exchange(self) -> FaultyIo {
+        FaultyIo { no_exchange: true, ..self }
     }
 
     /// Call number `index` (from 0) of those that change something meets `fault`.
@@ -42,6 +56,15 @@ impl FaultyIo {
     /// How many calls changed something, or tried to.
     pub fn mutations(&self) -> usize {
         self.mutations.load(Ordering::SeqCst)
+    }
+
+    /// How many bytes were written to files or copied between them.
+    pub fn bytes_written(&self) -> u64 {
+        self.written.load(Ordering::SeqCst)
+    }
+
+    fn count(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::SeqCst);
     }
 
     fn alive(&self) -> io::Result<()> {
@@ -127,6 +150,10 @@ impl Io for FaultyIo {
         self.alive()?;
         self.inner.map(file, length)
     }
+    fn is_alone(&self, file: &File) -> io::Result<bool> {
+        self.alive()?;
+        self.inner.is_alone(file)
+    }
     fn now_ns(&self) -> i64 {
         self.inner.now_ns()
     }
@@ -155,6 +182,7 @@ impl Io for FaultyIo {
                 let _ = self.inner.write_all(file, &bytes[..bytes.len() / 2]);
             }
         })?;
+        self.count(bytes.len() as u64);
         self.inner.write_all(file, bytes)
     }
     fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -164,20 +192,23 @@ impl Io for FaultyIo {
                 let _ = self.inner.write_at(file, offset, &bytes[..bytes.len() / 2]);
             }
         })?;
+        self.count(bytes.len() as u64);
         self.inner.write_at(file, offset, bytes)
     }
     fn set_length(&self, file: &File, length: u64) -> io::Result<()> {
         self.mutate()?;
         self.inner.set_length(file, length)
     }
-    fn copy(&self, from: &File, to: &File, length: u64) -> io::Result<()> {
+    fn copy(&self, from: &File, to: &File, length: u64) -> io::Result<u64> {
         let alive = self.alive();
         self.mutate().inspect_err(|_| {
             if alive.is_ok() {
                 let _ = self.inner.copy(from, to, length / 2);
             }
         })?;
-        self.inner.copy(from, to, length)
+        let copied = self.inner.copy(from, to, length)?;
+        self.count(copied);
+        Ok(copied)
     }
     fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
         self.mutate()?;
@@ -194,6 +225,22 @@ impl Io for FaultyIo {
     fn hard_link(&self, from: &Path, dir: &Dir, name: &OsStr) -> io::Result<()> {
         self.mutate()?;
         self.inner.hard_link(from, dir, name)
+    }
+
+    fn exchange(&self, from: &Dir, old: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        self.mutate()?;
+        if self.no_exchange {
+            return Err(io::Error::from_raw_os_error(22)); // EINVAL, as those say that can't.
+        }
+        self.inner.exchange(from, old, to, new)
+    }
+    fn link(&self, from: &Dir, old: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        self.mutate()?;
+        self.inner.link(from, old, to, new)
+    }
+    fn set_modified(&self, dir: &Dir, name: &OsStr, time_ns: i64) -> io::Result<()> {
+        self.mutate()?;
+        self.inner.set_modified(dir, name, time_ns)
     }
     fn remove(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
         self.mutate()?;

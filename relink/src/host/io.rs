@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use relink_engine::input::FileIdentity;
 use relink_formats::Bytes;
-use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 
 use super::map;
 
@@ -51,6 +51,8 @@ pub struct Stat {
     pub links: u64,
     /// Device, inode, size and time.
     pub identity: FileIdentity,
+    /// When anything about the file changed last, its names and mode too; nobody can set it.
+    pub changed_ns: i64,
 }
 
 /// How [`Io::open_at`] opens a file. None of them follows a symbolic link.
@@ -63,7 +65,7 @@ pub enum Open {
         /// `0o600` instead.
         private: bool,
     },
-    /// A file that is there, to write at offsets.
+    /// A file that is there, to read and write at offsets; an error if it is a program that runs.
     Extend,
     /// Its end, to write, and all of it to read; made with mode 0600 if it does not exist.
     Append,
@@ -124,6 +126,8 @@ pub trait Io: Send + Sync + Debug {
     fn read_now(&self, file: &File, length: usize) -> io::Result<Vec<u8>>;
     /// Maps the first `length` bytes of a file.
     fn map(&self, file: &File, length: usize) -> io::Result<Bytes>;
+    /// Whether nobody else has a file, which is open to write, open or mapped; also true if the system can't tell.
+    fn is_alone(&self, file: &File) -> io::Result<bool>;
     /// The clock, nanoseconds since 1970.
     fn now_ns(&self) -> i64;
 
@@ -139,8 +143,9 @@ pub trait Io: Send + Sync + Debug {
     fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes a file longer (zeros) or shorter.
     fn set_length(&self, file: &File, length: u64) -> io::Result<()>;
-    /// Copies the first `length` bytes of a file to the start of another; shares blocks where the file system can.
-    fn copy(&self, from: &File, to: &File, length: u64) -> io::Result<()>;
+    /// Copies the first `length` bytes of a file to the start of another, which is new; shares blocks where the file
+    /// system can. How many bytes were copied rather than shared.
+    fn copy(&self, from: &File, to: &File, length: u64) -> io::Result<u64>;
     /// Sets the permission bits.
     fn set_mode(&self, file: &File, mode: u32) -> io::Result<()>;
     /// Sets owner and group.
@@ -149,6 +154,12 @@ pub trait Io: Send + Sync + Debug {
     fn rename(&self, from: &Dir, old: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()>;
     /// Gives a file a name more.
     fn hard_link(&self, from: &Path, dir: &Dir, name: &OsStr) -> io::Result<()>;
+    /// Makes each of two names that of the other's file, at once.
+    fn exchange(&self, from: &Dir, old: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()>;
+    /// Gives a file a second name, which must be free.
+    fn link(&self, from: &Dir, old: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()>;
+    /// Sets when a file was modified; does not follow a link.
+    fn set_modified(&self, dir: &Dir, name: &OsStr, time_ns: i64) -> io::Result<()>;
     /// Removes a name of a file.
     fn remove(&self, dir: &Dir, name: &OsStr) -> io::Result<()>;
     /// Waits for the exclusive lock of a file; the kernel gives it back when the process ends.
@@ -158,6 +169,8 @@ pub trait Io: Send + Sync + Debug {
 /// The real one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemIo;
+
+const NS_PER_S: i64 = 1_000_000_000;
 
 fn stat_of(stat: &fs::Stat) -> Stat {
     let kind = match fs::FileType::from_raw_mode(stat.st_mode) {
@@ -169,7 +182,9 @@ fn stat_of(stat: &fs::Stat) -> Stat {
         }
         _ => FileKind::Stream,
     };
-    let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    let time = |seconds: i64, nanoseconds: u64| {
+        seconds.saturating_mul(NS_PER_S).saturating_add(i64::try_from(nanoseconds).unwrap_or(0))
+    };
     Stat {
         kind,
         mode: stat.st_mode & 0o7777,
@@ -180,8 +195,9 @@ fn stat_of(stat: &fs::Stat) -> Stat {
             device: stat.st_dev,
             inode: stat.st_ino,
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(nanoseconds),
+            mtime_ns: time(stat.st_mtime, stat.st_mtime_nsec),
         },
+        changed_ns: time(stat.st_ctime, stat.st_ctime_nsec),
     }
 }
 
@@ -310,6 +326,10 @@ impl Io for SystemIo {
         map::map_file(file, length)
     }
 
+    fn is_alone(&self, file: &File) -> io::Result<bool> {
+        map::is_alone(file)
+    }
+
     fn now_ns(&self) -> i64 {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
@@ -323,7 +343,7 @@ impl Io for SystemIo {
             Open::CreateNew { private: false } => {
                 (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, Mode::RWXU | Mode::RWXG | Mode::RWXO)
             }
-            Open::Extend => (OFlags::WRONLY, Mode::empty()),
+            Open::Extend => (OFlags::RDWR, Mode::empty()),
             Open::Append => (OFlags::RDWR | OFlags::CREATE | OFlags::APPEND, private),
             Open::Lock => (OFlags::RDWR | OFlags::CREATE, private),
         };
@@ -350,9 +370,15 @@ impl Io for SystemIo {
         Ok(fs::ftruncate(file, length)?)
     }
 
-    fn copy(&self, from: &File, to: &File, length: u64) -> io::Result<()> {
+    fn copy(&self, from: &File, to: &File, length: u64) -> io::Result<u64> {
+        // It shares the whole file or nothing; one that is longer than what counts would have to be cut.
+        if fs::fstat(from)?.st_size == i64::try_from(length).unwrap_or(0)
+            && fs::ioctl_ficlone(to, from).is_ok()
+        {
+            return Ok(0);
+        }
         if copy_in_kernel(from, to, length)? {
-            return Ok(());
+            return Ok(length);
         }
         let mut offset = 0;
         while offset < length {
@@ -364,7 +390,7 @@ impl Io for SystemIo {
             to.write_all_at(&bytes, offset)?;
             offset += bytes.len() as u64;
         }
-        Ok(())
+        Ok(length)
     }
 
     fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
@@ -382,6 +408,23 @@ impl Io for SystemIo {
 
     fn hard_link(&self, from: &Path, dir: &Dir, name: &OsStr) -> io::Result<()> {
         Ok(fs::linkat(fs::CWD, from, &dir.fd, name, AtFlags::empty())?)
+    }
+
+    fn exchange(&self, from: &Dir, old: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        Ok(fs::renameat_with(&from.fd, old, &to.fd, new, RenameFlags::EXCHANGE)?)
+    }
+
+    fn link(&self, from: &Dir, old: &OsStr, to: &Dir, new: &OsStr) -> io::Result<()> {
+        Ok(fs::linkat(&from.fd, old, &to.fd, new, AtFlags::empty())?)
+    }
+
+    fn set_modified(&self, dir: &Dir, name: &OsStr, time_ns: i64) -> io::Result<()> {
+        let (tv_sec, tv_nsec) = (time_ns.div_euclid(NS_PER_S), time_ns.rem_euclid(NS_PER_S));
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT as _ },
+            last_modification: Timespec { tv_sec, tv_nsec },
+        };
+        Ok(fs::utimensat(&dir.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     fn remove(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use relink_engine::diagnostic::LinkError;
 use relink_engine::input::Input;
-use relink_engine::options::LinkOptions;
+use relink_engine::options::{LinkOptions, OutputKind};
 use relink_engine::report::{Counters, FrameReport, Outcome, SetTime};
 use relink_formats::Bytes;
 
@@ -17,15 +17,18 @@ use super::keep;
 use super::log::{Command, LogEntry, never_linked, slot_of};
 use super::publish::{self, Slot, Target, Temporary};
 use super::search::ResolvedInputs;
-use super::state::{Marker, Part, Prior, StateFolder};
+use super::state::{Current, Part, Prior, Seen, StateFolder};
+use super::turns::{self, Kept, Turn, Written};
 use crate::{LinkSession, PatchBytes, Violation};
 
 /// What publication needs of a session; a trait so that its tests need no linker.
 pub trait Session {
     /// See [`LinkSession::add_input`].
     fn add_input(&mut self, input: Input);
-    /// See [`LinkSession::set_prior_parts`].
-    fn set_prior_parts(&mut self, state: Bytes, image: Bytes);
+    /// See [`LinkSession::set_prior_patched`].
+    fn set_prior_patched(&mut self, state: Bytes, image: Bytes, overlay: &[PatchBytes]);
+    /// Whether the image is a program, which the kernel protects while it runs. Others protect nothing.
+    fn makes_program(&self) -> bool;
     /// See [`LinkSession::resolve`].
     fn resolve(&mut self) -> Result<Outcome, LinkError>;
     /// See [`LinkSession::image`].
@@ -46,8 +49,11 @@ impl Session for LinkSession {
     fn add_input(&mut self, input: Input) {
         LinkSession::add_input(self, input);
     }
-    fn set_prior_parts(&mut self, state: Bytes, image: Bytes) {
-        LinkSession::set_prior_parts(self, state, image);
+    fn set_prior_patched(&mut self, state: Bytes, image: Bytes, overlay: &[PatchBytes]) {
+        LinkSession::set_prior_patched(self, state, image, overlay);
+    }
+    fn makes_program(&self) -> bool {
+        self.options().output_kind != OutputKind::SharedLibrary
     }
     fn resolve(&mut self) -> Result<Outcome, LinkError> {
         LinkSession::resolve(self)
@@ -112,7 +118,13 @@ pub fn link_with<S: Session + ?Sized>(
     request: HostRequest,
     io: &dyn Io,
 ) -> Result<HostResult, HostError> {
-    let mut job = Job { io, started: Instant::now(), warnings: Vec::new(), notes: Vec::new() };
+    let mut job = Job {
+        io,
+        started: Instant::now(),
+        warnings: Vec::new(),
+        notes: Vec::new(),
+        written: Written::default(),
+    };
     let HostRequest { output, inputs, incremental, verify, command } = request;
     let target = publish::locate(io, &output)?;
     let folder = if incremental { job.open_folder(&target, &output) } else { None };
@@ -131,6 +143,7 @@ struct Job<'a> {
     started: Instant,
     warnings: Vec<String>,
     notes: Vec<String>,
+    written: Written,
 }
 
 /// `Instant` in the unit of the report.
@@ -168,7 +181,7 @@ impl Job<'_> {
             session.add_input(input);
         }
         if let Some(prior) = &prior {
-            session.set_prior_parts(prior.state.clone(), prior.image.clone());
+            session.set_prior_patched(prior.state.clone(), prior.image.clone(), &prior.overlay);
         }
         let open_ns = nanoseconds_since(self.started);
         let outcome = session.resolve()?;
@@ -190,6 +203,8 @@ impl Job<'_> {
         let mut report = session.report().cloned().unwrap_or_else(|| empty_report(outcome));
         self.warnings.extend_from_slice(&report.warnings);
         report.timings_ns.insert(0, SetTime { set: "open", ns: open_ns });
+        report.counters.image_file_bytes = self.written.image;
+        report.counters.state_file_bytes = self.written.state;
         report.timings_ns.push(SetTime { set: "publish", ns: nanoseconds_since(publishing) });
         report.total_ns = nanoseconds_since(self.started);
         Ok(report)
@@ -219,7 +234,9 @@ impl Job<'_> {
                 Err(error) => self.warnings.push(format!("nothing kept for the next link: {error}")),
             }
         }
-        publish::write(self.io, target, &session.image(), true)
+        let image = session.image();
+        self.written.image += image.len() as u64;
+        publish::write(self.io, target, &image, true)
     }
 
     /// The order of `state.rs`. An error means that the output is the old one.
@@ -231,37 +248,119 @@ impl Job<'_> {
         prior: Option<&Prior>,
     ) -> Result<(), HostError> {
         let io = self.io;
-        let failed = |error| HostError::io("write", folder.dir.path())(error);
-        let earlier = prior.map(|prior| &prior.marker);
-        let next = earlier.map_or(1, |marker| marker.next_generation());
-        let (state, state_part) = keep_state(io, session, folder, earlier, next)?;
-        let (image, image_part) = keep_image(io, session, folder, prior, next)?;
-        let image_file = match (&image, prior) {
-            (Some(image), _) => image.file().map_err(failed)?,
-            (None, Some(prior)) => &prior.image_file,
-            (None, None) => return Err(failed(io::Error::other("no image"))),
+        let generation = prior.map_or(1, Prior::next_generation);
+        let earlier = prior.map(|prior| &prior.current);
+        let (state_file, state) = self.keep_state(session, folder, earlier, generation)?;
+        let (image_file, kept) = match (session.patch(), prior) {
+            (Some(patch), Some(prior)) => {
+                let (program, written) = (session.makes_program(), self.written);
+                let mut turn = Turn { io, folder, prior, slot, generation, program, written, output: None };
+                let kept = turn.publish(patch);
+                self.written = turn.written;
+                (None, kept?)
+            }
+            _ => {
+                let (file, kept) = self.publish_whole(session, slot, folder, generation)?;
+                (Some(file), kept)
+            }
         };
-        // The output's copy is made in the folder too: what a kill leaves of it, the next link sweeps.
-        let output = Temporary::named(io, &folder.dir, "output", false).map_err(failed)?;
-        let copied = output.file().and_then(|output| io.copy(image_file, output, image_part.bytes));
-        copied.map_err(failed)?;
-        publish::replace(io, output, slot, true)?;
-
-        if earlier.is_some_and(|marker| (&marker.state, &marker.image) == (&state_part, &image_part)) {
-            return Ok(());
-        }
-        match folder.commit(io, earlier, &state_part, &image_part) {
-            Ok(()) => {
-                drop(state.and_then(Temporary::keep));
-                drop(image.and_then(Temporary::keep));
-                if let Some(earlier) = earlier {
-                    folder.retire(io, earlier, &state_part, &image_part);
+        let extended = earlier.filter(|earlier| earlier.state.generation == state.generation);
+        // Without an exchange the new output has a second name still, which goes with the earlier marker.
+        let two_names = kept.image.generation > generation;
+        let output = turns::output_stat(io, slot).map(|stat| Seen::of(&stat));
+        // What another linker put there in the meantime is not ours.
+        let output = output.filter(|seen| kept.output.is_some_and(|finished| finished.same_file(seen)));
+        let current = Current {
+            generation,
+            state_base: extended.map_or(state.bytes, |earlier| earlier.state_base),
+            state,
+            image: kept.image,
+            image_seen: kept.image_seen,
+            patch: kept.patch,
+            output: output.map(|seen| if two_names { seen.about_to_change() } else { seen }),
+        };
+        match folder.commit(io, &current) {
+            Ok(bytes) => {
+                self.written.state += bytes;
+                drop(state_file.and_then(Temporary::keep));
+                drop(image_file.and_then(Temporary::keep));
+                if let Some(prior) = prior {
+                    folder.retire(io, prior, &current);
                 }
             }
-            // The output is published; the earlier pair is what the next link starts from.
+            // The output is published; the earlier files are what the next link starts from.
             Err(error) => self.warnings.push(format!("nothing kept for the next link: {error}")),
         }
         Ok(())
+    }
+
+    /// Puts the session's state where the next link finds it: behind the earlier one what changed, or all of it anew.
+    ///
+    /// Bytes behind those that the marker counts belong to nobody, so appending needs no copy: a kill in the middle
+    /// leaves the earlier state as it was.
+    fn keep_state<'f, S: Session + ?Sized>(
+        &mut self,
+        session: &mut S,
+        folder: &'f StateFolder,
+        earlier: Option<&Current>,
+        generation: u64,
+    ) -> Result<(Option<Temporary<'f>>, Part), HostError>
+    where
+        Self: 'f,
+    {
+        let io = self.io;
+        let failed = |error| HostError::io("write", folder.dir.path())(error);
+        let log = session.patch().is_some().then(|| session.take_state_log()).flatten();
+        if let (Some(log), Some(earlier)) = (log, earlier) {
+            let bytes = earlier.state.bytes.saturating_add(log.len() as u64);
+            if bytes - earlier.state_base <= log_bytes_max(earlier.state_base) {
+                if !log.is_empty() {
+                    folder.append_state(io, &earlier.state, &log).map_err(failed)?;
+                    self.written.state += log.len() as u64;
+                }
+                return Ok((None, Part { bytes, ..earlier.state }));
+            }
+        }
+        let state = folder.next_part(io, "state", generation)?;
+        let write = || {
+            let mut writer =
+                BufWriter::with_capacity(1 << 20, IoWriter { io, file: state.file()?, written: 0 });
+            session.serialize_columns(&mut writer)?;
+            Ok(writer.into_inner().map_err(io::IntoInnerError::into_error)?.written)
+        };
+        let bytes = write().map_err(failed)?;
+        self.written.state += bytes;
+        Ok((Some(state), Part { generation, bytes }))
+    }
+
+    /// Writes the image to a file that is kept, and renames a copy of it over the output.
+    fn publish_whole<'f, S: Session + ?Sized>(
+        &mut self,
+        session: &S,
+        slot: &Slot,
+        folder: &'f StateFolder,
+        generation: u64,
+    ) -> Result<(Temporary<'f>, Kept), HostError>
+    where
+        Self: 'f,
+    {
+        let io = self.io;
+        let failed = |error| HostError::io("write", folder.dir.path())(error);
+        let image = folder.next_part(io, "image", generation)?;
+        let bytes = session.image();
+        let length = bytes.len() as u64;
+        image.file().and_then(|file| io.write_all(file, &bytes)).map_err(failed)?;
+        self.written.image += length;
+        let image_seen = image.file().and_then(|file| io.stat_file(file)).map(|stat| Seen::of(&stat));
+        // In the folder too: what a kill leaves of it, the next link sweeps.
+        let output = Temporary::named(io, &folder.dir, turns::OUTPUT, false).map_err(failed)?;
+        let copy = || io.copy(image.file()?, output.file()?, length);
+        self.written.image += copy().map_err(failed)?;
+        let seen = turns::date(io, &folder.dir, output.name(), slot)?;
+        publish::replace(io, output, slot, true)?;
+        let image_seen = image_seen.unwrap_or_default();
+        let kept = Kept { image: Part { generation, bytes: length }, image_seen, patch: None, output: seen };
+        Ok((image, kept))
     }
 
     /// Log line and command line. A link does not fail for the sake of its history.
@@ -329,73 +428,9 @@ impl Write for IoWriter<'_> {
     }
 }
 
-/// Puts the session's state where the next link finds it: behind the earlier one what changed, or all of it anew.
-///
-/// Bytes behind those that the marker counts belong to nobody, so appending needs no copy: a kill in the middle
-/// leaves the earlier state as it was.
-fn keep_state<'a, S: Session + ?Sized>(
-    io: &'a dyn Io,
-    session: &mut S,
-    folder: &'a StateFolder,
-    earlier: Option<&Marker>,
-    next: u64,
-) -> Result<(Option<Temporary<'a>>, Part), HostError> {
-    let failed = |error| HostError::io("write", folder.dir.path())(error);
-    let log = session.patch().is_some().then(|| session.take_state_log()).flatten();
-    if let (Some(log), Some(marker)) = (log, earlier) {
-        let bytes = marker.state.bytes.saturating_add(log.len() as u64);
-        if bytes - marker.state_base <= log_bytes_max(marker.state_base) {
-            if !log.is_empty() {
-                folder.append_state(io, marker, &log).map_err(failed)?;
-            }
-            return Ok((None, Part { bytes, ..marker.state }));
-        }
-    }
-    let state = folder.next_part(io, "state", next)?;
-    let write = || {
-        let mut writer = BufWriter::with_capacity(1 << 20, IoWriter { io, file: state.file()?, written: 0 });
-        session.serialize_columns(&mut writer)?;
-        Ok(writer.into_inner().map_err(io::IntoInnerError::into_error)?.written)
-    };
-    let bytes = write().map_err(failed)?;
-    Ok((Some(state), Part { generation: next, bytes }))
-}
-
 /// How long the log of a state may be: replaying it costs time in each link, writing the state anew costs it once.
 fn log_bytes_max(base: u64) -> u64 {
     (base / 4).clamp(64 << 10, 64 << 20)
-}
-
-/// Makes the image file of this link: the earlier one plus the patch, or the whole image; none if nothing changed.
-///
-/// The copy costs O(image), at several GB/s. Two images that take turns would make it O(change);
-/// this function and the copy to the output are all that would change.
-fn keep_image<'a, S: Session + ?Sized>(
-    io: &'a dyn Io,
-    session: &S,
-    folder: &'a StateFolder,
-    prior: Option<&Prior>,
-    next: u64,
-) -> Result<(Option<Temporary<'a>>, Part), HostError> {
-    let failed = |error| HostError::io("write", folder.dir.path())(error);
-    if let (Some(patch), Some(prior)) = (session.patch(), prior) {
-        if patch.is_empty() {
-            return Ok((None, prior.marker.image.clone()));
-        }
-        // A patch never changes the length of an image: what it may use was reserved.
-        let image = folder.next_part(io, "image", next)?;
-        let fill = || {
-            let file = image.file()?;
-            io.copy(&prior.image_file, file, prior.marker.image.bytes)?;
-            patch.iter().try_for_each(|range| io.write_at(file, range.offset, &range.bytes))
-        };
-        fill().map_err(failed)?;
-        return Ok((Some(image), Part { generation: next, bytes: prior.marker.image.bytes }));
-    }
-    let image = folder.next_part(io, "image", next)?;
-    let bytes = session.image();
-    image.file().and_then(|file| io.write_all(file, &bytes)).map_err(failed)?;
-    Ok((Some(image), Part { generation: next, bytes: bytes.len() as u64 }))
 }
 
 /// The state of an output, held locked, to be checked.
@@ -420,9 +455,13 @@ pub fn open_stored(io: &dyn Io, output: &Path) -> Result<StoredLink, HostError> 
         StateFolder::open(io, &slot.dir, &slot.name, false).map_err(|error| never_linked(output, error))?;
     let prior = folder.prior(io).map_err(none)?;
     let prior = prior.ok_or_else(|| none("there is none; link with --incremental".to_owned()))?;
-    let output_differs = difference(io, output, &prior.image);
+    let image = match prior.overlay.is_empty() {
+        true => prior.image,
+        false => Bytes::from(prior.whole_image().bytes().into_owned()),
+    };
+    let output_differs = difference(io, output, &image);
     let command = folder.command(io);
-    Ok(StoredLink { state: prior.state, image: prior.image, command, output_differs, _folder: folder })
+    Ok(StoredLink { state: prior.state, image, command, output_differs, _folder: folder })
 }
 
 fn difference(io: &dyn Io, output: &Path, image: &Bytes) -> Option<String> {

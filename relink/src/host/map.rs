@@ -1,12 +1,16 @@
-//! Maps a file into memory: the only unsafe line of the library.
+//! Maps a file into memory, and asks who else has it open: the only unsafe lines of the library.
 
-#![expect(unsafe_code, reason = "a file mapping can't be made otherwise; the one call argues its case")]
+#![expect(unsafe_code, reason = "no safe wrapper has these calls; each argues its case")]
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 
 use memmap2::{Mmap, MmapOptions};
 use relink_formats::Bytes;
+
+/// `fcntl`'s number on Linux; the crate has it for other systems only.
+const F_SETSIG: libc::c_int = 10;
 
 /// The first `length` bytes of `file`, read only and private to this process.
 pub(super) fn map_file(file: &File, length: usize) -> io::Result<Bytes> {
@@ -17,7 +21,54 @@ pub(super) fn map_file(file: &File, length: usize) -> io::Result<Bytes> {
     // could: writing into an input during a link is caught by comparing `fstat` before and after (`input.rs`), and
     // no parser of ours relies on reading the same byte twice for memory safety: all of them index checked slices.
     // Truncation by another process raises SIGBUS, which ends this process and touches no output (`publish.rs`
-    // renames last). Files of the state folder are written once under a new name and never changed (`state.rs`).
+    // renames last). Of the files of the state folder, a state grows behind what is mapped; a kept image is written to
+    // by this thread while it is mapped, but only where the session has laid bytes over it (`turns.rs`), at a time
+    // when no reference into the mapping exists.
     let map: Mmap = unsafe { MmapOptions::new().len(length).map(file)? };
     Ok(Bytes::from_owner(map))
+}
+
+/// Whether nobody but `file` itself, which must be open to write, has its file open or mapped; also true if the file
+/// system can't tell. Names don't count.
+pub(super) fn is_alone(file: &File) -> io::Result<bool> {
+    let control = |command: libc::c_int, argument: libc::c_int| {
+        // SAFETY: the descriptor is open as long as `file` is; these commands take an int and touch no memory.
+        match unsafe { libc::fcntl(file.as_raw_fd(), command, argument) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // The kernel gives a lease to write only to the one user of a file. It is given back at once; who opens the file
+    // in between waits for that, and the signal that tells us is one that does nothing by default.
+    control(F_SETSIG, libc::SIGURG)?;
+    match control(libc::F_SETLEASE, libc::F_WRLCK) {
+        Ok(()) => control(libc::F_SETLEASE, libc::F_UNLCK).map(|()| true),
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(false),
+        Err(_) => Ok(true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_a_file_open_or_mapped_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, b"bytes").unwrap();
+        let ours = File::options().read(true).write(true).open(&path).unwrap();
+        assert!(is_alone(&ours).unwrap());
+        let reader = File::open(&path).unwrap();
+        assert!(!is_alone(&ours).unwrap());
+        let map = map_file(&reader, 5).unwrap();
+        drop(reader);
+        assert!(!is_alone(&ours).unwrap());
+        drop(map);
+        assert!(is_alone(&ours).unwrap());
+        let writer = File::options().write(true).open(&path).unwrap();
+        assert!(!is_alone(&ours).unwrap());
+        drop(writer);
+        assert!(is_alone(&ours).unwrap());
+    }
 }

@@ -152,6 +152,16 @@ impl<'a> Temporary<'a> {
         Ok(())
     }
 
+    /// The file, to be closed before it has its place.
+    pub(super) fn take_file(&mut self) -> std::io::Result<File> {
+        self.file.take().ok_or_else(|| std::io::Error::other("the file is closed"))
+    }
+
+    /// The name it has.
+    pub(super) fn name(&self) -> &OsStr {
+        &self.name
+    }
+
     /// Lets it stay under its own name.
     pub(super) fn keep(mut self) -> Option<File> {
         std::mem::take(&mut self.name);
@@ -190,7 +200,13 @@ pub(super) fn replace(
     executable: bool,
 ) -> Result<(), HostError> {
     let failed = |error| HostError::io("write output", &slot.shown)(error);
-    let file = temporary.file().map_err(failed)?;
+    dress(io, temporary.file().map_err(failed)?, slot, executable)?;
+    temporary.rename(&slot.dir, &slot.name).map_err(HostError::io("replace output", &slot.shown))
+}
+
+/// Gives a finished file the owner and mode of the output whose place it will take.
+pub(super) fn dress(io: &dyn Io, file: &File, slot: &Slot, executable: bool) -> Result<(), HostError> {
+    let failed = |error| HostError::io("write output", &slot.shown)(error);
     let created = io.stat_file(file).map_err(failed)?;
     if let Some(old) = &slot.existing
         && rustix::process::geteuid().is_root()
@@ -206,7 +222,7 @@ pub(super) fn replace(
     if mode != created.mode {
         io.set_mode(file, mode).map_err(failed)?;
     }
-    temporary.rename(&slot.dir, &slot.name).map_err(HostError::io("replace output", &slot.shown))
+    Ok(())
 }
 
 /// Writes bytes to where they go, from memory.

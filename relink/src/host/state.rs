@@ -3,24 +3,33 @@
 //! | File | Holds |
 //! |---|---|
 //! | `state-N` | the session's columns after link N, and behind them what later links changed |
-//! | `image-N` | our own copy of the image; shares no inode with the output, which build tools remove and hard-link |
-//! | `current` | the marker: which state and which image belong together; everything else may be torn |
+//! | `image-N` | a kept image: that of the last link, or of the one before |
+//! | `patch-N` | what link N changed of the image, with the bytes from before (`change.rs`) |
+//! | `current` | the marker: which state, image and patch belong together; everything else may be torn |
 //! | `command` | the command line of the last link, for `relink verify` |
 //! | `inputs/` | hard links to inputs that rustc removes after the link, for `relink verify` |
 //! | `log` | one line of JSON per link |
 //! | `lock` | held for the whole link; the second linker of an output waits |
 //!
+//! The image of the last link is that of `image-N` with the ranges of the marker's `patch-N` laid over it, whether the
+//! file has them by now or not. It never depends on the output, which build tools remove and users strip.
+//!
 //! # Order of a publication
 //!
 //! 1 What changed of the state is appended behind the bytes that the marker counts (or a whole `state-N+1` is
-//! written), and `image-N+1` is written under a name that nothing refers to. 2 A copy of the image is renamed over
-//! the output. 3 A new marker is renamed over `current`. 4 Parts that it does not name are removed.
+//! written). 2 `patch-N+1` is written. 3 The kept image gets the ranges of `patch-N` and `patch-N+1`. 4 It changes
+//! places with the output, or a copy of it takes the output's place (`turns.rs` says when which). 5 A new marker is
+//! renamed over `current`. 6 What it does not name is removed.
 //!
-//! A kill before 2 leaves the old output and the old pair; between 2 and 3 the new output and the old pair; after 3
-//! the new ones. All of them are right for the next link: it compares its inputs with those of the pair that the
-//! marker names, and publishes a whole image, so it never matters which output stood there. Leftovers of a kill are
-//! files that the marker does not name, which the next link removes first, and bytes behind those that it counts,
-//! which the next link overwrites. Bytes that a marker counts never change, so a mapped state stays what it was.
+//! After a full link, 2 to 4 are: `image-N+1` is written, a copy of it is renamed over the output.
+//!
+//! A kill before 4 leaves the old output, between 4 and 5 the new one, both with the old marker. The image that this
+//! marker names is then the one that had its turn half done, or the one that was the output: in both of them the
+//! ranges of its patch, and those from before of every whole patch that no marker named yet, give the image that its
+//! state describes. So the next link patches as if nothing had happened, compares its inputs with those of that
+//! state, and replaces an output that is not the one that the marker knows. Leftovers of a kill are files that the
+//! marker does not name, and bytes behind those that it counts, which the next link overwrites. Bytes of a state that
+//! a marker counts never change, so a mapped state stays what it was.
 //!
 //! Nothing is forced to the disk (no linker does that), so a crash of the machine may lose what the marker names:
 //! a marker from before the last start of the system is not trusted.
@@ -30,12 +39,15 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use relink_engine::image::Image;
 use relink_formats::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::change::{Change, overlaid};
 use super::error::HostError;
-use super::io::{Dir, FileKind, Io, Open};
+use super::io::{Dir, FileKind, Io, Open, Stat};
 use super::publish::Temporary;
+use crate::PatchBytes;
 
 const FOLDER: &str = ".relink";
 const MARKER: &str = "current";
@@ -43,7 +55,7 @@ const LOCK: &str = "lock";
 pub(super) const LOG: &str = "log";
 pub(super) const COMMAND: &str = "command";
 /// Layout of this folder; another number is another layout, and means a full link.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Rounds of waiting for a lock whose folder was removed (`cargo clean`) in the meantime.
 const LOCK_ROUNDS_MAX: usize = 10;
 
@@ -55,16 +67,66 @@ pub(super) struct Marker {
     linker: String,
     /// Which start of the system it was written in.
     boot: Option<String>,
+    pub(super) current: Current,
+}
+
+/// What one link leaves for the next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Current {
+    /// Number of the link; those of files are at most this one, those of leftovers greater.
+    pub(super) generation: u64,
     pub(super) state: Part,
     /// Bytes of the state that are columns; the rest is what later links appended.
     pub(super) state_base: u64,
     pub(super) image: Part,
+    /// What the image file was when it was left; a file that somebody wrote to since is no image of ours.
+    pub(super) image_seen: Seen,
+    /// What has to be laid over the image.
+    pub(super) patch: Option<Part>,
+    /// The output as it was published. Only a file that still is this one becomes a kept image.
+    pub(super) output: Option<Seen>,
 }
 
-impl Marker {
-    /// A number that neither of its parts has.
-    pub(super) fn next_generation(&self) -> u64 {
-        self.state.generation.max(self.image.generation).saturating_add(1)
+/// What tells whether somebody wrote to a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seen {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified_ns: i64,
+    changed_ns: i64,
+}
+
+impl Seen {
+    pub(super) fn of(stat: &Stat) -> Seen {
+        let identity = &stat.identity;
+        Seen {
+            device: identity.device,
+            inode: identity.inode,
+            size: identity.size,
+            modified_ns: identity.mtime_ns,
+            changed_ns: stat.changed_ns,
+        }
+    }
+
+    /// Without the time of the last change, for a file that is about to lose a name.
+    pub(super) fn about_to_change(self) -> Seen {
+        Seen { changed_ns: 0, ..self }
+    }
+
+    /// The same file, and nobody did anything to it.
+    pub(super) fn is_still(&self, other: &Seen) -> bool {
+        self.same_file(other) && [0, other.changed_ns].contains(&self.changed_ns)
+    }
+
+    /// The same file with the same bytes; its names and mode may have changed.
+    pub(super) fn same_file(&self, other: &Seen) -> bool {
+        (self.device, self.inode) == (other.device, other.inode) && self.same_bytes(other)
+    }
+
+    /// Nobody wrote to it. A copy of the whole folder that keeps times passes.
+    fn same_bytes(&self, other: &Seen) -> bool {
+        (self.size, self.modified_ns) == (other.size, other.modified_ns)
     }
 }
 
@@ -78,10 +140,30 @@ pub(super) struct Part {
 /// What the earlier link left.
 #[derive(Debug)]
 pub(super) struct Prior {
-    pub(super) marker: Marker,
+    pub(super) current: Current,
     pub(super) state: Bytes,
+    /// The file of the kept image.
     pub(super) image: Bytes,
     pub(super) image_file: File,
+    /// Whether it may be written to: it has one name, and nobody else has it open or mapped.
+    pub(super) image_free: bool,
+    /// What has to be laid over it, one after the other.
+    pub(super) overlay: Vec<PatchBytes>,
+    /// Generations of patches that a killed link left.
+    leftovers: Vec<u64>,
+}
+
+impl Prior {
+    /// A number that no file has.
+    pub(super) fn next_generation(&self) -> u64 {
+        let newest = self.current.generation.max(self.current.image.generation);
+        self.leftovers.iter().copied().fold(newest, u64::max).saturating_add(1)
+    }
+
+    /// The image of the last link.
+    pub(super) fn whole_image(&self) -> Image {
+        overlaid(&self.image, &self.overlay)
+    }
 }
 
 /// An open and locked state folder.
@@ -92,8 +174,8 @@ pub(super) struct StateFolder {
     _lock: File,
 }
 
-/// The name of `state-N` or `image-N`.
-fn generation_name(stem: &str, generation: u64) -> OsString {
+/// The name of `state-N`, `image-N` or `patch-N`.
+pub(super) fn generation_name(stem: &str, generation: u64) -> OsString {
     OsString::from(format!("{stem}-{generation}"))
 }
 
@@ -182,9 +264,52 @@ impl StateFolder {
         if marker.boot != boot_id(io) {
             return Err("written before the system was started".to_owned());
         }
-        let (_, state) = self.open_part(io, "state", &marker.state)?;
-        let (image_file, image) = self.open_part(io, "image", &marker.image)?;
-        Ok(Some(Prior { marker, state, image, image_file }))
+        let current = marker.current;
+        let (_, state) = self.open_part(io, "state", &current.state)?;
+        // Before we map it ourselves.
+        let image_free = self.is_free(io, &current.image).unwrap_or(false);
+        let (image_file, image) = self.open_part(io, "image", &current.image)?;
+        let (mut overlay, mut leftovers) = (Vec::new(), Vec::new());
+        if let Some(part) = &current.patch {
+            let change = self.change(io, part.generation, current.image.bytes);
+            let change = change.filter(|change| change.generation == part.generation);
+            overlay = change.ok_or_else(|| format!("patch-{} is not readable", part.generation))?.after;
+        }
+        let names = io.list_dir(&self.dir).unwrap_or_default();
+        let number = |name: &OsString| name.to_str()?.strip_prefix("patch-")?.parse::<u64>().ok();
+        for generation in names.iter().filter_map(number).filter(|&number| number > current.generation) {
+            // One that is torn was never begun with; its number is taken all the same.
+            leftovers.push(generation);
+            let change = self.change(io, generation, current.image.bytes);
+            if let Some(change) = change.filter(|change| change.base == current.generation) {
+                overlay.extend(change.before);
+            }
+        }
+        let seen =
+            io.stat_file(&image_file).map(|stat| Seen::of(&stat)).map_err(|error| error.to_string())?;
+        if leftovers.is_empty() && !seen.same_bytes(&current.image_seen) {
+            return Err(format!("image-{} was written to", current.image.generation));
+        }
+        Ok(Some(Prior { current, state, image, image_file, image_free, overlay, leftovers }))
+    }
+
+    /// Whether an image has no user but us. An error, too, means that it has: that of a running program is busy.
+    fn is_free(&self, io: &dyn Io, image: &Part) -> io::Result<bool> {
+        let file = io.open_at(&self.dir, &generation_name("image", image.generation), Open::Extend)?;
+        let stat = io.stat_file(&file)?;
+        let ours = stat.kind == FileKind::Regular
+            && stat.links == 1
+            && stat.owner == rustix::process::geteuid().as_raw()
+            && stat.identity.size == image.bytes;
+        Ok(ours && io.is_alone(&file)?)
+    }
+
+    /// The contents of a `patch-N`, if it is whole.
+    fn change(&self, io: &dyn Io, generation: u64, image_bytes: u64) -> Option<Change> {
+        let file = io.open_at(&self.dir, &generation_name("patch", generation), Open::Read).ok()?;
+        let stat = io.stat_file(&file).ok().filter(|stat| stat.kind == FileKind::Regular)?;
+        let bytes = io.read_at(&file, 0, usize::try_from(stat.identity.size).ok()?).ok()?;
+        Change::decode(&bytes, image_bytes)
     }
 
     fn open_part(&self, io: &dyn Io, stem: &str, part: &Part) -> Result<(File, Bytes), String> {
@@ -205,13 +330,13 @@ impl StateFolder {
         opened().map_err(|error| format!("{}: {}", name.to_string_lossy(), super::error::reason(&error)))
     }
 
-    /// Removes what no marker names: leftovers of a link that was killed.
+    /// Removes what no marker names, but for the patches that a killed link left: they are what makes the image whole.
     pub(super) fn sweep(&self, io: &dyn Io, prior: Option<&Prior>) {
         let mut keep: Vec<OsString> = [LOCK, LOG, COMMAND, MARKER].iter().map(OsString::from).collect();
         keep.push(StateFolder::inputs_name());
         if let Some(prior) = prior {
-            keep.push(generation_name("state", prior.marker.state.generation));
-            keep.push(generation_name("image", prior.marker.image.generation));
+            keep.extend(named_by(&prior.current));
+            keep.extend(prior.leftovers.iter().map(|&generation| generation_name("patch", generation)));
         }
         for name in io.list_dir(&self.dir).unwrap_or_default() {
             if !keep.contains(&name) {
@@ -221,7 +346,7 @@ impl StateFolder {
         }
     }
 
-    /// A file for the next `state-N` or `image-N`, which nothing names yet.
+    /// A file for the next `state-N`, `image-N` or `patch-N`, which nothing names yet.
     pub(super) fn next_part<'a>(
         &'a self,
         io: &'a dyn Io,
@@ -230,35 +355,28 @@ impl StateFolder {
     ) -> Result<Temporary<'a>, HostError> {
         let name = generation_name(stem, generation);
         let path = self.dir.path().join(&name);
-        Temporary::named(io, &self.dir, name, true).map_err(HostError::io("write", path))
+        // An image will be an output some day, and has the mode of one; nobody else gets into the folder anyway.
+        Temporary::named(io, &self.dir, name, stem != "image").map_err(HostError::io("write", path))
     }
 
     /// Writes behind the bytes of the state that count; they become part of it when a marker counts them.
-    pub(super) fn append_state(&self, io: &dyn Io, marker: &Marker, log: &[u8]) -> io::Result<()> {
-        let file = io.open_at(&self.dir, &generation_name("state", marker.state.generation), Open::Extend)?;
-        io.write_at(&file, marker.state.bytes, log)
+    pub(super) fn append_state(&self, io: &dyn Io, state: &Part, log: &[u8]) -> io::Result<()> {
+        let file = io.open_at(&self.dir, &generation_name("state", state.generation), Open::Extend)?;
+        io.write_at(&file, state.bytes, log)
     }
 
-    /// Makes a pair the one that counts.
-    pub(super) fn commit(
-        &self,
-        io: &dyn Io,
-        earlier: Option<&Marker>,
-        state: &Part,
-        image: &Part,
-    ) -> Result<(), HostError> {
-        let extended = earlier.filter(|marker| marker.state.generation == state.generation);
+    /// Makes these files the ones that count. How many bytes the marker has.
+    pub(super) fn commit(&self, io: &dyn Io, current: &Current) -> Result<u64, HostError> {
         let marker = Marker {
             format: FORMAT,
             linker: env!("CARGO_PKG_VERSION").to_owned(),
             boot: boot_id(io),
-            state: state.clone(),
-            state_base: extended.map_or(state.bytes, |marker| marker.state_base),
-            image: image.clone(),
+            current: current.clone(),
         };
         let text = serde_json::to_vec(&marker)
             .map_err(|error| HostError::io("write", self.dir.path().join(MARKER))(error.into()))?;
-        self.write(io, MARKER, &text)
+        self.write(io, MARKER, &text)?;
+        Ok(text.len() as u64)
     }
 
     /// Makes the next link a full one.
@@ -276,14 +394,21 @@ impl StateFolder {
         write().map_err(HostError::io("write", self.dir.path().join(name)))
     }
 
-    /// Removes the parts of an earlier pair that the new one does not share.
-    pub(super) fn retire(&self, io: &dyn Io, old: &Marker, state: &Part, image: &Part) {
-        // Best effort: the next link sweeps.
-        if old.state.generation != state.generation {
-            let _ = io.remove(&self.dir, &generation_name("state", old.state.generation));
-        }
-        if old.image.generation != image.generation {
-            let _ = io.remove(&self.dir, &generation_name("image", old.image.generation));
+    /// Removes the files of the earlier link that the new marker does not name.
+    pub(super) fn retire(&self, io: &dyn Io, prior: &Prior, current: &Current) {
+        let keep = named_by(current);
+        let leftovers = prior.leftovers.iter().map(|&generation| generation_name("patch", generation));
+        for name in named_by(&prior.current).into_iter().chain(leftovers).filter(|name| !keep.contains(name))
+        {
+            // Best effort: the next link sweeps.
+            let _ = io.remove(&self.dir, &name);
         }
     }
+}
+
+/// Files that belong together.
+fn named_by(current: &Current) -> Vec<OsString> {
+    let parts =
+        [("state", Some(&current.state)), ("image", Some(&current.image)), ("patch", current.patch.as_ref())];
+    parts.into_iter().filter_map(|(stem, part)| Some(generation_name(stem, part?.generation))).collect()
 }

@@ -16,6 +16,10 @@ use super::*;
 
 const SLOT: usize = 16;
 
+/// A process that is being started has what all threads of this one have open. Tests that start one write-lock this,
+/// tests that mind read-lock it.
+static STARTING: std::sync::RwLock<()> = std::sync::RwLock::new(());
+
 #[derive(Default)]
 struct Stub {
     inputs: Vec<Input>,
@@ -25,6 +29,9 @@ struct Stub {
     image: Vec<u8>,
     patch: Option<Vec<PatchBytes>>,
     report: Option<FrameReport>,
+    library: bool,
+    /// Slots in front of those of the inputs.
+    filler: usize,
     violation: Option<&'static str>,
     /// Part of the state that the image does not depend on.
     remark: String,
@@ -32,7 +39,7 @@ struct Stub {
 
 impl Stub {
     fn record(&self) -> Vec<u8> {
-        [&self.image, self.remark.as_bytes()].concat()
+        [&self.image[self.filler * SLOT..], self.remark.as_bytes()].concat()
     }
 }
 
@@ -40,7 +47,14 @@ impl Session for Stub {
     fn add_input(&mut self, input: Input) {
         self.inputs.push(input);
     }
-    fn set_prior_parts(&mut self, state: Bytes, image: Bytes) {
+    fn makes_program(&self) -> bool {
+        !self.library
+    }
+    fn set_prior_patched(&mut self, state: Bytes, image: Bytes, overlay: &[PatchBytes]) {
+        let mut image = image.to_vec();
+        for range in overlay {
+            image[range.offset as usize..][..range.bytes.len()].copy_from_slice(&range.bytes);
+        }
         // The last record counts, as in a state with a log.
         let (mut rest, mut last) = (&state[..], None);
         while let Some((length, behind)) = rest.split_first_chunk() {
@@ -52,12 +66,14 @@ impl Session for Stub {
             self.unusable = true;
             return;
         }
-        let image_of_state: Vec<u8> = last.unwrap()[..image.len()].to_vec();
-        assert_eq!(image_of_state, image, "a torn pair got as far as the session");
-        self.prior = Some(image_of_state);
+        let filler = self.filler * SLOT;
+        let image_of_state = &last.unwrap()[..image.len() - filler];
+        assert_eq!(image_of_state, &image[filler..], "a torn pair got as far as the session");
+        self.prior = Some(image);
         self.prior_record = last.unwrap().to_vec();
     }
     fn resolve(&mut self) -> Result<Outcome, LinkError> {
+        self.image.resize(self.filler * SLOT, 0x5a);
         for input in &self.inputs {
             let bytes = input.source.bytes().map_err(|e| LinkError::bad_input(&input.name, e))?;
             if bytes == "undefined" {
@@ -160,6 +176,25 @@ impl Work {
         self.path(".relink/out")
     }
 
+    fn inode(&self, name: &str) -> u64 {
+        self.path(name).metadata().unwrap().ino()
+    }
+
+    fn image_name(&self) -> String {
+        self.folder_names().into_iter().find(|name| name.starts_with("image-")).unwrap()
+    }
+
+    /// One file of each kind is left, no more.
+    #[track_caller]
+    fn assert_tidy(&self) {
+        let names = self.folder_names();
+        let mut kinds: Vec<&str> = names.iter().map(|name| name.split('-').next().unwrap()).collect();
+        kinds.retain(|kind| {
+            *kind != "patch" || names.iter().filter(|name| name.starts_with("patch-")).count() > 1
+        });
+        assert_eq!(kinds, ["command", "current", "image", "lock", "log", "state"], "{names:?}");
+    }
+
     fn folder_names(&self) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(self.folder())
             .unwrap()
@@ -168,6 +203,10 @@ impl Work {
         names.sort();
         names
     }
+}
+
+fn text_of(path: &Path) -> String {
+    text(&fs::read(path).unwrap())
 }
 
 fn text(image: &[u8]) -> String {
@@ -180,20 +219,30 @@ fn last_log(work: &Work) -> serde_json::Value {
 }
 
 #[test]
-fn edit_is_patched_into_our_own_copy() {
+fn output_and_kept_image_change_places() {
+    let _nobody_starts = STARTING.read().unwrap();
     let work = Work::new();
     assert_eq!(work.link().report.outcome, Outcome::Full);
     assert_eq!(work.output(), "one two");
     assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", "state-1"]);
     assert_eq!(work.folder().metadata().unwrap().mode() & 0o777, 0o700);
-    let inodes = [work.path("out"), work.folder().join("image-1")].map(|path| path.metadata().unwrap().ino());
-    assert_ne!(inodes[0], inodes[1]);
+    let inodes = || [work.inode("out"), work.inode(".relink/out/image-1")];
+    let [output, kept] = inodes();
+    assert_ne!(output, kept);
+    fs::set_permissions(work.path("out"), fs::Permissions::from_mode(0o750)).unwrap();
+    work.link(); // Somebody changed the output's mode: it is replaced, and known from then on.
 
-    work.edit("b.o", "edited");
-    assert_eq!(work.link().report.outcome, Outcome::Patched);
-    assert_eq!(work.output(), "one edited");
-    assert_eq!(work.folder_names(), ["command", "current", "image-2", "lock", "log", "state-1"]);
-    assert_eq!(work.path("out").metadata().unwrap().mode() & 0o111, 0o111);
+    let [output, kept] = inodes();
+    for (number, text) in ["edited", "again", "and again"].into_iter().enumerate() {
+        work.edit("b.o", text);
+        assert_eq!(work.link().report.outcome, Outcome::Patched);
+        assert_eq!(work.output(), format!("one {text}"));
+        let expected = if number % 2 == 0 { [kept, output] } else { [output, kept] };
+        assert_eq!(inodes(), expected);
+        let patch = format!("patch-{}", number + 3);
+        assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", &patch, "state-1"]);
+        assert_eq!(work.path("out").metadata().unwrap().mode() & 0o7777, 0o750);
+    }
     let log = last_log(&work);
     assert_eq!(log["outcome"], "patched");
     assert!(log["total_ns"].as_u64().unwrap() > 0);
@@ -203,18 +252,253 @@ fn edit_is_patched_into_our_own_copy() {
 fn nothing_changed_keeps_the_image_and_publishes_again() {
     let work = Work::new();
     work.link();
+    let before = work.path("out").metadata().unwrap();
+    let counters = work.link().report.counters;
+    let after = work.path("out").metadata().unwrap();
+    assert_eq!((counters.image_file_bytes, before.ino()), (0, after.ino()));
+    assert!(after.modified().unwrap() > before.modified().unwrap(), "who builds by times sees a new output");
     // As cargo does before each link.
     fs::hard_link(work.path("out"), work.path("uplifted")).unwrap();
     fs::remove_file(work.path("out")).unwrap();
     assert_eq!(work.link().report.outcome, Outcome::Patched);
     assert_eq!(work.output(), "one two");
-    assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", "state-1"]);
-    assert_ne!(work.path("out").metadata().unwrap().ino(), work.path("uplifted").metadata().unwrap().ino());
-    work.edit("a.o", "three");
+    assert_ne!(work.inode("out"), work.inode("uplifted"));
+    for text in ["three", "four", "five"] {
+        work.edit("a.o", text);
+        work.link();
+        assert_eq!(work.output(), format!("{text} two"));
+        assert_eq!(text_of(&work.path("uplifted")), "one two");
+        work.assert_tidy();
+    }
+}
+
+#[test]
+fn hard_link_taken_at_any_time_keeps_its_bytes() {
+    let work = Work::new();
     work.link();
-    assert_eq!(work.output(), "three two");
-    assert_eq!(text(&fs::read(work.path("uplifted")).unwrap()), "one two");
-    assert_eq!(work.folder_names(), ["command", "current", "image-2", "lock", "log", "state-1"]);
+    let mut links = Vec::new();
+    for number in 0..6 {
+        let held = work.path(&format!("held{number}"));
+        fs::hard_link(work.path("out"), &held).unwrap();
+        links.push((work.output(), held));
+        for text in ["x", "y", "z"] {
+            work.edit("a.o", &format!("{text}{number}"));
+            work.link();
+            assert_eq!(work.output(), format!("{text}{number} two"));
+            if number % 2 == 1 && text == "y" {
+                // Between the turns of its file.
+                let other = work.path(&format!("other{number}"));
+                fs::hard_link(work.folder().join(work.image_name()), &other).unwrap();
+                links.push((text_of(&other), other));
+            }
+        }
+    }
+    for (before, link) in links {
+        assert_eq!(text_of(&link), before);
+    }
+    work.assert_tidy();
+}
+
+#[test]
+fn output_that_others_changed_is_replaced_and_never_kept() {
+    type Change = fn(&Path);
+    let changes: [Change; 6] = [
+        |out| fs::write(out, b"stripped").unwrap(),
+        // In place, of the same size, within the step of the clock.
+        |out| fs::write(out, [b'x'; 2 * SLOT]).unwrap(),
+        |out| {
+            let file = fs::File::options().write(true).open(out).unwrap();
+            let modified = file.metadata().unwrap().modified().unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, b"?", 1).unwrap();
+            file.set_modified(modified).unwrap();
+        },
+        |out| fs::File::options().write(true).open(out).unwrap().set_len(3).unwrap(),
+        |out| {
+            fs::copy(out, out.with_extension("new")).unwrap();
+            fs::rename(out.with_extension("new"), out).unwrap();
+        },
+        |out| {
+            fs::remove_file(out).unwrap();
+            fs::write(out, b"another").unwrap();
+        },
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let work = Work::new();
+        work.link();
+        work.edit("a.o", "other");
+        work.link();
+        change(&work.path("out"));
+        for text in ["later", "and later", "at last"] {
+            work.edit("b.o", text);
+            assert_eq!(work.link().report.outcome, Outcome::Patched, "{number}");
+            assert_eq!(work.output(), format!("other {text}"), "{number}");
+            work.assert_tidy();
+        }
+    }
+}
+
+#[test]
+fn kept_image_that_others_wrote_to_means_a_full_link() {
+    for patches in [0, 1, 2] {
+        let work = Work::new();
+        work.link();
+        for number in 0..patches {
+            work.edit("b.o", &format!("edit {number}"));
+            work.link();
+        }
+        let kept = work.folder().join(work.image_name());
+        let file = fs::File::options().write(true).open(kept).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"?", 1).unwrap();
+        work.edit("b.o", "later");
+        let result = work.link();
+        assert_eq!((result.report.outcome, work.output().as_str()), (Outcome::Full, "one later"));
+        assert!(result.notes[0].contains("was written to"), "{:?}", result.notes);
+        work.edit("b.o", "last");
+        assert_eq!(work.link().report.outcome, Outcome::Patched);
+    }
+}
+
+#[test]
+fn shared_library_is_a_new_file_each_time() {
+    let work = Work::new();
+    let link = || {
+        let mut stub = Stub { library: true, ..Stub::default() };
+        link_with(&mut stub, work.request(), &SystemIo).unwrap().report
+    };
+    link();
+    let mut held = Vec::new();
+    for number in 0..5 {
+        held.push((fs::File::open(work.path("out")).unwrap(), work.output()));
+        work.edit("a.o", &format!("edit {number}"));
+        assert_eq!(link().outcome, Outcome::Patched);
+        assert_eq!(work.output(), format!("edit {number} two"));
+        for (file, before) in &mut held {
+            let mut bytes = vec![0; 2 * SLOT];
+            std::os::unix::fs::FileExt::read_exact_at(file, &mut bytes, 0).unwrap();
+            assert_eq!(&text(&bytes), before, "one that is mapped");
+        }
+        work.assert_tidy();
+    }
+}
+
+#[test]
+fn output_that_somebody_reads_or_maps_keeps_its_bytes() {
+    let work = Work::new();
+    work.link();
+    let mut held = Vec::new();
+    for number in 0..8 {
+        let file = fs::File::open(work.path("out")).unwrap();
+        let map = (number % 2 == 0).then(|| SystemIo.map(&file, 2 * SLOT).unwrap());
+        held.push((map.is_none().then_some(file), map, work.output()));
+        work.edit("a.o", &format!("edit {number}"));
+        assert_eq!(work.link().report.outcome, Outcome::Patched);
+        assert_eq!(work.output(), format!("edit {number} two"));
+        for (file, map, before) in &held {
+            let read = file.as_ref().map(|file| SystemIo.read_at(file, 0, 2 * SLOT).unwrap());
+            let bytes = map.as_deref().or(read.as_deref()).unwrap();
+            assert_eq!(&text(bytes), before);
+        }
+        work.assert_tidy();
+    }
+}
+
+#[test]
+fn symbolic_link_stays_and_what_it_leads_to_takes_turns() {
+    let work = Work::new();
+    fs::create_dir(work.path("real")).unwrap();
+    std::os::unix::fs::symlink("real/program", work.path("out")).unwrap();
+    for number in 0..4 {
+        work.edit("a.o", &format!("edit {number}"));
+        work.link();
+        assert_eq!(work.output(), format!("edit {number} two"));
+        assert!(work.path("out").symlink_metadata().unwrap().is_symlink());
+    }
+    assert!(work.path("real/.relink/program/patch-4").exists());
+    assert!(!work.path(".relink").exists());
+}
+
+#[test]
+fn lost_folder_is_made_again() {
+    let work = Work::new();
+    for text in ["a", "b", "c"] {
+        work.edit("a.o", text);
+        assert_eq!(work.link().report.outcome, Outcome::Full);
+        work.edit("a.o", &text.repeat(2));
+        assert_eq!(work.link().report.outcome, Outcome::Patched);
+        assert_eq!(work.output(), format!("{} two", text.repeat(2)));
+        fs::remove_dir_all(work.path(".relink")).unwrap();
+    }
+}
+
+#[test]
+fn program_that_runs_is_never_written_to() {
+    let _nobody_else = STARTING.write().unwrap();
+    // A copy of a program that waits stands for the output; each time it is what is kept next.
+    let work = Work::new();
+    let sleep = fs::read("/bin/sleep").unwrap();
+    let mut inputs: Vec<Vec<u8>> = sleep.chunks(SLOT).map(<[u8]>::to_vec).collect();
+    inputs.push(b"end".to_vec());
+    let link = |inputs: &[Vec<u8>]| {
+        let mut request = work.request();
+        request.inputs.files.clear();
+        request.inputs.inputs = inputs.iter().map(|bytes| Input::bytes("slot", bytes.clone())).collect();
+        link_with(&mut Stub::default(), request, &SystemIo).unwrap().report
+    };
+    link(&inputs);
+    let mut running = Vec::new();
+    for number in 0..5u8 {
+        let child = std::process::Command::new(work.path("out")).arg("60").spawn().unwrap();
+        running.push((child, fs::read(work.path("out")).unwrap()));
+        *inputs.last_mut().unwrap() = vec![number + 1; SLOT];
+        assert_eq!(link(&inputs).outcome, Outcome::Patched);
+        assert!(fs::read(work.path("out")).unwrap().ends_with(&[number + 1; SLOT]));
+        for (child, before) in &running {
+            assert_eq!(&fs::read(format!("/proc/{}/exe", child.id())).unwrap(), before);
+        }
+    }
+    for (mut child, _) in running {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // Now nobody is in the way.
+    let bytes: Vec<u64> = (10..13)
+        .map(|number| {
+            *inputs.last_mut().unwrap() = vec![number; SLOT];
+            link(&inputs).counters.image_file_bytes
+        })
+        .collect();
+    assert_eq!(bytes[1..], [2 * SLOT as u64; 2]);
+}
+
+#[test]
+fn patch_of_a_large_image_writes_what_it_changes() {
+    let _nobody_starts = STARTING.read().unwrap();
+    const SLOTS: usize = 30 << 20 >> 4;
+    let work = Work::new();
+    let link = |edit: &[u8]| {
+        let mut stub = Stub { filler: SLOTS, ..Stub::default() };
+        fs::write(work.path("new"), edit).unwrap();
+        fs::rename(work.path("new"), work.path("b.o")).unwrap();
+        let io = FaultyIo::counting();
+        let report = link_with(&mut stub, work.request(), &io).unwrap().report;
+        let counted = report.counters.image_file_bytes + report.counters.state_file_bytes;
+        let log = 4 << 10; // The line of the log, and the command the first time.
+        assert!((counted..=counted + log).contains(&io.bytes_written()), "{counted} {}", io.bytes_written());
+        (report.outcome, io.bytes_written())
+    };
+    let (outcome, bytes) = link(b"first");
+    assert_eq!(outcome, Outcome::Full);
+    assert!(bytes > 60 << 20);
+    for edit in ["second", "third", "fourth"] {
+        let (outcome, bytes) = link(edit.as_bytes());
+        assert_eq!(outcome, Outcome::Patched);
+        assert!(bytes < 8 << 10, "{edit}: {bytes}");
+        assert!(fs::read(work.path("out")).unwrap().ends_with(&{
+            let mut slot = edit.as_bytes().to_vec();
+            slot.resize(SLOT, 0);
+            slot
+        }));
+    }
 }
 
 #[test]
@@ -222,7 +506,7 @@ fn other_state_of_the_same_image_is_appended_and_long_ones_are_written_anew() {
     let work = Work::new();
     work.link();
     let remarks = ["identities changed".to_owned(), "x".repeat(40 << 10), "y".repeat(40 << 10)];
-    let expected = ["state-1", "state-1", "state-2"];
+    let expected = ["state-1", "state-1", "state-4"];
     for (remark, state) in remarks.into_iter().zip(expected) {
         let mut stub = Stub { remark, ..Stub::default() };
         link_with(&mut stub, work.request(), &SystemIo).unwrap();
@@ -231,37 +515,150 @@ fn other_state_of_the_same_image_is_appended_and_long_ones_are_written_anew() {
     work.edit("a.o", "three");
     assert_eq!(work.link().report.outcome, Outcome::Patched);
     assert_eq!(work.output(), "three two");
-    assert_eq!(work.folder_names(), ["command", "current", "image-3", "lock", "log", "state-2"]);
+    assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", "patch-5", "state-4"]);
+}
+
+/// What a link finds, for the tests that make each of its calls fail.
+struct Scene {
+    name: &'static str,
+    library: bool,
+    exchange: bool,
+    /// After a first link of "one two".
+    set: fn(&Work),
+    /// What the output is then; none if it was removed.
+    before: Option<&'static str>,
+}
+
+impl Scene {
+    const ALL: [Scene; 8] = {
+        const PLAIN: Scene = Scene {
+            name: "first patch",
+            library: false,
+            exchange: true,
+            set: |work| work.edit("b.o", "edited"),
+            before: Some("one two"),
+        };
+        [
+            PLAIN,
+            Scene {
+                name: "second patch",
+                set: |work| {
+                    work.edit("a.o", "first");
+                    work.link();
+                    work.edit("a.o", "one");
+                    work.edit("b.o", "edited");
+                },
+                before: Some("first two"),
+                ..PLAIN
+            },
+            Scene { name: "no exchange", exchange: false, ..PLAIN },
+            Scene { name: "shared library", library: true, ..PLAIN },
+            Scene {
+                name: "removed output",
+                set: |work| {
+                    fs::remove_file(work.path("out")).unwrap();
+                    work.edit("b.o", "edited");
+                },
+                before: None,
+                ..PLAIN
+            },
+            Scene {
+                name: "kept image that somebody holds",
+                set: |work| {
+                    fs::create_dir(work.path("held")).unwrap();
+                    fs::hard_link(work.folder().join("image-1"), work.path("held/image")).unwrap();
+                    work.edit("b.o", "edited");
+                },
+                ..PLAIN
+            },
+            Scene {
+                name: "nothing changed",
+                set: |work| {
+                    work.edit("b.o", "edited");
+                    work.link();
+                },
+                before: Some("one edited"),
+                ..PLAIN
+            },
+            Scene {
+                name: "nothing changed, stripped",
+                set: |work| {
+                    work.edit("b.o", "edited");
+                    work.link();
+                    fs::write(work.path("out"), "stripped").unwrap();
+                },
+                before: Some("stripped"),
+                ..PLAIN
+            },
+        ]
+    };
+
+    fn io(&self, index: usize, fault: Fault) -> FaultyIo {
+        let io = FaultyIo::at(index, fault);
+        if self.exchange { io } else { io.without_exchange() }
+    }
+
+    fn link(&self, work: &Work, io: &dyn Io) -> Result<HostResult, HostError> {
+        link_with(&mut Stub { library: self.library, ..Stub::default() }, work.request(), io)
+    }
 }
 
 #[test]
 fn fault_at_every_call_leaves_old_or_new_and_the_next_link_patches() {
-    for fault in [Fault::Fail(28), Fault::Fail(13), Fault::Kill] {
+    let faults = [Fault::Fail(28), Fault::Fail(5), Fault::Fail(13), Fault::Kill];
+    for (scene, fault) in Scene::ALL.iter().flat_map(|scene| faults.map(|fault| (scene, fault))) {
         for index in 0.. {
+            let at = format!("{}, {fault:?} {index}", scene.name);
             let work = Work::new();
             work.link();
-            work.edit("b.o", "edited");
-            let io = FaultyIo::at(index, fault);
-            let result = work.link_by(&io);
-            let output = work.output();
+            (scene.set)(&work);
+            let names = || fs::read_dir(work.0.path()).unwrap().count();
+            let outside = names();
+            let io = scene.io(index, fault);
+            let result = scene.link(&work, &io);
+            let output = work.path("out").exists().then(|| work.output());
             match &result {
-                Ok(_) => assert_eq!(output, "one edited", "{fault:?} {index}"),
-                Err(_) if fault == Fault::Kill => assert!(output == "one two" || output == "one edited"),
+                Ok(_) => assert_eq!(output.as_deref(), Some("one edited"), "{at}"),
+                Err(_) if fault == Fault::Kill => {
+                    assert!(
+                        [scene.before, Some("one edited")].contains(&output.as_deref()),
+                        "{at}: {output:?}"
+                    );
+                }
                 Err(error) => {
-                    assert_eq!(output, "one two", "{fault:?} {index} {error}");
+                    assert_eq!(output.as_deref(), scene.before, "{at} {error}");
                     assert!(error.to_string().contains(work.0.path().to_str().unwrap()), "{error}");
                 }
             }
-            let outside = fs::read_dir(work.0.path()).unwrap().count();
-            assert_eq!(outside, 4, "{fault:?} {index}: objects, output, state folder, nothing else");
+            let made = usize::from(output.is_some() && scene.before.is_none());
+            assert_eq!(names(), outside + made, "{at}: nothing else outside of the state folder");
+            let stored = open_stored(&SystemIo, &work.path("out")).unwrap();
+            assert!(!text(&stored.image).is_empty(), "{at}");
+            drop(stored);
 
-            // The next good frame patches as if nothing had happened, from whichever pair is there.
-            work.edit("a.o", "later");
-            assert_eq!(work.link().report.outcome, Outcome::Patched, "{fault:?} {index}");
-            assert_eq!(work.output(), "later edited", "{fault:?} {index}");
-            assert_eq!(work.folder_names().len(), 6, "{fault:?} {index}: {:?}", work.folder_names());
+            // Once more, with another change on top of what is there.
+            work.edit("a.o", "meanwhile");
+            let again = scene.link(&work, &scene.io(index, fault));
+            let output = work.path("out").exists().then(|| work.output());
+            let new = output.as_deref() == Some("meanwhile edited");
+            assert!(
+                new || again.is_err() && [scene.before, Some("one edited")].contains(&output.as_deref()),
+                "{at}"
+            );
+
+            // The next good frames patch as if nothing had happened, from whichever files are there.
+            for later in ["later", "and later", "at last"] {
+                work.edit("a.o", later);
+                let report = scene.link(&work, &scene.io(usize::MAX, fault)).unwrap().report;
+                assert_eq!(report.outcome, Outcome::Patched, "{at}");
+                assert_eq!(work.output(), format!("{later} edited"), "{at}");
+                work.assert_tidy();
+            }
+            if work.path("held").exists() {
+                assert_eq!(text_of(&work.path("held/image")), "one two", "{at}");
+            }
             if io.mutations() <= index {
-                assert!(index > 10, "only {index} calls");
+                assert!(index > 7, "{at}: only {index} calls");
                 break;
             }
         }
@@ -269,20 +666,38 @@ fn fault_at_every_call_leaves_old_or_new_and_the_next_link_patches() {
 }
 
 #[test]
-fn kill_at_every_call_of_the_first_link_leaves_nothing_that_misleads() {
-    for index in 0.. {
-        let work = Work::new();
-        let io = FaultyIo::at(index, Fault::Kill);
-        let _ = work.link_by(&io);
-        if work.path("out").exists() {
-            assert_eq!(work.output(), "one two");
-        }
-        work.edit("a.o", "later");
-        work.link();
-        assert_eq!(work.output(), "later two");
-        assert_eq!(work.folder_names().len(), 6);
-        if io.mutations() <= index {
-            break;
+fn fault_at_every_call_of_a_full_link_leaves_nothing_that_misleads() {
+    for (fault, again) in
+        [Fault::Fail(28), Fault::Fail(5), Fault::Kill].into_iter().flat_map(|f| [(f, false), (f, true)])
+    {
+        for index in 0.. {
+            let at = format!("{fault:?} {index}, over an earlier link: {again}");
+            let work = Work::new();
+            if again {
+                // An image of another length.
+                let mut request = work.request();
+                request.inputs.inputs.truncate(1);
+                link_with(&mut Stub::default(), request, &SystemIo).unwrap();
+            }
+            let io = FaultyIo::at(index, fault);
+            let result = work.link_by(&io);
+            let output = work.path("out").exists().then(|| work.output());
+            match (&result, output.as_deref()) {
+                (Ok(_), output) => assert_eq!(output, Some("one two"), "{at}"),
+                (Err(_), Some("one two")) if fault == Fault::Kill => {}
+                (Err(_), output) => assert_eq!(output, again.then_some("one"), "{at}"),
+            }
+            work.edit("a.o", "later");
+            work.link();
+            assert_eq!(work.output(), "later two");
+            work.assert_tidy();
+            work.edit("a.o", "at last");
+            assert_eq!(work.link().report.outcome, Outcome::Patched);
+            assert_eq!(work.output(), "at last two");
+            if io.mutations() <= index {
+                assert!(index > 10, "{at}: only {index} calls");
+                break;
+            }
         }
     }
 }
@@ -390,7 +805,7 @@ fn second_linker_waits_for_the_first() {
         .collect();
     links.into_iter().for_each(|link| drop(link.join().unwrap()));
     assert_eq!(work.output(), "one two");
-    assert_eq!(work.folder_names().len(), 6);
+    work.assert_tidy();
 }
 
 #[test]
