@@ -101,9 +101,8 @@ impl Scene {
     }
 
     fn outputs(&self) -> Vec<&str> {
-        let output = |args: &'_ str| -> Option<usize> {
-            words(args).position(|word| word == "-o").map(|at| at + 1)
-        };
+        let output =
+            |args: &'_ str| -> Option<usize> { words(args).position(|word| word == "-o").map(|at| at + 1) };
         self.links.iter().filter_map(|(_, args)| words(args).nth(output(args)?)).collect()
     }
 

@@ -62,7 +62,8 @@ pub(super) fn of_libraries(program: &Program) -> Vec<Diagnostic> {
         if !parsed.needed.iter().all(|name| known.contains(parsed.name(name))) {
             continue;
         }
-        let wanted = parsed.symbols.iter().filter(|symbol| !symbol.defined && symbol.binding != elf::STB_WEAK);
+        let wanted =
+            parsed.symbols.iter().filter(|symbol| !symbol.defined && symbol.binding != elf::STB_WEAK);
         for name in wanted.map(|symbol| parsed.name(&symbol.name)) {
             let ours = program.names.find(name).is_some_and(|row| {
                 let atom = program.symbols[row.index()].atom;

@@ -123,7 +123,9 @@ fn copied_data_has_one_address_under_all_its_names() {
             return 0;
         }
     "#;
-    for (compile, link) in [("-fno-pie", "-no-pie"), ("-fPIE", "-pie"), ("-fno-pie", "-no-pie -Wl,-z,norelro")] {
+    for (compile, link) in
+        [("-fno-pie", "-no-pie"), ("-fPIE", "-pie"), ("-fno-pie", "-no-pie -Wl,-z,norelro")]
+    {
         let ours = Scene::new()
             .c("lib", "-O1 -fPIC", library)
             .c("main", &format!("-O1 {compile}"), main)
@@ -237,10 +239,13 @@ fn indirect_functions_in_programs() {
         extern int chosen(int);
         int (*address_of_chosen(void))(int) { return chosen; }
     "#;
-    for (compile, link) in
-        [("-fPIE", "-pie"), ("-fPIC", "-pie -Wl,-z,now"), ("-fno-pie", "-no-pie"), ("-fPIE -fno-plt", "-pie"),
-         ("-fPIE -fcf-protection=full", "-pie")]
-    {
+    for (compile, link) in [
+        ("-fPIE", "-pie"),
+        ("-fPIC", "-pie -Wl,-z,now"),
+        ("-fno-pie", "-no-pie"),
+        ("-fPIE -fno-plt", "-pie"),
+        ("-fPIE -fcf-protection=full", "-pie"),
+    ] {
         Scene::new()
             .c("main", &format!("-O1 {compile}"), main)
             .link(&format!("{link} -o main main.o"))
@@ -306,8 +311,15 @@ fn thread_local_data_of_programs_and_libraries() {
             return 0;
         }
     "#;
-    for model in ["", "-ftls-model=initial-exec", "-mtls-dialect=gnu2", "-ftls-model=local-dynamic", "-fno-plt"] {
-        for (compile, link) in [("-fPIE", "-pie"), ("-fno-pie", "-no-pie"), ("-fPIC -mtls-dialect=gnu2", "-pie"), ("-fPIC -fno-plt", "-pie")] {
+    for model in
+        ["", "-ftls-model=initial-exec", "-mtls-dialect=gnu2", "-ftls-model=local-dynamic", "-fno-plt"]
+    {
+        for (compile, link) in [
+            ("-fPIE", "-pie"),
+            ("-fno-pie", "-no-pie"),
+            ("-fPIC -mtls-dialect=gnu2", "-pie"),
+            ("-fPIC -fno-plt", "-pie"),
+        ] {
             Scene::new()
                 .c("lib", &format!("-O1 -fPIC {model}"), library)
                 .c("main", &format!("-O1 -pthread {compile}"), main)

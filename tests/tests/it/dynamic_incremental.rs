@@ -41,7 +41,7 @@ int number = 3;
 static int secret = DATUM;
 int helper(int x) { HELPER return x * 2; }
 int from_library(int x) { BODY return helper(x) + secret; }
-int other(int x) { return x; }
+int other(int x) { return x + number; }
 "#;
 
 fn unit(body: &str, datum: &str, name: &str) -> String {
@@ -109,7 +109,10 @@ fn library_is_patched_and_its_users_follow() {
     let first = scene(way, &unit, &library("", "", "1"));
     let (stage, _) = first.incremental();
     first.compare(&stage);
-    let value = |name: &str| stage.lines("--dyn-syms", "libown.so", &format!(" {name}")).join("\n");
+    let value = |name: &str| -> Vec<String> {
+        let lines = stage.lines("--dyn-syms", "libown.so", &format!(" {name}"));
+        lines.iter().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect()
+    };
     let before = value("from_library");
     for edited in [library("x++;", "", "1"), library("x++;", "x--;", "2")] {
         step(&scene(way, &unit, &edited), &stage, ["patched", "patched"]);
@@ -166,7 +169,8 @@ fn library_that_changes_within_or_without() {
         step(&scene(way, &unit, &library("x += 4;", "", "2")), &stage, ["patched", "patched"]);
         // A name more is another interface; so is a datum of another size.
         let more = format!("{text}int more(void) {{ return 1; }}\n");
-        let wider = text.replace("int number = 3;", "int number[4] = {3};").replace("+ number", "+ number[0]");
+        let wider =
+            text.replace("int number = 3;", "int number[4] = {3};").replace("+ number", "+ number[0]");
         for (edited, forced) in [(more, false), (wider, true)] {
             let scene = scene(way, &unit, &edited);
             let linked = scene.again(&stage);
@@ -208,11 +212,16 @@ fn canonical_images_are_as_large_as_those_of_lld() {
     let include = format!("-I{}", relink_tests::sources::lua().display());
     let main = Cc::new(["-O1", "-fPIC", &include]).file(&main);
     let dir = relink_tests::scratch();
-    for (name, flags, with_main) in [("pie", "-pie", true), ("no-pie", "-no-pie", true), ("lib.so", "-shared", false)] {
+    for (name, flags, with_main) in
+        [("pie", "-pie", true), ("no-pie", "-no-pie", true), ("lib.so", "-shared", false)]
+    {
         let size = |prefix: &std::path::Path, who: &str| {
             let out = dir.path().join(format!("{name}-{who}"));
             let mut command = Command::new(tools::GCC.path());
-            command.arg(format!("-B{}/", prefix.display())).args([flags, "-Wl,--build-id=none"]).args(&objects);
+            command
+                .arg(format!("-B{}/", prefix.display()))
+                .args([flags, "-Wl,--build-id=none"])
+                .args(&objects);
             if with_main {
                 command.arg(&main);
             }

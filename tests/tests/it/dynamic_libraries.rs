@@ -34,9 +34,15 @@ fn caller(main: &str, library: &str, link: &str) -> Scene {
 #[test]
 fn program_preempts_what_it_defines_itself() {
     let replaced = format!("{CALLER}\nint own(void) {{ return 2; }}\nint number = 5;\n");
-    for link in ["", "-Wl,-Bsymbolic", "-Wl,-Bsymbolic-functions", "-Wl,-z,now", "-Wl,--hash-style=sysv",
-        "-Wl,--dynamic-list=list", "-Wl,--gc-sections"]
-    {
+    for link in [
+        "",
+        "-Wl,-Bsymbolic",
+        "-Wl,-Bsymbolic-functions",
+        "-Wl,-z,now",
+        "-Wl,--hash-style=sysv",
+        "-Wl,--dynamic-list=list",
+        "-Wl,--gc-sections",
+    ] {
         let ours = caller(&replaced, LIBRARY, link).file("list", "{ number; };\n").judge();
         let symbols = ours.readelf("--dyn-syms", "libown.so");
         assert!(!symbols.contains("hidden_one") && symbols.contains("PROTECTED"), "{symbols}");
@@ -100,7 +106,8 @@ int used_NAME;
 #[test]
 fn constructors_and_destructors_run_in_order() {
     let of = |name: &str| ORDER.replace("NAME", name);
-    let main = format!("{}extern int used_b;\nint main(void) {{ puts(\"main\"); return used_b; }}\n", of("m"));
+    let main =
+        format!("{}extern int used_b;\nint main(void) {{ puts(\"main\"); return used_b; }}\n", of("m"));
     for flags in ["", "-Wl,-init,start_b -Wl,-fini,finish_b", "-Wl,-z,initfirst"] {
         Scene::new()
             .c("a", "-O1 -fPIC", &of("a"))
@@ -179,7 +186,8 @@ fn exceptions_reach_a_program_compiled_by_clang() {
     let clang = tools::Tool { names: &["clang++-19", "clang++"], package: "clang-19" };
     let Some(clang) = clang.find() else { return };
     let dir = relink_tests::scratch();
-    let write = |name: &str, text: &str| relink_tests::write(dir.path().join(name), format!("{CXX_HEADER}{text}"));
+    let write =
+        |name: &str, text: &str| relink_tests::write(dir.path().join(name), format!("{CXX_HEADER}{text}"));
     write("lib.cpp", CXX_LIBRARY);
     write("main.cpp", CXX_MAIN);
     let linker = format!("--ld-path={}/ld.relink", relink_tests::ld::bin_dir().display());
@@ -194,7 +202,8 @@ fn exceptions_reach_a_program_compiled_by_clang() {
         let said = tools::run_image(&dir.path().join("main"), &[]).ok();
         assert_eq!(said.stdout, "2 1 1\nodd\n42\ntext\nguard\nthrough\n102 104 1\nthread local!\n");
         // lld's images beside ours: it is what clang's users link with.
-        let images = ["main", "libown.so"].map(|image| (dir.path().join(image), dir.path().join(format!("ours-{image}"))));
+        let images = ["main", "libown.so"]
+            .map(|image| (dir.path().join(image), dir.path().join(format!("ours-{image}"))));
         for (image, ours) in &images {
             std::fs::rename(image, ours).unwrap();
         }
@@ -254,7 +263,14 @@ fn version_scripts_with_two_nodes_and_users_of_the_old_one() {
             .run("after")
             .judge();
         let symbols = ours.readelf("--dyn-syms", "libv.so");
-        for name in ["both@V1", "both@@V2", "old_name@@V1", "new_one@@V2", "_ZN5space1fEi@@V1", "_ZN5space5Thing1mEv@@V1"] {
+        for name in [
+            "both@V1",
+            "both@@V2",
+            "old_name@@V1",
+            "new_one@@V2",
+            "_ZN5space1fEi@@V1",
+            "_ZN5space5Thing1mEv@@V1",
+        ] {
             assert!(symbols.contains(name), "{name}\n{symbols}");
         }
         assert!(!symbols.contains("private_one") && !symbols.contains("_ZN5space1gEi"), "{symbols}");
@@ -297,7 +313,8 @@ fn excluded_archives_and_dynamic_roots() {
         let object = relink_tests::cc::Cc::new(["-O1", "-fPIC", "-ffunction-sections"]).text(name, text);
         relink_tests::cc::archive(&[("member.o", object)])
     };
-    let main = "#include <stdio.h>\nint shown(void);\nint main(void) { printf(\"%d\\n\", shown()); return 0; }\n";
+    let main =
+        "#include <stdio.h>\nint shown(void);\nint main(void) { printf(\"%d\\n\", shown()); return 0; }\n";
     for (flags, hidden, kept) in [
         ("-Wl,--exclude-libs,libhidden.a", true, true),
         ("-Wl,--exclude-libs,ALL", true, true),
@@ -305,8 +322,15 @@ fn excluded_archives_and_dynamic_roots() {
         ("-Wl,--exclude-libs=ALL -Wl,--gc-sections", true, false),
     ] {
         let ours = Scene::new()
-            .file("libhidden.a", archive("h.c", "int helper(void) { return 4; } int unused(void) { return 5; }\n"))
-            .c("lib", "-O1 -fPIC -ffunction-sections", "int helper(void); int shown(void) { return helper(); }\n")
+            .file(
+                "libhidden.a",
+                archive("h.c", "int helper(void) { return 4; } int unused(void) { return 5; }\n"),
+            )
+            .c(
+                "lib",
+                "-O1 -fPIC -ffunction-sections",
+                "int helper(void); int shown(void) { return helper(); }\n",
+            )
             .c("main", "-O1 -fPIE", main)
             .link(&format!("-shared {flags} -o libown.so lib.o libhidden.a"))
             .link("-pie -o main main.o libown.so")
@@ -338,13 +362,18 @@ fn common_symbol_meets_a_shared_definition() {
 #[test]
 fn what_is_undefined_is_an_error_that_helps() {
     let said = Scene::new()
-        .c("main", "-O0 -g -fPIE", "int computed(int); int computer(int x) { return x; } int main(void) { return computed(1); }\n")
+        .c(
+            "main",
+            "-O0 -g -fPIE",
+            "int computed(int); int computer(int x) { return x; } int main(void) { return computed(1); }\n",
+        )
         .link("-pie -o main main.o")
         .refused();
     for text in ["undefined symbol: computed", "main.c:1", "main.o:(main)", "did you mean: computer"] {
         assert!(said.contains(text), "{text}\n{said}");
     }
-    let library = Scene::new().c("lib", "-O1 -fPIC", "int missing(void); int f(void) { return missing(); }\n");
+    let library =
+        Scene::new().c("lib", "-O1 -fPIC", "int missing(void); int f(void) { return missing(); }\n");
     for flags in ["-Wl,-z,defs", "-Wl,--no-undefined", "-Wl,--unresolved-symbols=report-all"] {
         let said = library.clone().link(&format!("-shared {flags} -o libown.so lib.o")).refused();
         assert!(said.contains("undefined symbol: missing") && said.contains("lib.o:(f)"), "{said}");
@@ -372,7 +401,8 @@ fn code_that_is_tied_to_its_address_is_refused() {
     refuse("-O1 -fno-pic", extern_datum, "-shared", &["R_X86_64_PC32", "datum", "tied.o", "-fPIC"]);
     let own_datum = "int datum = 4; int f(void) { return datum; }\n";
     refuse("-O1 -fno-pic", own_datum, "-shared", &["R_X86_64_PC32", "datum", "tied.o", "-fPIC"]);
-    let address = "static int datum[9]; int *f(int x) { return &datum[x]; } void g(int x) { datum[x] = x; }\n";
+    let address =
+        "static int datum[9]; int *f(int x) { return &datum[x]; } void g(int x) { datum[x] = x; }\n";
     refuse("-O1 -fno-pic", address, "-shared", &["R_X86_64_32", ".bss", "tied.o", "-fPIC"]);
     let table = "extern int f(void);\n__asm__(\".section .text.odd,\\\"ax\\\"\\n.quad f\\n.previous\");\n";
     refuse("-O1 -fPIC", table, "-shared", &["R_X86_64_64", "f", "tied.o", "-fPIC"]);
