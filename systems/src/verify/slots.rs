@@ -130,8 +130,11 @@ pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) ->
     Ok(())
 }
 
-/// Names, addresses and sizes of the image's sections.
-fn sections_of(checker: &Checker<'_>) -> Result<Vec<(Vec<u8>, (u64, u64))>, StoreError> {
+/// Name; address and size.
+type Bounds = (Vec<u8>, (u64, u64));
+
+/// Where the image's sections are.
+fn sections_of(checker: &Checker<'_>) -> Result<Vec<Bounds>, StoreError> {
     (0..checker.store.sections.len())
         .map(|row| {
             let section = checker.store.sections.get(row)?;

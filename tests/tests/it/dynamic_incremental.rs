@@ -128,6 +128,30 @@ fn library_is_patched_and_its_users_follow() {
     assert_ne!(value("helper"), old);
 }
 
+#[test]
+fn versioned_library_is_patched() {
+    let library = |body: &str, version: &str| {
+        let text = "int before(int x) { return x; }\nint now(int x) { BODY return x + 1; }\n
+            __asm__(\".symver before,ver@V1\");\n__asm__(\".symver now,ver@@VERSION\");\n";
+        let text = text.replace("BODY", body).replace("VERSION", version);
+        let main =
+            "#include <stdio.h>\nint ver(int);\nint main(void) { printf(\"%d\\n\", ver(3)); return 0; }\n";
+        Scene::new()
+            .c("lib", "-O0 -g -fPIC -ffunction-sections -fno-toplevel-reorder", &text)
+            .c("main", "-O0 -g -fPIE", main)
+            .file("map", "V1 { global: ver; local: *; };\nV2 { } V1;\nV3 { } V2;\n")
+            .link("-shared -Wl,--version-script=map -o libown.so lib.o")
+            .link("-pie -o main main.o libown.so")
+    };
+    let (stage, _) = library("", "V2").incremental();
+    step(&library("x++;", "V2"), &stage, ["patched", "patched"]);
+    step(&library(&"x ^= x << 3;".repeat(30), "V2"), &stage, ["patched", "patched"]);
+    // Another version of the same function.
+    let linked = library("x++;", "V3").again(&stage);
+    linked[0].assert_outcome("fell_back_full");
+    library("x++;", "V3").compare(&stage);
+}
+
 /// One edit of the unit of a linked program.
 #[track_caller]
 fn judge_unit(way: (&str, &str), before: &str, after: &str, reason: &str) {
