@@ -160,10 +160,16 @@ impl Freezer {
             self.rows.symbols[local as usize].name = self.text(parsed.symbol_name(index));
         }
         let start = self.rows.globals.len() as u32;
-        let named = global_records(parsed).zip(&object.targets[parsed.first_global as usize..]);
-        self.rows.globals.extend(named.map(|(global, target)| match target.kind() {
+        let first = parsed.first_global as usize;
+        let named = global_records(parsed).zip(&object.targets[first..]);
+        // `name@@V` is the symbol `name`, but an object that defines another version of it is another one.
+        let versions = &program.dynamic.default_versions;
+        self.rows.globals.extend((first..).zip(named).map(|(index, (global, target))| match target.kind() {
             TargetKind::Symbol(symbol) => {
-                GlobalRecord { symbol, name_hash: program.names.hash(symbol), ..global }
+                let plain = versions.iter().all(|(known, _)| *known != symbol);
+                let name_hash =
+                    if plain { program.names.hash(symbol) } else { hash_name(parsed.symbol_name(index)) };
+                GlobalRecord { symbol, name_hash, ..global }
             }
             _ => global,
         }));

@@ -392,9 +392,9 @@ pub(crate) fn dynsym_table(program: &Program) -> Vec<u8> {
     bytes
 }
 
-/// The bytes of `.dynamic`. Tags of things that are not there become padding at the end.
-pub(crate) fn dynamic_bytes(program: &Program) -> Vec<u8> {
-    let section = |name: &[u8]| program.output(name).filter(|section| section.index != 0);
+/// The bytes of `.dynamic`, given address and size of a section. Tags of things that are not there become padding at the
+/// end.
+pub(crate) fn dynamic_bytes(program: &Program, section: impl Fn(&[u8]) -> Option<(u64, u64)>) -> Vec<u8> {
     let relocated = section(b".rela.dyn").is_some();
     let packed = section(b".relr.dyn").is_some();
     let mut bytes = Vec::new();
@@ -403,8 +403,8 @@ pub(crate) fn dynamic_bytes(program: &Program) -> Vec<u8> {
             DynamicValue::Word(value) if tag == elf::DT_RELAENT => relocated.then_some(value),
             DynamicValue::Word(value) if tag == elf::DT_RELRENT => packed.then_some(value),
             DynamicValue::Word(value) => Some(value),
-            DynamicValue::Address(name) => section(name).map(|section| section.address),
-            DynamicValue::Size(name) => section(name).map(|section| section.size),
+            DynamicValue::Address(name) => section(name).map(|(address, _)| address),
+            DynamicValue::Size(name) => section(name).map(|(_, size)| size),
             DynamicValue::Symbol(row) => Some(program.addresses[row.index()]),
             DynamicValue::RelativeCount => relocated.then_some(u64::from(program.relative_relocs)),
         };

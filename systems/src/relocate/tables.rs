@@ -48,7 +48,11 @@ pub(crate) fn write_tables(
         write_own(program, program.synthetic.interp, interpreter.as_bytes());
     }
     if program.synthetic.dynamic.some().is_some() {
-        write_own(program, program.synthetic.dynamic, &dynamic_bytes(program));
+        let bytes = dynamic_bytes(program, |name| {
+            let section = program.output(name).filter(|section| section.index != 0)?;
+            Some((section.address, section.size))
+        });
+        write_own(program, program.synthetic.dynamic, &bytes);
         write_own(program, program.synthetic.dynsym, &dynsym_table(program));
         let tables = std::mem::take(&mut program.dynamic);
         let versions: Vec<u8> = tables.versions.iter().flat_map(|version| version.to_le_bytes()).collect();

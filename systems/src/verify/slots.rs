@@ -10,10 +10,11 @@ use relink_formats as formats;
 
 use super::Checker;
 use crate::kernel::{Dynamic, lower};
-use crate::place::tables::has_ibt_plt;
+use crate::place::tables::{has_ibt_plt, interpreter};
 use crate::relocate::bulk::{dynamic_reloc, site_offset};
 use crate::relocate::dynamic::{
-    DynamicReloc, RelocTables, dynamic_tables, dynsym_bytes, got_words, packed_bytes, plt_bytes,
+    DynamicReloc, RelocTables, dynamic_bytes, dynamic_tables, dynsym_bytes, got_words, packed_bytes,
+    plt_bytes,
 };
 
 fn word(checker: &Checker<'_>, offset: u64) -> u64 {
@@ -91,6 +92,14 @@ pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) ->
         tables.push((b".gnu.version", versions));
         tables.push((b".gnu.version_d", program.dynamic.definitions.0.clone()));
         tables.push((b".gnu.version_r", program.dynamic.needs.0.clone()));
+        let bounds = sections_of(checker)?;
+        let mut dynamic =
+            dynamic_bytes(program, |name| bounds.iter().find(|(known, _)| known == name).map(|&(_, at)| at));
+        let room = section(checker, b".dynamic")?.map_or(0, |section| section.size as usize);
+        dynamic.resize(room.max(dynamic.len()), 0);
+        tables.push((b".dynamic", dynamic));
+        let interpreter = interpreter(options).map(|path| [path.as_bytes(), &[0]].concat());
+        tables.push((b".interp", interpreter.unwrap_or_default()));
         tables.push((b".dynsym", expected_dynsym(checker, options)?));
         if let Ok((called, lazy, words)) = plt_bytes(program, options) {
             let two = has_ibt_plt(program, options);
@@ -121,6 +130,20 @@ pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) ->
         checker.report(4, what);
     }
     Ok(())
+}
+
+/// Name; address and size.
+type Bounds = (Vec<u8>, (u64, u64));
+
+/// Where the image's sections are.
+fn sections_of(checker: &Checker<'_>) -> Result<Vec<Bounds>, StoreError> {
+    (0..checker.store.sections.len())
+        .map(|row| {
+            let section = checker.store.sections.get(row)?;
+            let name = checker.store.strings.bytes(section.name)?.to_vec();
+            Ok((name, (section.address, section.size)))
+        })
+        .collect()
 }
 
 /// `.dynsym` with the image's numbers of sections.

@@ -41,7 +41,7 @@ int number = 3;
 static int secret = DATUM;
 int helper(int x) { HELPER return x * 2; }
 int from_library(int x) { BODY return helper(x) + secret; }
-int other(int x) { return x; }
+int other(int x) { return x + number; }
 "#;
 
 fn unit(body: &str, datum: &str, name: &str) -> String {
@@ -109,7 +109,10 @@ fn library_is_patched_and_its_users_follow() {
     let first = scene(way, &unit, &library("", "", "1"));
     let (stage, _) = first.incremental();
     first.compare(&stage);
-    let value = |name: &str| stage.lines("--dyn-syms", "libown.so", &format!(" {name}")).join("\n");
+    let value = |name: &str| -> Vec<String> {
+        let lines = stage.lines("--dyn-syms", "libown.so", &format!(" {name}"));
+        lines.iter().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect()
+    };
     let before = value("from_library");
     for edited in [library("x++;", "", "1"), library("x++;", "x--;", "2")] {
         step(&scene(way, &unit, &edited), &stage, ["patched", "patched"]);
@@ -123,6 +126,30 @@ fn library_is_patched_and_its_users_follow() {
     let old = value("helper");
     step(&scene(way, &unit, &library(&long(130), &long(70), "2")), &stage, ["patched", "patched"]);
     assert_ne!(value("helper"), old);
+}
+
+#[test]
+fn versioned_library_is_patched() {
+    let library = |body: &str, version: &str| {
+        let text = "int before(int x) { return x; }\nint now(int x) { BODY return x + 1; }\n
+            __asm__(\".symver before,ver@V1\");\n__asm__(\".symver now,ver@@VERSION\");\n";
+        let text = text.replace("BODY", body).replace("VERSION", version);
+        let main =
+            "#include <stdio.h>\nint ver(int);\nint main(void) { printf(\"%d\\n\", ver(3)); return 0; }\n";
+        Scene::new()
+            .c("lib", "-O0 -g -fPIC -ffunction-sections -fno-toplevel-reorder", &text)
+            .c("main", "-O0 -g -fPIE", main)
+            .file("map", "V1 { global: ver; local: *; };\nV2 { } V1;\nV3 { } V2;\n")
+            .link("-shared -Wl,--version-script=map -o libown.so lib.o")
+            .link("-pie -o main main.o libown.so")
+    };
+    let (stage, _) = library("", "V2").incremental();
+    step(&library("x++;", "V2"), &stage, ["patched", "patched"]);
+    step(&library(&"x ^= x << 3;".repeat(30), "V2"), &stage, ["patched", "patched"]);
+    // Another version of the same function.
+    let linked = library("x++;", "V3").again(&stage);
+    linked[0].assert_outcome("fell_back_full");
+    library("x++;", "V3").compare(&stage);
 }
 
 /// One edit of the unit of a linked program.

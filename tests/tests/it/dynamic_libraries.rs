@@ -391,7 +391,6 @@ fn what_is_undefined_is_an_error_that_helps() {
 #[test]
 fn code_that_is_tied_to_its_address_is_refused() {
     let refuse = |compile: &str, text: &str, link: &str, wanted: &[&str]| {
-        eprintln!("{text}");
         let said = Scene::new().c("tied", compile, text).link(&format!("{link} -o out tied.o")).refused();
         for text in wanted {
             assert!(said.contains(text), "{text}\n{said}");

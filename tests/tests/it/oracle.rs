@@ -2,9 +2,13 @@
 //! one byte, and the violation must be found by its bytes, not by the digest of the whole.
 
 use object::{Object, ObjectSection, ObjectSymbol};
-use relink_tests::cc::Opt;
+use relink::{DynamicOptions, HashStyle, LinkOptions, OutputKind};
+use relink_tests::cc::{Cc, Opt};
 use relink_tests::fixture::{App, Core};
-use relink_tests::program::{self, Program};
+use relink_tests::ld;
+use relink_tests::program::{self, Inputs, Program};
+use relink_tests::scene::Scene;
+use relink_tests::start::START;
 
 /// Invariant 8 compares digests of the whole file; it would hide that a part is not looked at.
 const DIGEST: u8 = 8;
@@ -58,5 +62,65 @@ fn inputs_of_another_meaning_are_violations() {
         // Not linked again: the image is still that of the old inputs.
         let violations = program.session.verify().unwrap();
         assert!(!violations.is_empty(), "{define}");
+    }
+}
+
+#[test]
+fn one_wrong_byte_in_what_a_loader_reads_is_a_violation() {
+    let library = "int number = 3; int f(int x) { return x; } int g(int x) { return x + number; }\n";
+    let stage = Scene::new()
+        .c("lib", "-O1 -fPIC", library)
+        .link("-shared -nostdlib -o libown.so lib.o")
+        .built(Some(ld::gcc_prefix()));
+    let main = "extern int number; int f(int), g(int); int *p = &number; int (*q)(int) = g; int local;\n
+        int *own = &local; int app_main(void) { return f(number) + g(1) + q(2) + *p + BODY; }\n";
+    let cc = Cc::freestanding(Opt::O0).with(["-fPIE"]);
+    let inputs = |body: &str| -> Inputs {
+        let text = format!("{START}{}", main.replace("BODY", body));
+        vec![
+            ("main.o".to_owned(), cc.text("main.c", &text)),
+            ("libown.so".to_owned(), relink_tests::read(stage.path("libown.so"))),
+        ]
+    };
+    let dynamic = DynamicOptions { hash_style: HashStyle::Both, ..DynamicOptions::default() };
+    let options = LinkOptions { output_kind: OutputKind::Pie, dynamic, ..program::incremental() };
+    let mut linked = Program::linked(options.clone(), &inputs("1"));
+    let outcome = linked.edit(&inputs("2"));
+    linked.assert_patched(outcome);
+    linked.verify();
+    let mut columns = Vec::new();
+    linked.session.serialize_columns(&mut columns).unwrap();
+    let image = linked.image();
+    let elf = object::File::parse(&*image).unwrap();
+    for (name, at) in [
+        (".dynsym", 24 + 4),
+        (".dynsym", 24 + 8),
+        (".dynstr", 2),
+        (".rela.dyn", 0),
+        (".rela.dyn", 16),
+        (".rela.plt", 0),
+        (".rela.plt", 12),
+        (".gnu.hash", 12),
+        (".gnu.hash", 16),
+        (".hash", 4),
+        (".got.plt", 0),
+        (".got.plt", 24),
+        (".plt", 2),
+        (".plt", 18),
+        (".got", 0),
+        (".dynamic", 0),
+        (".dynamic", 24),
+        (".interp", 3),
+    ] {
+        let section = elf.section_by_name(name).unwrap_or_else(|| panic!("no {name}"));
+        let (start, len) = section.file_range().unwrap();
+        assert!(at < len, "{name} has {len} bytes");
+        let mut wrong = image.clone();
+        wrong[(start + at) as usize] ^= 0x10;
+        let mut program = Program::new(options.clone(), &inputs("2"));
+        program.session.set_prior_parts(columns.clone().into(), wrong.into());
+        let violations = program.session.verify().unwrap();
+        let found = violations.iter().any(|violation| violation.invariant != DIGEST);
+        assert!(found, "{name} + {at}: {violations:?}");
     }
 }
