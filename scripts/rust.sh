@@ -2,12 +2,12 @@
 # usage: scripts/rust.sh [DIR]
 # ripgrep from crates.io, built with relink as the linker: its own test suite in debug and in release, then body edits,
 # each linked incrementally and verified. Prints a line for each edit: patched, or why not. Needs gcc, cargo and the
-# network for crates. DIR keeps sources and builds (default: a folder that goes away).
+# network for crates. RELINK_BIN_DIR names a folder with ld.relink and relink to use instead of a new build. DIR keeps sources and builds (default: a folder that goes away).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if (($#)); then mkdir -p "$1"; dir=$(cd "$1" && pwd); else dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT; fi
-cargo build --release -p relink-cli
-bin=${CARGO_TARGET_DIR:-target}/release
+bin=${RELINK_BIN_DIR-}
+if [[ -z $bin ]]; then cargo build --release -p relink-cli; bin=${CARGO_TARGET_DIR:-target}/release; fi
 mkdir -p "$dir/bin"; ln -sfn "$(realpath "$bin/ld.relink")" "$dir/bin/ld"
 relink=$(realpath "$bin/relink")
 version=15.2.0
@@ -24,7 +24,7 @@ export RUSTFLAGS="-Clinker=gcc -Clink-arg=-B$dir/bin" CARGO_TARGET_DIR=$dir/targ
 cargo test --release
 cargo test
 cargo build
-out=$(ls -d target/debug/deps/rg-* "$dir"/target/debug/deps/rg-* 2>/dev/null | grep -v '\.d$')
+out=$(ls -d "$dir"/target/debug/deps/rg-* | grep -v '\.d$')
 
 patched=0; edits=0
 edit() { # FILE FROM TO
@@ -32,9 +32,9 @@ edit() { # FILE FROM TO
   FROM=$2 TO=$3 perl -0pi -e 's/\Q$ENV{FROM}\E/$ENV{TO}/' "crates/core/$1"
   cargo build -q
   for one in $out; do
-    "$relink" verify "$one" >/dev/null
     # The unit tests have an output of their own; what was linked now is newer than the edit.
     [[ $one -nt crates/core/$1 ]] || continue
+    "$relink" verify "$one" >/dev/null
     line=$("$relink" log "$one" | grep -E 'full|patched' | tail -1)
     edits=$((edits + 1)); [[ $line == *"not patched"* || $line != *patched* ]] || patched=$((patched + 1))
     echo "$1: $line"

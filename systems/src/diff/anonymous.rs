@@ -18,14 +18,14 @@ use relink_formats as formats;
 
 /// The class of a nameless section: its name without number or hash. `None` if its name is one.
 ///
-/// * rustc: `.rodata..Lanon.<hash of the unit>.<n>`, before 1.80 `..L__unnamed_<n>`, `..Lalloc_<hash of the content>`.
+/// * rustc: `.rodata..Lanon.<hash of the unit's names>.<n>`, before 1.80 `..L__unnamed_<n>`, `..Lalloc_<hash of the content>`.
 pub(crate) fn class_of(name: &[u8]) -> Option<&[u8]> {
     let at = name.windows(3).position(|window| window == b"..L")?;
     let (label, hex) = (&name[at + 3..], |bytes: &[u8]| bytes.iter().all(u8::is_ascii_hexdigit));
     let digits = label.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let stem = &label[..label.len() - digits];
     if let Some(hash) = stem.strip_prefix(b"anon.").and_then(|rest| rest.strip_suffix(b".")) {
-        return (digits > 0 && hash.len() == 32 && hex(hash)).then(|| &name[..name.len() - digits]);
+        return (digits > 0 && hash.len() == 32 && hex(hash)).then(|| &name[..at + 3 + b"anon.".len()]);
     }
     if stem == b"__unnamed_" {
         return (digits > 0).then(|| &name[..name.len() - digits]);
@@ -153,7 +153,7 @@ mod tests {
         let hash = "67614f7b29a931b9df9bfc94c2803d91";
         let class =
             |name: String| class_of(name.as_bytes()).map(|class| String::from_utf8(class.to_vec()).unwrap());
-        assert_eq!(class(format!(".rodata..Lanon.{hash}.12")), Some(format!(".rodata..Lanon.{hash}.")));
+        assert_eq!(class(format!(".rodata..Lanon.{hash}.12")), Some(".rodata..Lanon.".to_owned()));
         assert_eq!(class(".rodata..L__unnamed_7".into()).as_deref(), Some(".rodata..L__unnamed_"));
         assert_eq!(class(format!(".rodata..Lalloc_{hash}")).as_deref(), Some(".rodata..Lalloc_"));
         for name in
