@@ -17,13 +17,13 @@ pub(super) fn map_file(file: &File, length: usize) -> io::Result<Bytes> {
     if length == 0 {
         return Ok(Bytes::new()); // mmap refuses an empty range.
     }
-    // SAFETY: the mapping is read only, so this process can't change the bytes behind a reference. Another one
-    // could: writing into an input during a link is caught by comparing `fstat` before and after (`input.rs`), and
-    // no parser of ours relies on reading the same byte twice for memory safety: all of them index checked slices.
-    // Truncation by another process raises SIGBUS, which ends this process and touches no output (`publish.rs`
-    // renames last). Of the files of the state folder, a state grows behind what is mapped; a kept image is written to
-    // by this thread while it is mapped, but only where the session has laid bytes over it (`turns.rs`), at a time
-    // when no reference into the mapping exists.
+    // Another process that writes into an input during a link is caught by comparing `fstat` before and after
+    // (`input.rs`); one that truncates it raises SIGBUS, which ends this process and touches no output (`publish.rs`
+    // renames last). Of the state folder, a state grows behind what is mapped; a kept image is written to by this
+    // thread while it is mapped, but only where the session has laid bytes over it (`turns.rs`).
+    // SAFETY: the mapping is read only, and what this process writes to its file it writes at a time when there is no
+    // reference into it. No parser of ours relies on reading the same byte twice for memory safety: all of them index
+    // checked slices.
     let map: Mmap = unsafe { MmapOptions::new().len(length).map(file)? };
     Ok(Bytes::from_owner(map))
 }

@@ -162,6 +162,16 @@ impl<'a> Temporary<'a> {
         &self.name
     }
 
+    /// The same as [`Temporary::rename`] for a file that need not outlive a crash of the machine: ext4 allocates and
+    /// flushes what is renamed over another file at once, which takes milliseconds.
+    pub(super) fn rename_unflushed(mut self, to: &Dir, name: &OsStr) -> std::io::Result<()> {
+        drop(self.file.take());
+        match self.io.exchange(self.dir, &self.name, to, name) {
+            Ok(()) => Ok(()), // What is removed under our name is the other one by now.
+            Err(_) => self.rename(to, name),
+        }
+    }
+
     /// Lets it stay under its own name.
     pub(super) fn keep(mut self) -> Option<File> {
         std::mem::take(&mut self.name);

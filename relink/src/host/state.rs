@@ -18,8 +18,8 @@
 //!
 //! 1 What changed of the state is appended behind the bytes that the marker counts (or a whole `state-N+1` is
 //! written). 2 `patch-N+1` is written. 3 The kept image gets the ranges of `patch-N` and `patch-N+1`. 4 It changes
-//! places with the output, or a copy of it takes the output's place (`turns.rs` says when which). 5 A new marker is
-//! renamed over `current`. 6 What it does not name is removed.
+//! places with the output, or a copy of it takes the output's place (`turns.rs` says when which). 5 A new marker takes
+//! the place of `current` at once. 6 What it does not name is removed.
 //!
 //! After a full link, 2 to 4 are: `image-N+1` is written, a copy of it is renamed over the output.
 //!
@@ -375,7 +375,12 @@ impl StateFolder {
         };
         let text = serde_json::to_vec(&marker)
             .map_err(|error| HostError::io("write", self.dir.path().join(MARKER))(error.into()))?;
-        self.write(io, MARKER, &text)?;
+        let write = || {
+            let temporary = Temporary::named(io, &self.dir, format!("{MARKER}.new"), true)?;
+            io.write_all(temporary.file()?, &text)?;
+            temporary.rename_unflushed(&self.dir, OsStr::new(MARKER))
+        };
+        write().map_err(HostError::io("write", self.dir.path().join(MARKER)))?;
         Ok(text.len() as u64)
     }
 

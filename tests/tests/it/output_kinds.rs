@@ -159,7 +159,7 @@ fn read_only_folder_is_an_error_for_others_than_root() {
 }
 
 /// System calls that change a disk, and those that open what will.
-const CALLS: [&str; 17] = [
+const CALLS: [&str; 20] = [
     "openat",
     "write",
     "pwrite64",
@@ -174,6 +174,9 @@ const CALLS: [&str; 17] = [
     "renameat2",
     "unlinkat",
     "unlink",
+    "utimensat",
+    "linkat",
+    "ioctl",
     "mkdirat",
     "fsync",
     "flock",
