@@ -212,7 +212,11 @@ mod tests {
                 assert_eq!((header.algorithm, header.size), (algorithm, len as u64));
                 assert_eq!(header.align, Some(Align::from_exponent(3)));
                 assert!(inflate(&header, &section).unwrap() == bytes, "{algorithm:?} {len}");
-                assert!(len < 5000 || section.len() < len * 3 / 4, "{algorithm:?}: {} of {len}", section.len());
+                assert!(
+                    len < 5000 || section.len() < len * 3 / 4,
+                    "{algorithm:?}: {} of {len}",
+                    section.len()
+                );
             }
         }
     }
@@ -220,7 +224,9 @@ mod tests {
     #[test]
     fn what_can_not_be_compressed_survives() {
         let noise: Vec<u8> = (0..CHUNK_BYTES as u64)
-            .map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(at | 1) >> 56) as u8)
+            .map(|at| {
+                (at.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(at | 1) >> 56) as u8
+            })
             .collect();
         for algorithm in [Algorithm::Zlib, Algorithm::Zstd] {
             let section = packed(algorithm, &noise);

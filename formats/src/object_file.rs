@@ -339,9 +339,9 @@ impl ObjectFile {
             let bytes = self.section_bytes(index);
             let header = if modern { compress::header(bytes) } else { compress::old_header(bytes) };
             let header = header.map_err(|error| error.rebased(section.offset))?;
-            budget = budget
-                .checked_sub(header.size)
-                .ok_or_else(|| refused(&format!("it claims {} bytes, far more than the file has", header.size)))?;
+            budget = budget.checked_sub(header.size).ok_or_else(|| {
+                refused(&format!("it claims {} bytes, far more than the file has", header.size))
+            })?;
             let contents = compress::inflate(&header, bytes).map_err(|why| refused(&why))?;
             let name = old.map(|rest| Bytes::from([b".", rest].concat()));
             let section = &mut self.sections[index];

@@ -218,7 +218,9 @@ impl LdCommand {
         self.finish_unresolved();
         self.options.incremental = self.incremental.then(|| self.incremental_options.clone());
         if self.incremental && self.options.compress_debug.take().is_some() {
-            self.warn("--compress-debug-sections has no effect with --incremental: patches need the plain bytes");
+            self.warn(
+                "--compress-debug-sections has no effect with --incremental: patches need the plain bytes",
+            );
         }
         let nothing_to_do = self.show.is_some() || (self.announce && self.inputs.is_empty());
         if self.inputs.is_empty() && !nothing_to_do && self.errors.is_empty() {

@@ -23,7 +23,8 @@ mod tests {
     #[test]
     fn references_are_turned_round() {
         let wrap = ["f".to_owned(), "__wrap_f".to_owned()];
-        let meant = |name: &str| wrapped(&wrap[..1], name.as_bytes()).map(|name| String::from_utf8(name).unwrap());
+        let meant =
+            |name: &str| wrapped(&wrap[..1], name.as_bytes()).map(|name| String::from_utf8(name).unwrap());
         assert_eq!(meant("f").as_deref(), Some("__wrap_f"));
         assert_eq!(meant("__real_f").as_deref(), Some("f"));
         for other in ["g", "__real_g", "__wrap_f", "ff", "__real_", ""] {

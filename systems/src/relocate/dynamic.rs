@@ -124,7 +124,13 @@ fn table_relocs(program: &Program) -> Vec<DynamicReloc> {
         let symbol = if preemptible(row) { dynsym(row) } else { 0 };
         relocs.push(DynamicReloc { symbol, place, kind: elf::R_X86_64_DTPMOD64, addend: 0, packed: false });
         if symbol != 0 {
-            relocs.push(DynamicReloc { symbol, place: place + 8, kind: elf::R_X86_64_DTPOFF64, addend: 0, packed: false });
+            relocs.push(DynamicReloc {
+                symbol,
+                place: place + 8,
+                kind: elf::R_X86_64_DTPOFF64,
+                addend: 0,
+                packed: false,
+            });
         }
     }
     for (index, &row) in program.tls_descriptors.iter().enumerate() {
@@ -134,11 +140,23 @@ fn table_relocs(program: &Program) -> Vec<DynamicReloc> {
     }
     if program.has_tls_module {
         let place = program.tls_module_address;
-        relocs.push(DynamicReloc { symbol: 0, place, kind: elf::R_X86_64_DTPMOD64, addend: 0, packed: false });
+        relocs.push(DynamicReloc {
+            symbol: 0,
+            place,
+            kind: elf::R_X86_64_DTPMOD64,
+            addend: 0,
+            packed: false,
+        });
     }
     for &(row, atom, _) in &program.copies {
         let place = program.atoms[atom.index()].address;
-        relocs.push(DynamicReloc { symbol: dynsym(row), place, kind: elf::R_X86_64_COPY, addend: 0, packed: false });
+        relocs.push(DynamicReloc {
+            symbol: dynsym(row),
+            place,
+            kind: elf::R_X86_64_COPY,
+            addend: 0,
+            packed: false,
+        });
     }
     relocs
 }
@@ -194,7 +212,10 @@ pub(crate) fn packed_bytes(entries: &[u64], len: u64) -> Vec<u8> {
 }
 
 /// All tables as they have to be, the relocations of atoms given.
-pub(crate) fn dynamic_tables(program: &Program, atoms: Vec<DynamicReloc>) -> Result<RelocTables, FormatError> {
+pub(crate) fn dynamic_tables(
+    program: &Program,
+    atoms: Vec<DynamicReloc>,
+) -> Result<RelocTables, FormatError> {
     let mut relocs = atoms;
     relocs.extend(table_relocs(program));
     let relr = encode_places(relocs.iter().filter(|reloc| reloc.packed).map(|reloc| reloc.place).collect())?;

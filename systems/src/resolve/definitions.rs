@@ -155,12 +155,10 @@ fn define_option_names(request: &Request, program: &mut Program, frame: &mut Fra
             DefsymValue::Symbol(other, offset) => {
                 let meant = wrapped(&request.options.wrap, other.as_bytes());
                 let other = program.names.find(meant.as_deref().unwrap_or(other.as_bytes()));
-                other.map(|other| program.symbols[other.index()]).and_then(
-                    |other| {
-                        (other.atom == place::ABSOLUTE || place::is_atom(other.atom))
-                            .then(|| (other.atom, other.value.wrapping_add_signed(*offset), other.input))
-                    },
-                )
+                other.map(|other| program.symbols[other.index()]).and_then(|other| {
+                    (other.atom == place::ABSOLUTE || place::is_atom(other.atom))
+                        .then(|| (other.atom, other.value.wrapping_add_signed(*offset), other.input))
+                })
             }
         };
         let Some((atom, value, input)) = definition else {

@@ -137,12 +137,16 @@ fn wrapped_names_are_told_apart_in_patches() {
     let folder = Folder::new();
     let main = |from: &str, to: &str| WRAPPED_MAIN.replace(from, to);
     let g = |add: u32| {
-        format!("__attribute__((noipa)) int g(int x) {{ return x + {add}; }} int __real_g(int);
-                 int own(int x) {{ return g(x) + __real_g(x); }}")
+        format!(
+            "__attribute__((noipa)) int g(int x) {{ return x + {add}; }} int __real_g(int);
+                 int own(int x) {{ return g(x) + __real_g(x); }}"
+        )
     };
     let wrap = |f: u32| {
-        format!("int __real_f(int); int __wrap_f(int x) {{ return {f} * __real_f(x); }}
-                 int __real_g(int); int __wrap_g(int x) {{ return 100 * __real_g(x); }}")
+        format!(
+            "int __real_f(int); int __wrap_f(int x) {{ return {f} * __real_f(x); }}
+                 int __real_g(int); int __wrap_g(int x) {{ return 100 * __real_g(x); }}"
+        )
     };
     folder
         .unit("main", &["-O1", "-fPIE"], WRAPPED_MAIN)
@@ -193,14 +197,17 @@ int run(void)
     )
 }
 
-const RUN_MAIN: &str = "#include <stdio.h>\nint run(void); int main(void) { printf(\"%d\\n\", run()); return 0; }";
+const RUN_MAIN: &str =
+    "#include <stdio.h>\nint run(void); int main(void) { printf(\"%d\\n\", run()); return 0; }";
 
 #[test]
 fn relative_relocations_are_packed() {
     let folder = Folder::new();
-    folder
-        .unit("table", &["-O1", "-g", "-fPIC", "-fno-toplevel-reorder"], &pointers("two", ""))
-        .unit("main", &["-O1", "-fPIE"], RUN_MAIN);
+    folder.unit("table", &["-O1", "-g", "-fPIC", "-fno-toplevel-reorder"], &pointers("two", "")).unit(
+        "main",
+        &["-O1", "-fPIE"],
+        RUN_MAIN,
+    );
     let pack = "-Wl,-z,pack-relative-relocs";
     let pie = ["-pie", "main.o", "table.o"];
     folder.link(&[&pie[..], &["-o", "plain"]].concat());
@@ -254,17 +261,46 @@ fn packed_relocations_stay_where_they_are_in_patches() {
     unit("two", ", one");
     let (outcome, reasons) = folder.patch("out", &inputs);
     assert_eq!(outcome, "fell_back_full");
-    assert!(reasons.iter().any(|why| why == "dynamic-relocation-changed" || why == "data-grew"), "{reasons:?}");
+    assert!(
+        reasons.iter().any(|why| why == "dynamic-relocation-changed" || why == "data-grew"),
+        "{reasons:?}"
+    );
     assert_eq!(folder.run("out"), "121211212\n");
     // Where the compiler would choose another section for each of them.
     let data = "__attribute__((section(\".data.mine\")))";
-    let pointer = |value: &str| format!("int x; void *p {data} = {value}; int run(void) {{ return p == &x; }}");
+    let pointer =
+        |value: &str| format!("int x; void *p {data} = {value}; int run(void) {{ return p == &x; }}");
     folder.unit("table", &["-O1", "-fPIC"], &pointer("&x"));
     folder.patch("out", &inputs);
     assert_eq!(folder.run("out"), "1\n");
     folder.unit("table", &["-O1", "-fPIC"], &pointer("(void *)8"));
-    assert_eq!(folder.patch("out", &inputs), ("fell_back_full".into(), vec!["dynamic-relocation-changed".into()]));
+    assert_eq!(
+        folder.patch("out", &inputs),
+        ("fell_back_full".into(), vec!["dynamic-relocation-changed".into()])
+    );
     assert_eq!(folder.run("out"), "0\n");
+}
+
+#[test]
+fn spare_got_slots_are_among_the_packed_places() {
+    let folder = Folder::new();
+    // `push` is an instruction that keeps its GOT slot in any case.
+    let through = |name: &str| {
+        format!(
+            "int run(void) {{ int (*f)(void); \
+             __asm__(\"pushq {name}@GOTPCREL(%%rip)\\n\\tpopq %0\" : \"=r\"(f)); return f(); }}"
+        )
+    };
+    folder
+        .unit("main", &["-O1", "-fPIE"], RUN_MAIN)
+        .unit("both", &["-O1", "-fPIE"], "int first(void) { return 1; } int other(void) { return 2; }")
+        .unit("got", &["-O1", "-fPIE", "-mno-red-zone"], &through("first"));
+    let inputs = ["-pie", "main.o", "both.o", "got.o", "-Wl,-z,pack-relative-relocs"];
+    assert_eq!(folder.patch("out", &inputs).0, "full");
+    assert_eq!(folder.run("out"), "1\n");
+    folder.unit("got", &["-O1", "-fPIE", "-mno-red-zone"], &through("other"));
+    assert_eq!(folder.patch("out", &inputs), ("patched".into(), vec![]));
+    assert_eq!(folder.run("out"), "2\n");
 }
 
 const DEBUGGED: &str = r#"
@@ -306,9 +342,13 @@ fn debug_sections_are_compressed() {
             lines::assert_places(&folder.path(format), &[(at, ("main.c".into(), 7))]);
         }
         // Not all readers of all systems can do zstd.
-        let able = |reader: &str| format == "zlib" || reader.starts_with("readelf") || reader.starts_with("gdb");
+        let able =
+            |reader: &str| format == "zlib" || reader.starts_with("readelf") || reader.starts_with("gdb");
         for (what, times) in readers::complaints(&folder.path(format)) {
-            assert!(!able(&what) || measure.get(&what).is_some_and(|known| *known >= times), "{format}: {what}");
+            assert!(
+                !able(&what) || measure.get(&what).is_some_and(|known| *known >= times),
+                "{format}: {what}"
+            );
         }
         // As others decompress it.
         folder.objcopy(&["--decompress-debug-sections", format, "inflated"]);
@@ -393,13 +433,30 @@ fn what_libraries_lack_is_an_error_of_programs() {
     folder.link(&["-shared", "given.o", "-o", "libgiven.so"]);
     folder.link(&[&program[..], &["-lgiven", "-Wl,--no-as-needed"]].concat());
     // Libraries of libraries may have it: only who knows all of them can tell.
-    folder.link(&["-shared", "lib.o", "-L.", "-Wl,--no-as-needed", "-lgiven", "-Wl,-rpath,$ORIGIN", "-o", "libapi.so"]);
+    folder.link(&[
+        "-shared",
+        "lib.o",
+        "-L.",
+        "-Wl,--no-as-needed",
+        "-lgiven",
+        "-Wl,-rpath,$ORIGIN",
+        "-o",
+        "libapi.so",
+    ]);
     with(&[]).ok();
     assert_eq!(folder.run("out"), "");
     // A library may lack what programs will have, unless it says otherwise.
     folder.link(&["-shared", "lib.o", "-o", "libapi.so"]);
     folder.link(&["-shared", "main.o", "-L.", "-lapi", "-o", "libmore.so"]);
-    let said = folder.try_link(&["-shared", "main.o", "-L.", "-lapi", "-Wl,--no-allow-shlib-undefined", "-o", "m.so"]);
+    let said = folder.try_link(&[
+        "-shared",
+        "main.o",
+        "-L.",
+        "-lapi",
+        "-Wl,--no-allow-shlib-undefined",
+        "-o",
+        "m.so",
+    ]);
     assert!(said.status != 0 && said.stderr.contains(message), "{said}");
 }
 
@@ -422,6 +479,12 @@ fn unresolved_symbols_are_listed_in_warnings() {
         let said = link(&format!("-Wl,--unresolved-symbols={method}")).ok();
         assert_eq!(said.stderr, "", "{said}");
         assert_eq!(folder.run("out"), "");
+    }
+    // Where no loader looks for it, it is zero.
+    for shape in ["-static", "-static-pie"] {
+        let said = folder.link(&[shape, "main.o", "-Wl,--warn-unresolved-symbols", "-o", "out"]);
+        assert!(said.stderr.contains("warning: undefined symbol: absent"), "{said}");
+        assert_eq!(folder.run("out"), "", "{shape}");
     }
     for method in ["report-all", "ignore-in-shared-libs"] {
         let said = link(&format!("-Wl,--unresolved-symbols={method}"));
@@ -457,9 +520,12 @@ fn stripped_dynamic_outputs_run() {
         .unit("main", &["-O0", "-g", "-fPIE"], "int api(void); int main(void) { return api(); }")
         .unit("lib", &["-O0", "-g", "-fPIC"], lib)
         .assembled("label", ".text\n.Llabel: nop\n.globl labelled\nlabelled: .quad .Llabel - .\n");
-    for (flag, symtab, locals, debug) in
-        [("-X", true, true, true), ("-x", true, false, true), ("-S", true, true, false), ("-s", false, false, false)]
-    {
+    for (flag, symtab, locals, debug) in [
+        ("-X", true, true, true),
+        ("-x", true, false, true),
+        ("-S", true, true, false),
+        ("-s", false, false, false),
+    ] {
         let flag = format!("-Wl,{flag}");
         folder.link(&["-shared", "lib.o", "label.o", &flag, "-o", "libapi.so"]);
         folder.link(&["-pie", "main.o", "-L.", "-lapi", &flag, "-Wl,-rpath,$ORIGIN", "-o", "out"]);
@@ -525,7 +591,8 @@ fn retained_sections_survive_garbage_collection() {
         __attribute__((used)) static const char dropped[] = "dropped as nobody";
         int main(void) { return 0; }"#;
     folder.unit("main", &["-O1", "-fdata-sections"], text);
-    let has = |words: &str| read(folder.path("out")).windows(words.len()).any(|bytes| bytes == words.as_bytes());
+    let has =
+        |words: &str| read(folder.path("out")).windows(words.len()).any(|bytes| bytes == words.as_bytes());
     folder.link(&["main.o", "-Wl,--gc-sections", "-o", "out"]);
     assert_eq!((has("kept for a tool"), has("dropped as nobody")), (true, false));
     folder.link(&["main.o", "-o", "out"]);

@@ -6,7 +6,8 @@ use anstream::ColorChoice;
 use relink::host::InputName;
 use relink::{
     BuildId, CompressionAlgorithm, DefsymValue, Discard, DynamicOptions, GateKind, HashStyle,
-    IncrementalOptions, LinkOptions, MoveKind, OutputKind, PlaceKind, ScheduleKind, Strip, Symbolic, Unresolved, VirtAddr,
+    IncrementalOptions, LinkOptions, MoveKind, OutputKind, PlaceKind, ScheduleKind, Strip, Symbolic,
+    Unresolved, VirtAddr,
 };
 
 use super::super::command::{Show, TextUse};
