@@ -70,7 +70,8 @@ pub(super) fn match_fdes(
             }
         }
     }
-    let mut known = Vec::with_capacity(input.record.fdes.len as usize);
+    // A row of the state does not decide how much is allocated: what the object has is about as much.
+    let mut known = Vec::with_capacity(found.len());
     for entry in context.store.fdes.span(input.record.fdes) {
         known.push(entry?.1);
     }
