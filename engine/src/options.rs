@@ -69,9 +69,9 @@ pub enum Unresolved {
     ByKind,
     /// An error.
     Error,
-    /// Left to the loader.
+    /// Left to the loader; zero where there is none.
     Ignore,
-    /// Left to the loader, each with a warning.
+    /// The same, each with a warning.
     Warn,
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Bases {
     pub shared: bool,
     /// What nothing defines is left to the loader.
     pub undefined_allowed: bool,
+    /// A loader binds names.
+    pub dynamic: bool,
     /// `-z notext`.
     pub text_relocations: bool,
     pub tp: u64,
@@ -180,7 +182,9 @@ pub(crate) fn lower<P: Places>(
                     .symbols()
                     .get(symbol_index)
                     .is_some_and(|symbol| symbol.st_bind().0 == elf::STB_WEAK);
-                if !weak && alloc && !(traits.preemptible && bases.undefined_allowed) {
+                // Where a loader binds names, it must see this one; where none does, it is zero.
+                let allowed = bases.undefined_allowed && (traits.preemptible || !bases.dynamic);
+                if !weak && alloc && !allowed {
                     return Err(SiteError::Undefined(row));
                 }
                 // Zero, also where calls of it go through the PLT: a test for it must not find that entry.
@@ -419,6 +423,7 @@ impl Places for Program {
         Bases {
             position_independent: self.position_independent,
             shared: self.kind.is_shared(),
+            dynamic: self.kind.is_dynamic(),
             undefined_allowed: self.undefined_allowed,
             text_relocations: self.text_relocations,
             tp: self.tp,

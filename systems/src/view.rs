@@ -119,6 +119,7 @@ impl Places for View<'_> {
         Bases {
             position_independent: image.flags & image_flags::POSITION_INDEPENDENT != 0,
             shared: image.flags & image_flags::SHARED != 0,
+            dynamic: image.flags & image_flags::DYNAMIC != 0,
             undefined_allowed: image.flags & image_flags::UNDEFINED_ALLOWED != 0,
             text_relocations: image.flags & image_flags::TEXT_RELOCATIONS != 0,
             tp: image.tp,

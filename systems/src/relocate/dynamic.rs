@@ -298,11 +298,11 @@ pub(crate) fn got_words(program: &Program) -> Vec<u64> {
     words
 }
 
+/// The table that calls go to, the one that binds late, the words of `.got.plt`.
+type PltTables = (Vec<u8>, Vec<u8>, Vec<u64>);
+
 /// The PLT: the table that calls go to, and the one that binds late where they are two; the words of `.got.plt`.
-pub(crate) fn plt_bytes(
-    program: &Program,
-    options: &LinkOptions,
-) -> Result<(Vec<u8>, Vec<u8>, Vec<u64>), RelocError> {
+pub(crate) fn plt_bytes(program: &Program, options: &LinkOptions) -> Result<PltTables, RelocError> {
     let dynamic = program.kind.is_dynamic();
     let got_plt = own_address(program, program.synthetic.got_plt);
     let ibt = has_ibt_plt(program, options);

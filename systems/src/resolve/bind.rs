@@ -28,12 +28,11 @@ pub(crate) fn bind_names(
     program.position_independent = program.kind.is_position_independent();
     program.text_relocations = options.dynamic.text_relocations;
     program.pack_relative = options.dynamic.pack_relative_relocs && program.position_independent;
-    program.undefined_allowed = program.kind.is_dynamic()
-        && match options.dynamic.unresolved {
-            Unresolved::ByKind => program.kind.is_shared(),
-            Unresolved::Error => false,
-            Unresolved::Ignore | Unresolved::Warn => true,
-        };
+    program.undefined_allowed = match options.dynamic.unresolved {
+        Unresolved::ByKind => program.kind.is_shared(),
+        Unresolved::Error => false,
+        Unresolved::Ignore | Unresolved::Warn => true,
+    };
     program.undefined_warned = program.undefined_allowed && options.dynamic.unresolved == Unresolved::Warn;
     let lists = match Lists::read(options) {
         Ok(lists) => lists,

@@ -281,6 +281,28 @@ fn packed_relocations_stay_where_they_are_in_patches() {
     assert_eq!(folder.run("out"), "0\n");
 }
 
+#[test]
+fn spare_got_slots_are_among_the_packed_places() {
+    let folder = Folder::new();
+    // `push` is an instruction that keeps its GOT slot in any case.
+    let through = |name: &str| {
+        format!(
+            "int run(void) {{ int (*f)(void); \
+             __asm__(\"pushq {name}@GOTPCREL(%%rip)\\n\\tpopq %0\" : \"=r\"(f)); return f(); }}"
+        )
+    };
+    folder
+        .unit("main", &["-O1", "-fPIE"], RUN_MAIN)
+        .unit("both", &["-O1", "-fPIE"], "int first(void) { return 1; } int other(void) { return 2; }")
+        .unit("got", &["-O1", "-fPIE", "-mno-red-zone"], &through("first"));
+    let inputs = ["-pie", "main.o", "both.o", "got.o", "-Wl,-z,pack-relative-relocs"];
+    assert_eq!(folder.patch("out", &inputs).0, "full");
+    assert_eq!(folder.run("out"), "1\n");
+    folder.unit("got", &["-O1", "-fPIE", "-mno-red-zone"], &through("other"));
+    assert_eq!(folder.patch("out", &inputs), ("patched".into(), vec![]));
+    assert_eq!(folder.run("out"), "2\n");
+}
+
 const DEBUGGED: &str = r#"
 #include <stdio.h>
 #include <stdlib.h>
@@ -457,6 +479,12 @@ fn unresolved_symbols_are_listed_in_warnings() {
         let said = link(&format!("-Wl,--unresolved-symbols={method}")).ok();
         assert_eq!(said.stderr, "", "{said}");
         assert_eq!(folder.run("out"), "");
+    }
+    // Where no loader looks for it, it is zero.
+    for shape in ["-static", "-static-pie"] {
+        let said = folder.link(&[shape, "main.o", "-Wl,--warn-unresolved-symbols", "-o", "out"]);
+        assert!(said.stderr.contains("warning: undefined symbol: absent"), "{said}");
+        assert_eq!(folder.run("out"), "", "{shape}");
     }
     for method in ["report-all", "ignore-in-shared-libs"] {
         let said = link(&format!("-Wl,--unresolved-symbols={method}"));
