@@ -11,6 +11,7 @@ use crate::commit::bulk::placed_sections;
 use crate::diff::anonymous::key;
 use crate::ingest::bulk::local_symbols;
 use crate::ingest::changed::same_role;
+use crate::relocate::dynamic::count_dynamic_relocs;
 
 /// Which row of the store each row of the fresh link is.
 pub(super) struct Placement {
@@ -78,6 +79,8 @@ pub(super) fn impose(checker: &mut Checker<'_>) -> Result<Placement, StoreError>
     }
     program.got = got;
     program.got_spare = record.got_slots.saturating_sub(record.got_used);
+    // A slot that a frame took has the relocation that it had as a spare one.
+    (program.relative_relocs, program.dynamic_relocs) = count_dynamic_relocs(program);
     program.tls_pairs_address = record.tls_pairs;
     program.tls_descriptors_address = record.tls_descriptors;
     program.tls_module_address = record.tls_module;
