@@ -245,10 +245,17 @@ impl Run {
                 continue;
             }
             let elf = Elf::parse(object);
+            // The compiler may put the functions of a section in another order.
+            let starts: BTreeSet<String> = Elf::parse(earlier)
+                .file
+                .symbols()
+                .filter(|symbol| symbol.is_definition() && symbol.address() == 0)
+                .filter_map(|symbol| Some(symbol.name().ok()?.to_owned()))
+                .collect();
             let symbols = elf.file.symbols().filter(|symbol| symbol.is_definition());
             for symbol in symbols.filter(|symbol| !changed || symbol.address() == 0) {
                 let symbol = symbol.name().expect("a symbol of the compiler has a name");
-                if may_move.contains(symbol) {
+                if may_move.contains(symbol) || changed && !starts.contains(symbol) {
                     continue;
                 }
                 if let (Some(old), Some(new)) = (old.get(symbol), new.get(symbol)) {
