@@ -173,7 +173,11 @@ impl Mover<'_> {
             return Ok(());
         };
         let section = self.store.sections.get(section.0)?;
-        let tls = symbol.new.flags & symbol_flags::TLS != 0;
+        let has = |flag: u16| symbol.new.flags & flag != 0;
+        if has(symbol_flags::IFUNC) && !has(symbol_flags::PREEMPTIBLE) && symbol.new.plt != 0 {
+            return Ok(()); // Others know its PLT entry, whatever becomes of the resolver.
+        }
+        let tls = has(symbol_flags::TLS);
         let value = if tls { address.wrapping_sub(self.plan.image.tls_start) } else { address };
         let entry = section.offset.wrapping_add(24 * u64::from(symbol.new.dynsym));
         self.write(entry.wrapping_add(ST_VALUE), &value.to_le_bytes());
@@ -247,8 +251,9 @@ impl Mover<'_> {
                 return Err(StoreError::Malformed("a list of references runs in a circle".to_owned()));
             }
             let site = self.store.atoms.get(reloc.atom.0)?;
-            // What goes through a PLT entry or names the symbol to the loader does not encode its address.
-            let bound_late = symbol.plt != 0 && reloc.flags & reloc_flags::DEBUG == 0;
+            // What goes through a PLT entry or names the symbol to the loader does not encode its address, but may its size.
+            let sized = reloc.op == Op::Size32 as u16 || reloc.op == Op::Size64 as u16;
+            let bound_late = symbol.plt != 0 && reloc.flags & reloc_flags::DEBUG == 0 && !sized;
             if reloc.flags & reloc_flags::DEAD == 0 && !bound_late && !self.changed.contains(&site.input.0) {
                 found.push((row, reloc));
             }

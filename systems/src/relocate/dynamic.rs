@@ -375,6 +375,7 @@ pub(crate) fn dynsym_bytes(
     } else if symbol.flags & symbol_flags::IFUNC != 0 && !preemptible && symbol.plt != 0 {
         // For others it is a function like any other, whose address is its PLT entry.
         record.info = (record.info & 0xf0) | elf::STT_FUNC;
+        record.size = 0; // The resolver's size says nothing of it.
         section = plt;
         address
     } else {

@@ -128,6 +128,45 @@ fn library_is_patched_and_its_users_follow() {
     assert_ne!(value("helper"), old);
 }
 
+/// What is reached through a PLT entry keeps that address, and still has a size of its own: an exported IFUNC whose resolver
+/// changes, and a library's function whose size stands in another unit's datum. The oracle reads `.dynsym` and the datum.
+#[test]
+fn sizes_behind_plt_entries_follow() {
+    const MAIN: &str = r#"
+#include <stdio.h>
+int via(int), called(int), pick(int);
+extern long size_of_called;
+int main(void) { printf("%d %d %d %ld\n", via(1), pick(3), called(2), size_of_called); return 0; }
+"#;
+    const SIZES: &str = r#"
+__asm__(".data\n.globl size_of_called\n.type size_of_called, @object\n.size size_of_called, 8\n"
+        "size_of_called: .quad called@SIZE\n.text\n");
+"#;
+    let scene = |resolver: &str, called: &str| {
+        let flags = "-ffunction-sections -O0";
+        let library = format!(
+            "int called(int x) {{ {called} return x; }}\nint via(int x) {{ return 2 * called(x); }}\n"
+        );
+        let unit = format!(
+            "static int one(int x) {{ return x + 1; }}\n\
+             static void *resolve(void) {{ volatile int x = 0; {resolver} return one; }}\n\
+             int pick(int) __attribute__((ifunc(\"resolve\")));\n"
+        );
+        Scene::new()
+            .c("lib", &format!("-fPIC {flags}"), &library)
+            .c("sizes", &format!("-fPIC {flags}"), SIZES)
+            .c("main", &format!("-fPIE {flags}"), MAIN)
+            .c("unit", &format!("-fPIE {flags}"), &unit)
+            .link("-shared -Wl,-soname,libown.so -o libown.so lib.o sizes.o")
+            .link("-pie -Wl,-E -o main main.o unit.o libown.so")
+            .run("./main")
+    };
+    let (stage, _) = scene("", "").incremental();
+    scene("", "").compare(&stage);
+    step(&scene("x++;", ""), &stage, ["patched", "patched"]);
+    step(&scene("x++;", "x++;"), &stage, ["patched", "patched"]);
+}
+
 #[test]
 fn versioned_library_is_patched() {
     let library = |body: &str, version: &str| {
