@@ -1,6 +1,11 @@
 //! What a link is asked to do.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use formats::compress::Algorithm;
+use formats::expression::{Expression, ExpressionError};
+use formats::linked_symbols::LinkedSymbol;
 use formats::units::VirtAddr;
 use relink_formats as formats;
 
@@ -204,6 +209,45 @@ pub enum DefsymValue {
     Absolute(u64),
     /// Another symbol plus an offset.
     Symbol(String, i64),
+    /// Anything else.
+    Expression(Expression),
+}
+
+impl DefsymValue {
+    /// The simplest form of an expression.
+    ///
+    /// # Errors
+    /// If numbers alone make it impossible: a division by zero.
+    pub fn of(expression: Expression) -> Result<DefsymValue, ExpressionError> {
+        // What DEFINED says is known to a link alone.
+        let simple = match expression.symbols().is_empty() && !expression.asks_for_definitions() {
+            true => expression.folded(&|_| false)?,
+            false => expression.clone(),
+        };
+        Ok(match (&simple, simple.as_offset()) {
+            (Expression::Number(number), _) => DefsymValue::Absolute(*number),
+            (_, Some((name, offset))) => DefsymValue::Symbol(name.to_owned(), offset),
+            _ => DefsymValue::Expression(expression),
+        })
+    }
+
+    /// The symbols that it names.
+    pub fn symbols(&self) -> Vec<&str> {
+        match self {
+            DefsymValue::Absolute(_) => Vec::new(),
+            DefsymValue::Symbol(name, _) => vec![name],
+            DefsymValue::Expression(expression) => expression.symbols(),
+        }
+    }
+}
+
+/// The symbols of a linked program, for another one that calls it at fixed addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct JustSymbols {
+    /// The file, for messages.
+    pub file: String,
+    /// Its global definitions.
+    pub symbols: Arc<[LinkedSymbol]>,
 }
 
 /// How an atom that outgrew its slot is moved.
@@ -298,6 +342,12 @@ pub struct LinkOptions {
     pub undefined: Vec<String>,
     /// `--defsym`, in order.
     pub defsyms: Vec<(String, DefsymValue)>,
+    /// `--just-symbols`: names and addresses of other programs, in order.
+    pub just_symbols: Vec<JustSymbols>,
+    /// `--retain-symbols-file`: the defined symbols that `.symtab` keeps; all if absent. `.dynsym` does not ask it.
+    pub retained_symbols: Option<BTreeSet<String>>,
+    /// `--section-start`, `-Ttext`, `-Tdata`, `-Tbss`: where sections of the image start; the last of a name counts.
+    pub section_starts: Vec<(String, VirtAddr)>,
     /// `--gc-sections`.
     pub gc_sections: bool,
     /// `--build-id`.
@@ -348,6 +398,9 @@ impl Default for LinkOptions {
             entry: None,
             undefined: Vec::new(),
             defsyms: Vec::new(),
+            just_symbols: Vec::new(),
+            retained_symbols: None,
+            section_starts: Vec::new(),
             gc_sections: false,
             build_id: BuildId::None,
             eh_frame_hdr: false,

@@ -8,6 +8,7 @@ pub mod cc;
 pub mod dwarf;
 pub mod elf;
 pub mod fixture;
+pub mod folder;
 pub mod ld;
 pub mod lines;
 pub mod program;

@@ -8,7 +8,7 @@ use relink::{CompressionAlgorithm, Strip, Unresolved, VirtAddr};
 
 use super::command::{LdCommand, TextUse};
 use super::table::OTHER_LINKER;
-use super::value::{choice, defsym, number, put, text};
+use super::value::{address, choice, defsym, number, put, text};
 
 type Done = Result<(), String>;
 
@@ -112,6 +112,20 @@ pub(super) fn base(command: &mut LdCommand, address: Result<u64, String>) -> Don
     put(&mut command.options.image_base, address.map(|address| Some(VirtAddr(address))))
 }
 
+pub(super) fn section_start(command: &mut LdCommand, section: &str, value: &OsStr) -> Done {
+    let start = VirtAddr(address(text(value)?)?);
+    command.options.section_starts.push((section.to_owned(), start));
+    Ok(())
+}
+
+pub(super) fn named_section_start(command: &mut LdCommand, value: &OsStr) -> Done {
+    let value = text(value)?;
+    match value.rsplit_once('=') {
+        Some((section, start)) if !section.is_empty() => section_start(command, section, start.as_ref()),
+        _ => Err(format!("'{value}' is not SECTION=ADDRESS")),
+    }
+}
+
 /// More than any machine has is a mistake; no number is one per core.
 pub(super) fn threads(value: &OsStr) -> Result<usize, String> {
     if value.is_empty() {
@@ -135,10 +149,11 @@ pub(super) fn rpath(command: &mut LdCommand, value: &str) -> Done {
     Ok(())
 }
 
-/// `-R`.
+/// `-R`: what it is can be seen only when files are looked at.
 pub(super) fn rpath_or_file(command: &mut LdCommand, value: &OsStr) -> Done {
-    command.rpaths_or_files.push(value.into());
-    rpath(command, text(value)?)
+    let place = command.dynamic().rpaths.len();
+    command.rpaths_or_files.push((place, value.into()));
+    text(value).map(drop)
 }
 
 pub(super) fn rpath_link(command: &mut LdCommand, value: &OsStr) -> Done {

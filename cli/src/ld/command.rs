@@ -67,6 +67,10 @@ pub(super) enum TextUse {
     DynamicList,
     /// `--export-dynamic-symbol-list`.
     ExportList,
+    /// `--retain-symbols-file`.
+    RetainedSymbols,
+    /// `--just-symbols`: no text.
+    JustSymbols,
 }
 
 /// Everything that a command line asks for.
@@ -78,8 +82,8 @@ pub(super) struct LdCommand {
     pub(super) search: SearchPath,
     /// Options whose value is a file with text: the option, what for, the file.
     pub(super) texts: Vec<(&'static str, TextUse, PathBuf)>,
-    /// `-R`: taken as `-rpath`, but it is another option if it names a file.
-    pub(super) rpaths_or_files: Vec<PathBuf>,
+    /// `-R`, each with the number of run paths before it: `-rpath`, or `--just-symbols` if it names a file.
+    pub(super) rpaths_or_files: Vec<(usize, PathBuf)>,
     /// `--incremental`, whatever its place among the options that tune it.
     pub(super) incremental: bool,
     pub(super) incremental_options: IncrementalOptions,

@@ -3,18 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use relink::host::{self, FileKind, Io};
+use relink::{JustSymbols, linked_symbols};
 
 use super::command::{LdCommand, TextUse};
 
 /// Reads the files that options name; the errors join those of the command line. The files.
 pub(super) fn read(io: &dyn Io, command: &mut LdCommand) -> Vec<PathBuf> {
-    for path in std::mem::take(&mut command.rpaths_or_files) {
+    let mut added = 0;
+    for (place, path) in std::mem::take(&mut command.rpaths_or_files) {
         if io.stat(&path).is_ok_and(|stat| stat.kind != FileKind::Directory) {
-            let path = path.display();
-            command.out_of_reach(format!(
-                "-R: {path} is a file, and the addresses of another program can't be used (--just-symbols); \
-                 give a directory, or the addresses by --defsym"
-            ));
+            command.texts.push(("-R", TextUse::JustSymbols, path));
+            continue;
+        }
+        let rpaths = &mut command.dynamic().rpaths;
+        let path = path.to_string_lossy().into_owned();
+        if !path.is_empty() && !rpaths.contains(&path) {
+            rpaths.insert((place + added).min(rpaths.len()), path);
+            added += 1;
         }
     }
     let mut files = Vec::new();
@@ -29,12 +34,23 @@ pub(super) fn read(io: &dyn Io, command: &mut LdCommand) -> Vec<PathBuf> {
 
 fn read_one(io: &dyn Io, command: &mut LdCommand, use_: TextUse, path: &Path) -> Result<(), String> {
     let bytes = host::read_file(io, path).map_err(|error| error.to_string())?;
+    if use_ == TextUse::JustSymbols {
+        let file = path.display().to_string();
+        let symbols = linked_symbols::read(&bytes).map_err(|error| format!("{file}: {error}"))?;
+        command.options.just_symbols.push(JustSymbols { file, symbols: symbols.into() });
+        return Ok(());
+    }
     // Symbols are ASCII; what is not may stand in comments.
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let dynamic = command.dynamic();
     match use_ {
         TextUse::VersionScript => dynamic.version_scripts.push(text),
         TextUse::DynamicList => dynamic.dynamic_lists.push(text),
+        TextUse::JustSymbols => {}
+        TextUse::RetainedSymbols => {
+            let names = text.split_whitespace().map(str::to_owned);
+            command.options.retained_symbols.get_or_insert_default().extend(names);
+        }
         TextUse::ExportList => {
             let patterns = export_list(&text).map_err(|why| format!("{}: {why}", path.display()))?;
             dynamic.export_symbols.extend(patterns);
@@ -178,11 +194,26 @@ mod tests {
         let (command, _) =
             linked(&[format!("--version-script={}", path("none")), "-R".into(), path("v"), path("empty.o")]);
         assert_eq!(command.errors.len(), 2, "{:?}", command.errors);
-        assert!(command.errors[0].starts_with("-R: ") && command.errors[0].contains("--just-symbols"));
         let none = path("none");
         assert_eq!(
-            command.errors[1],
+            command.errors[0],
             format!("--version-script: cannot open {none}: No such file or directory")
         );
+        assert!(
+            command.errors[1].starts_with("-R: ") && command.errors[1].contains("not ELF"),
+            "{:?}",
+            command.errors
+        );
+        let (command, _) = linked(&[
+            "-rpath=/one".into(),
+            "-R".into(),
+            "/two".into(),
+            format!("--retain-symbols-file={}", path("d")),
+            "-rpath=/three".into(),
+            path("empty.o"),
+        ]);
+        assert_eq!(command.options.dynamic.rpaths, ["/one", "/two", "/three"]);
+        let kept = command.options.retained_symbols.unwrap();
+        assert!(kept.iter().eq(["d;", "{", "};"]), "{kept:?}");
     }
 }

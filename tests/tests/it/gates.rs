@@ -277,7 +277,7 @@ const CASES: &[Case] = &[
     // No input would bring the second name up to date.
     Case {
         reason: "relocation-unpatchable",
-        edited: "int f(void) { return 2; }\n",
+        edited: "int f(void) { volatile int n = 0; n++; n++; n++; n++; n++; n++; n++; n++; n++; return n; }\n",
         options: || LinkOptions {
             defsyms: vec![("alias".to_owned(), relink::DefsymValue::Symbol("f".to_owned(), 0))],
             ..program::incremental()

@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod acceptance_ld;
+mod defsym;
 mod determinism;
 mod dynamic;
 mod dynamic_incremental;
@@ -15,6 +16,7 @@ mod hostile;
 mod lua_incremental;
 mod oracle;
 mod output_kinds;
+mod placement;
 mod plumbing;
 mod real_programs;
 mod rust;
