@@ -23,6 +23,8 @@ pub enum OutputKind {
     Pie,
     /// `-shared`.
     SharedLibrary,
+    /// `-r`: an object made of objects.
+    Relocatable,
 }
 
 impl OutputKind {
@@ -220,9 +222,9 @@ impl DefsymValue {
     /// If numbers alone make it impossible: a division by zero.
     pub fn of(expression: Expression) -> Result<DefsymValue, ExpressionError> {
         // What DEFINED says is known to a link alone.
-        let simple = match expression.symbols().is_empty() && !expression.asks_for_definitions() {
-            true => expression.folded(&|_| false)?,
-            false => expression.clone(),
+        let simple = match expression.asks_for_definitions() {
+            false => expression.folded(&|_| false)?,
+            true => expression.clone(),
         };
         Ok(match (&simple, simple.as_offset()) {
             (Expression::Number(number), _) => DefsymValue::Absolute(*number),
@@ -374,6 +376,8 @@ pub struct LinkOptions {
     pub compress_debug: Option<Algorithm>,
     /// `--image-base`; 0x400000 for fixed addresses, 0 for PIE.
     pub image_base: Option<VirtAddr>,
+    /// `-d`: common symbols get storage in relocatable output, as they do in any other.
+    pub define_common: bool,
     /// `-z muldefs`, `--allow-multiple-definition`.
     pub allow_multiple_definition: bool,
     /// `-z start-stop-gc`/`nostart-stop-gc`: whether `__start_` references keep their sections. Default: they keep them.
@@ -414,6 +418,7 @@ impl Default for LinkOptions {
             discard: Discard::Default,
             compress_debug: None,
             image_base: None,
+            define_common: false,
             allow_multiple_definition: false,
             start_stop_gc: false,
             error_limit: 20,

@@ -145,6 +145,9 @@ pub enum ExpressionError {
     /// `ALIGN` to something that is no power of two.
     #[error("ALIGN to {0:#x}, which is no power of two")]
     Alignment(u64),
+    /// Relocatable output has no addresses.
+    #[error("its value needs addresses, which relocatable output (-r) does not have")]
+    NoAddresses,
     /// The result would depend on where the image is loaded, in a way that no relocation can express.
     #[error(
         "'{0}' of an address has no value before the image is loaded; only ADDRESS+-NUMBER, differences and \

@@ -11,7 +11,7 @@ use relink_engine::diagnostic::LinkError;
 use relink_engine::frame::{Frame, FrameKind, Patch, Request, SharedParses};
 use relink_engine::image::Image;
 use relink_engine::input::Input;
-use relink_engine::options::{BuildId, GateKind, LinkOptions};
+use relink_engine::options::{BuildId, GateKind, LinkOptions, OutputKind};
 use relink_engine::program::Program;
 use relink_engine::report::{FrameReport, GateReason, Outcome};
 use relink_engine::store::Store;
@@ -113,13 +113,15 @@ impl LinkSession {
     ///
     /// # Errors
     /// If options contradict each other.
-    pub fn new(options: LinkOptions) -> Result<LinkSession, LinkError> {
+    pub fn new(mut options: LinkOptions) -> Result<LinkSession, LinkError> {
         if !options.max_page_size.is_power_of_two() || options.max_page_size < 4096 {
             let size = options.max_page_size;
             return Err(LinkError::other(format!(
                 "-z max-page-size={size}: not a power of two of at least 4096"
             )));
         }
+        let relocatable = options.output_kind == OutputKind::Relocatable;
+        let unusable = options.incremental.take_if(|_| relocatable).map(|_| GateReason::RelocatableOutput);
         let frames = systems::Frames::new(options.schedule_kind);
         Ok(LinkSession {
             options,
@@ -128,7 +130,7 @@ impl LinkSession {
             next_id: 0,
             dirty: true,
             reshaped: None,
-            unusable: None,
+            unusable,
             world: systems::world(),
             frames,
             report: None,
@@ -203,10 +205,10 @@ impl LinkSession {
     }
 
     fn open_state(&mut self, state: Bytes, image: Option<Bytes>, overlay: &[PatchBytes]) {
-        self.unusable = None;
         if self.options.incremental.is_none() {
             return;
         }
+        self.unusable = None;
         let options_hash = hash_of(&self.options_key());
         if Store::options_hash(&state).is_some_and(|known| known != options_hash) {
             // The header may be damaged as well; then `open` below says so first.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anstream::ColorChoice;
 use relink::{CompressionAlgorithm, Strip, Unresolved, VirtAddr};
 
-use super::command::{LdCommand, TextUse};
+use super::command::{LdCommand, Shape, TextUse};
 use super::table::OTHER_LINKER;
 use super::value::{address, choice, defsym, number, put, text};
 
@@ -57,6 +57,35 @@ fn push_once(list: &mut Vec<String>, text: &str) {
 pub(super) fn static_link(command: &mut LdCommand) {
     command.static_link = true;
     command.position.static_only = true;
+}
+
+pub(super) fn shared(command: &mut LdCommand, _: &OsStr) -> Done {
+    shape(command, Shape::Shared)
+}
+
+pub(super) fn pie(command: &mut LdCommand, _: &OsStr) -> Done {
+    shape(command, Shape::Pie)
+}
+
+pub(super) fn relocatable(command: &mut LdCommand, _: &OsStr) -> Done {
+    shape(command, Shape::Relocatable)
+}
+
+/// It is what the output is anyway, or what another option made of it.
+pub(super) fn fixed(command: &mut LdCommand) {
+    if command.shape != Shape::Relocatable {
+        command.shape = Shape::Fixed;
+    }
+}
+
+/// The last of `-shared` and `-pie` counts, but an object is neither.
+fn shape(command: &mut LdCommand, shape: Shape) -> Done {
+    let known = std::mem::replace(&mut command.shape, shape);
+    let object = |shape: Shape| shape == Shape::Relocatable;
+    match object(known) != object(shape) && known != Shape::Fixed {
+        true => Err("-r can't go with -shared or -pie".to_owned()),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn announce_all(command: &mut LdCommand) {
@@ -151,9 +180,8 @@ pub(super) fn rpath(command: &mut LdCommand, value: &str) -> Done {
 
 /// `-R`: what it is can be seen only when files are looked at.
 pub(super) fn rpath_or_file(command: &mut LdCommand, value: &OsStr) -> Done {
-    let place = command.dynamic().rpaths.len();
-    command.rpaths_or_files.push((place, value.into()));
-    text(value).map(drop)
+    command.rpaths_or_files.push(value.into());
+    rpath(command, text(value)?)
 }
 
 pub(super) fn rpath_link(command: &mut LdCommand, value: &OsStr) -> Done {

@@ -9,7 +9,7 @@ use anstream::ColorChoice;
 use relink::{Discard, HashStyle, Strip, Symbolic, Unresolved};
 
 use super::act;
-use super::command::{LdCommand, Shape, Show, TextUse};
+use super::command::{LdCommand, Show, TextUse};
 use super::keyword;
 use super::value::{address, build_id, choice, number, put, text};
 pub(super) use own::OWN;
@@ -102,10 +102,12 @@ const OPTIONS: &[Spec] = &[
     // Output.
     with(&["-o", "--output"], "FILE", Do(|c, v| put(&mut c.output, Ok(v.into()))),
         "Output; a.out if none is given"),
-    flag(&["-shared", "-Bshareable"], Set(|c| c.shape = Shape::Shared), "Make a shared library"),
-    flag(&["-pie", "--pic-executable"], Set(|c| c.shape = Shape::Pie), "Make a program that runs at any address"),
-    flag(&["-no-pie", "--no-pic-executable"], Set(|c| c.shape = Shape::Fixed),
+    flag(&["-shared", "-Bshareable"], Do(act::shared), "Make a shared library"),
+    flag(&["-pie", "--pic-executable"], Do(act::pie), "Make a program that runs at any address"),
+    flag(&["-no-pie", "--no-pic-executable"], Set(act::fixed),
         "Make a program with a fixed address"),
+    flag(&["-r", "-i", "--relocatable", "-Ur"], Do(act::relocatable), "Make an object of objects"),
+    flag(&["-d", "-dc", "-dp"], Set(|c| c.options.define_common = true), "Give common symbols storage with -r, too"),
     flag(&["-static"], Set(act::static_link), "Link no shared libraries"),
     with(&["-dynamic-linker", "-I"], "FILE", Do(|c, v| put(&mut c.dynamic().interpreter, act::name(v))),
         "The program interpreter"),
@@ -238,7 +240,7 @@ const OPTIONS: &[Spec] = &[
         "--enable-linker-version", "--disable-linker-version", "--copy-dt-needed-entries",
         "--no-copy-dt-needed-entries", "--no-add-needed", "--add-needed",
     ], Ignore, ""),
-    flag(&["-EL", "-d", "-dc", "-dp", "-g", "-qmagic", "-Qy"], Ignore, ""),
+    flag(&["-EL", "-g", "-qmagic", "-Qy"], Ignore, ""),
     flag(&[
         "--relax", "--no-relax", "--keep-memory", "--no-keep-memory", "--reduce-memory-overheads",
         "--no-map-whole-files", "--map-whole-files", "--mmap-output-file", "--no-mmap-output-file",
@@ -296,9 +298,6 @@ const OPTIONS: &[Spec] = &[
     maybe(&["--time-trace"], "FILE", WithoutEffect, ""),
 
     // Not done yet, and the output would be wrong without.
-    flag(&["-r", "-i", "--relocatable", "-Ur"],
-        Refuse("it makes an object of objects; choose another linker for this one (ld.bfd -r, or --fallback-linker)"),
-        "Not supported yet"),
     with(&["-T", "--script", "-dT", "--default-script", "-c", "--mri-script"], "FILE",
         Refuse("sections can't be laid out by a script; scripts that only name inputs may be given as inputs"),
         "Not supported yet"),

@@ -9,17 +9,10 @@ use super::command::{LdCommand, TextUse};
 
 /// Reads the files that options name; the errors join those of the command line. The files.
 pub(super) fn read(io: &dyn Io, command: &mut LdCommand) -> Vec<PathBuf> {
-    let mut added = 0;
-    for (place, path) in std::mem::take(&mut command.rpaths_or_files) {
+    for path in std::mem::take(&mut command.rpaths_or_files) {
         if io.stat(&path).is_ok_and(|stat| stat.kind != FileKind::Directory) {
+            command.dynamic().rpaths.retain(|known| Path::new(known) != path);
             command.texts.push(("-R", TextUse::JustSymbols, path));
-            continue;
-        }
-        let rpaths = &mut command.dynamic().rpaths;
-        let path = path.to_string_lossy().into_owned();
-        if !path.is_empty() && !rpaths.contains(&path) {
-            rpaths.insert((place + added).min(rpaths.len()), path);
-            added += 1;
         }
     }
     let mut files = Vec::new();

@@ -98,7 +98,8 @@ pub(crate) fn keeps_local(
     }
 }
 
-fn is_retained(name: &[u8], options: &LinkOptions) -> bool {
+/// Whether `--retain-symbols-file` lets a symbol be.
+pub(crate) fn is_retained(name: &[u8], options: &LinkOptions) -> bool {
     let listed = |names: &std::collections::BTreeSet<String>| {
         std::str::from_utf8(name).is_ok_and(|name| names.contains(name))
     };

@@ -5,7 +5,7 @@ use formats::expression::{Expression, ExpressionError};
 use hashbrown::HashMap;
 use relink_engine::diagnostic::{Diagnostic, Place};
 use relink_engine::frame::{Frame, Request};
-use relink_engine::options::DefsymValue;
+use relink_engine::options::{DefsymValue, OutputKind};
 use relink_engine::program::{Assignment, Program, Term};
 use relink_engine::records::{AtomRecord, SymbolRecord, atom_flags, place, symbol_flags};
 use relink_engine::rows::{AtomRow, InputRow, NONE, SymbolRow};
@@ -178,6 +178,9 @@ impl<'a> Definer<'a> {
     }
 
     fn assign(&mut self, row: SymbolRow, expression: Expression) -> Result<(), ExpressionError> {
+        if self.request.options.output_kind == OutputKind::Relocatable {
+            return Err(ExpressionError::NoAddresses);
+        }
         let mut terms = HashMap::new();
         let mut relative = HashMap::new();
         for symbol in expression.symbols() {
