@@ -336,6 +336,7 @@ fn each_reason_falls_back_to_the_link_from_scratch() {
 fn every_kind_of_reason_has_a_test() {
     let here = [
         "gate-closed",
+        "relocatable-output",
         "import-need-added",
         "shared-library-changed",
         "state-unusable",
