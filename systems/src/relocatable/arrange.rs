@@ -96,7 +96,10 @@ impl Combined<'_> {
 
 type Key = (Vec<u8>, u32, u64, u64);
 
-pub(crate) fn arrange<'a>(program: &'a Program, options: &LinkOptions) -> Result<Combined<'a>, Diagnostic> {
+pub(crate) fn arrange<'a>(
+    program: &'a Program,
+    options: &LinkOptions,
+) -> Result<Combined<'a>, Box<Diagnostic>> {
     let mut combined = Combined::default();
     let mut known: HashMap<Key, usize> = HashMap::new();
     for (row, object) in program.objects.iter().enumerate() {
@@ -191,7 +194,7 @@ fn add_part<'a>(
     row: usize,
     index: usize,
     out: usize,
-) -> Result<(), Diagnostic> {
+) -> Result<(), Box<Diagnostic>> {
     let object = &program.objects[row];
     let section = &object.parsed.sections[index];
     let nobits = section.kind == elf::SHT_NOBITS;
@@ -244,8 +247,9 @@ fn add_part<'a>(
     Ok(())
 }
 
-fn too_large(object: &Object) -> Diagnostic {
-    Diagnostic::BadInput { input: object.name.clone(), why: "a section is too large to be joined".to_owned() }
+fn too_large(object: &Object) -> Box<Diagnostic> {
+    let why = "a section is too large to be joined".to_owned();
+    Box::new(Diagnostic::BadInput { input: object.name.clone(), why })
 }
 
 fn reloc(rela: &Rela, offset: u64, row: usize) -> Reloc {
@@ -281,7 +285,7 @@ fn unwind_part<'a>(
     program: &Program,
     object: &'a Object,
     index: usize,
-) -> Result<(Vec<u8>, Moved<'a>), Diagnostic> {
+) -> Result<(Vec<u8>, Moved<'a>), Box<Diagnostic>> {
     let wrong =
         |why: String| Diagnostic::BadInput { input: object.name.clone(), why: format!(".eh_frame: {why}") };
     let bytes = object.parsed.section_bytes(index);

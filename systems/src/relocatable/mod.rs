@@ -23,11 +23,11 @@ pub(crate) fn combine_objects(
         frame
             .warnings
             .extend(sections.warnings.iter().map(|text| Diagnostic::Other { message: text.clone() }));
-        let symbols = symbols::choose(&program, &request.options, &sections)?;
+        let symbols = symbols::choose(&program, &request.options, &sections);
         write::object(&program, &sections, &symbols)
     });
     match combined {
         Ok(image) => program.image = image,
-        Err(diagnostic) => frame.errors.push(diagnostic),
+        Err(diagnostic) => frame.errors.push(*diagnostic),
     }
 }

@@ -4,7 +4,6 @@ use formats::elf;
 use formats::object_file::SymbolPlace;
 use hashbrown::HashMap;
 use object::LittleEndian;
-use relink_engine::diagnostic::Diagnostic;
 use relink_engine::options::{Discard, LinkOptions, Strip};
 use relink_engine::program::{Object, Program};
 use relink_engine::records::{atom_flags, place, symbol_flags};
@@ -77,11 +76,7 @@ impl OutSymbols {
     }
 }
 
-pub(crate) fn choose(
-    program: &Program,
-    options: &LinkOptions,
-    combined: &Combined<'_>,
-) -> Result<OutSymbols, Diagnostic> {
+pub(crate) fn choose(program: &Program, options: &LinkOptions, combined: &Combined<'_>) -> OutSymbols {
     let mut symbols = OutSymbols::default();
     for (index, _) in combined.sections.iter().enumerate() {
         symbols.sections.push(symbols.all.len() as u32 + 1);
@@ -115,7 +110,7 @@ pub(crate) fn choose(
             symbols.names.insert(row, symbols.all.len() as u32);
         }
     }
-    Ok(symbols)
+    symbols
 }
 
 /// Local symbols that relocations or groups name: no option takes these.

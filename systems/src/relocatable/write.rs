@@ -27,8 +27,9 @@ pub(crate) fn object(
     program: &Program,
     combined: &Combined<'_>,
     symbols: &OutSymbols,
-) -> Result<Vec<u8>, Diagnostic> {
-    let failed = |error: object::write::Error| Diagnostic::Other { message: format!("-r: {error}") };
+) -> Result<Vec<u8>, Box<Diagnostic>> {
+    let failed =
+        |error: object::write::Error| Box::new(Diagnostic::Other { message: format!("-r: {error}") });
     let relocation_names: Vec<Vec<u8>> =
         combined.sections.iter().map(|section| [b".rela", &section.name[..]].concat()).collect();
     let relocs = resolved(program, combined, symbols)?;
@@ -221,14 +222,14 @@ fn resolved(
     program: &Program,
     combined: &Combined<'_>,
     symbols: &OutSymbols,
-) -> Result<Vec<Vec<Rel>>, Diagnostic> {
+) -> Result<Vec<Vec<Rel>>, Box<Diagnostic>> {
     let of_section = |section: &OutSection<'_>| {
         let of_one = |reloc: &super::arrange::Reloc| {
             let (symbol, more) = symbols.of(program, combined, reloc.symbol).ok_or_else(|| {
                 let object = &program.objects[reloc.symbol.0];
                 let name = String::from_utf8_lossy(object.parsed.symbol_name(reloc.symbol.1)).into_owned();
                 let why = format!("a relocation names the symbol '{name}', which the output does not have");
-                Diagnostic::BadInput { input: object.name.clone(), why }
+                Box::new(Diagnostic::BadInput { input: object.name.clone(), why })
             })?;
             Ok(Rel {
                 r_offset: reloc.offset,

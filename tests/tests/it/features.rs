@@ -396,6 +396,17 @@ fn unresolved_symbols_are_listed_in_warnings() {
         assert!(said.stderr.contains("warning: undefined symbol: absent"), "{said}");
         assert_eq!(folder.run("out"), "", "{shape}");
     }
+    // A link that could be patched repeats them, too.
+    let args = ["-pie", "main.o", "-Wl,--warn-unresolved-symbols,-z,lazy"];
+    assert_eq!(folder.patch("again", &args).0, "full");
+    for _ in 0..2 {
+        assert_eq!(
+            folder.patch("again", &args),
+            ("fell_back_full".into(), vec!["warnings-to-repeat".into()])
+        );
+        let said = folder.link(&[&args[..], &["-Wl,--incremental", "-o", "again"]].concat());
+        assert!(said.stderr.contains("warning: undefined symbol: absent"), "{said}");
+    }
     for method in ["report-all", "ignore-in-shared-libs"] {
         let said = link(&format!("-Wl,--unresolved-symbols={method}"));
         assert!(said.status != 0 && said.stderr.contains("undefined symbol: absent"), "{said}");

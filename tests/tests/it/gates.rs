@@ -337,6 +337,7 @@ fn every_kind_of_reason_has_a_test() {
     let here = [
         "gate-closed",
         "relocatable-output",
+        "warnings-to-repeat",
         "import-need-added",
         "shared-library-changed",
         "state-unusable",

@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod acceptance_ld;
+mod build_systems;
 mod defsym;
 mod determinism;
 mod dynamic;
@@ -15,6 +16,7 @@ mod group;
 mod hostile;
 mod identity;
 mod lua_incremental;
+mod options;
 mod oracle;
 mod output_kinds;
 mod placement;

@@ -62,15 +62,15 @@ fn gxx(folder: &Folder, ours: bool, args: &[&str]) {
 #[test]
 fn joined_objects_link_and_run_as_they_did_apart() {
     let folder = Folder::new();
-    for compiler in [&tools::GXX, &CLANGXX] {
+    for compiler in [&tools::GXX, &tools::CLANGXX] {
         for flags in ["-g -O0", "-O2 -ffunction-sections -fdata-sections", "-O1 -g -gdwarf-4"] {
             compiled(&folder, compiler, flags);
             gxx(&folder, true, &["-r", "a.o", "b.o", "-o", "joined.o"]);
             gxx(&folder, false, &["-r", "a.o", "b.o", "-o", "theirs.o"]);
-            readers::assert_no_worse(
-                &folder.path("joined.o"),
-                &readers::complaints_of_another(&folder.path("theirs.o")),
-            );
+            let objects = ["-r", "a.o", "b.o", "-o", "lld.o"].map(str::to_owned);
+            tools::say(tools::LLD.command().current_dir(folder.path("")).args(objects)).ok();
+            let measure = readers::complaints_of_others(&folder.path("theirs.o"), &folder.path("lld.o"));
+            readers::assert_no_worse(&folder.path("joined.o"), &measure);
             for ours in [true, false] {
                 for shape in ["-pie", "-static"] {
                     gxx(&folder, ours, &[shape, "joined.o", "-o", "out", "-Wl,--gc-sections"]);
@@ -89,7 +89,7 @@ fn joined_objects_link_and_run_as_they_did_apart() {
             }
         }
         // The other driver, which passes other options; and joining what was joined.
-        let mut clang = CLANGXX.command();
+        let mut clang = tools::CLANGXX.command();
         let path = format!("--ld-path={}", relink_tests::ld::bin_dir().join("ld.relink").display());
         clang.current_dir(folder.path("")).args([&path, "-r", "a.o", "-o", "one.o"]);
         tools::say(&mut clang).ok();
