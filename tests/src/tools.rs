@@ -33,8 +33,6 @@ tools! {
     CLANGXX = "clang-19": "clang++-19" | "clang++" | "clang++-16" | "clang++-14";
     /// Builds projects.
     CMAKE = "cmake": "cmake";
-    /// The same.
-    MAKE = "make": "make";
     /// Makes configure scripts; needs automake and libtool.
     AUTORECONF = "autoconf": "autoreconf";
     /// Makes archives.

