@@ -55,7 +55,7 @@ const LOCK: &str = "lock";
 pub(super) const LOG: &str = "log";
 pub(super) const COMMAND: &str = "command";
 /// Layout of this folder; another number is another layout, and means a full link.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Rounds of waiting for a lock whose folder was removed (`cargo clean`) in the meantime.
 const LOCK_ROUNDS_MAX: usize = 10;
 
@@ -78,6 +78,8 @@ pub(super) struct Current {
     pub(super) state: Part,
     /// Bytes of the state that are columns; the rest is what later links appended.
     pub(super) state_base: u64,
+    /// Bytes of log that all links since those columns were written have replayed, one after the other.
+    pub(super) replayed: u64,
     pub(super) image: Part,
     /// What the image file was when it was left; a file that somebody wrote to since is no image of ours.
     pub(super) image_seen: Seen,
@@ -85,6 +87,18 @@ pub(super) struct Current {
     pub(super) patch: Option<Part>,
     /// The output as it was published. Only a file that still is this one becomes a kept image.
     pub(super) output: Option<Seen>,
+}
+
+impl Current {
+    /// Bytes of the log, which the next link replays.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.state.bytes.saturating_sub(self.state_base)
+    }
+
+    /// Bytes that have been replayed once the link that opened this one is done.
+    pub(super) fn replayed_by_next(&self) -> u64 {
+        self.replayed.saturating_add(self.log_bytes())
+    }
 }
 
 /// What tells whether somebody wrote to a file.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use relink::host::{self, HostRequest, InputArg, InputName, Io, SearchPath, StateTrust, SystemIo};
 use relink_tests::cc::{Cc, Opt};
 use relink_tests::fixture::{App, Core};
 use relink_tests::ld::{self, Workplace};
@@ -599,3 +600,79 @@ fn make_finds_nothing_to_do_after_a_link() {
     std::fs::hard_link(path("own.o"), path("name")).unwrap();
     expect(make(true), 0);
 }
+
+/// Hundreds of patches: state and log stay within their bounds, and the log is short enough to be replayed each time.
+#[test]
+fn hundreds_of_patches_keep_the_state_within_its_bounds() {
+    const PATCHES: usize = 320;
+    const KIB: usize = 1 << 10;
+    let dir = scratch();
+    let units: Vec<Inputs> =
+        (0..8).map(|grown| inputs(&[&*format!("TBL_SUM_GROW={}", grown % 3), GET[grown / 4]])).collect();
+    let io: std::sync::Arc<dyn Io> = std::sync::Arc::new(SystemIo);
+    let link = |inputs: &Inputs| {
+        inputs.iter().for_each(|(name, bytes)| relink_tests::write(dir.path().join(name), bytes));
+        let args = inputs.iter().map(|(name, _)| InputArg {
+            static_only: true,
+            ..InputArg::new(InputName::File(dir.path().join(name)))
+        });
+        let inputs = host::resolve_inputs(&io, &SearchPath::default(), &args.collect::<Vec<_>>());
+        let (output, trust) = (dir.path().join("out"), StateTrust::Own);
+        let request = HostRequest { output, inputs, incremental: true, verify: false, trust, command: None };
+        host::link(program::incremental(), request, &*io).unwrap().report
+    };
+    assert_eq!(link(&units[0]).outcome, relink::Outcome::Full);
+    let folder = dir.path().join(".relink/out");
+    let (mut states, mut records_max, mut falls) = (Vec::new(), 0, 0);
+    for number in 1..=PATCHES {
+        let report = link(&units[number % units.len()]);
+        if report.outcome != relink::Outcome::Patched {
+            // What moves leaves holes; a limit of them is a full link now and then.
+            let kinds: Vec<_> = report.reasons.iter().map(relink::GateReason::kind).collect();
+            assert_eq!(kinds, ["debris-limit"], "{number}");
+            falls += 1;
+        }
+        let marker: serde_json::Value = serde_json::from_slice(&read(folder.join("current"))).unwrap();
+        let current = &marker["current"];
+        let number_of = |value: &serde_json::Value| usize::try_from(value.as_u64().unwrap()).unwrap();
+        let generation = number_of(&current["state"]["generation"]);
+        let state = read(folder.join(format!("state-{generation}")));
+        let (base, counted) = (number_of(&current["state_base"]), number_of(&current["state"]["bytes"]));
+        assert_eq!(state.len(), counted, "{number}: nothing lies behind what counts");
+        assert!(
+            counted - base <= (base / 4).max(64 * KIB),
+            "{number}: a log of {} behind {base}",
+            counted - base
+        );
+        // Records: magic, length, checksum; then as many bytes.
+        let (mut records, mut at) = (0, base);
+        while at < counted {
+            assert_eq!(&state[at..at + 4], b"rlog", "{number}");
+            at += 16 + u32::from_le_bytes(state[at + 4..at + 8].try_into().unwrap()) as usize;
+            records += 1;
+        }
+        records_max = records_max.max(records);
+        if states.last() != Some(&generation) {
+            states.push(generation);
+        }
+    }
+    // A state costs as much as replaying two MiB; no record is shorter than its head and a count for each column.
+    assert!(states.len() > 2 && states.len() < PATCHES / 8, "written anew now and then: {states:?}");
+    assert!(records_max <= 213, "{records_max} records are replayed");
+    assert!(falls < PATCHES / 8, "{falls} full links");
+    let said = tools::run_image(&dir.path().join("out"), &[]);
+    let last = &units[PATCHES % units.len()];
+    assert_eq!((said.status, said.stdout.clone()), reference(last), "{said}");
+    let stored = host::open_stored(&*io, &dir.path().join("out"), StateTrust::Own).unwrap();
+    let options = relink::LinkOptions { output_name: String::new(), ..program::incremental() };
+    let mut session = relink::LinkSession::new(options).unwrap();
+    for (name, bytes) in last {
+        session.add_input(relink::Input::bytes(dir.path().join(name).display().to_string(), bytes.clone()));
+    }
+    session.set_prior_parts(stored.state.clone(), stored.image.clone());
+    session.resolve().unwrap();
+    assert_eq!(session.verify().unwrap(), []);
+}
+
+/// The table's other function, as it is and edited.
+const GET: [&str; 2] = ["TBL_GET_AS_IT_IS", "TBL_GET_EDIT"];
