@@ -8,7 +8,7 @@ use std::time::Instant;
 use relink_engine::diagnostic::LinkError;
 use relink_engine::input::Input;
 use relink_engine::options::{LinkOptions, OutputKind};
-use relink_engine::report::{Counters, FrameReport, Outcome, SetTime};
+use relink_engine::report::{Counters, FrameReport, GateReason, Outcome, SetTime};
 use relink_formats::Bytes;
 
 use super::error::HostError;
@@ -31,6 +31,8 @@ pub trait Session {
     fn makes_program(&self) -> bool;
     /// See [`LinkSession::resolve`].
     fn resolve(&mut self) -> Result<Outcome, LinkError>;
+    /// See [`LinkSession::try_patch`].
+    fn try_patch(&mut self) -> Result<Outcome, Vec<GateReason>>;
     /// See [`LinkSession::image`].
     fn image(&self) -> Cow<'_, [u8]>;
     /// See [`LinkSession::patch`].
@@ -57,6 +59,9 @@ impl Session for LinkSession {
     }
     fn resolve(&mut self) -> Result<Outcome, LinkError> {
         LinkSession::resolve(self)
+    }
+    fn try_patch(&mut self) -> Result<Outcome, Vec<GateReason>> {
+        LinkSession::try_patch(self)
     }
     fn image(&self) -> Cow<'_, [u8]> {
         LinkSession::image(self)
@@ -85,6 +90,8 @@ pub struct HostRequest {
     pub output: PathBuf,
     /// What to link; its errors must have been dealt with.
     pub inputs: ResolvedInputs,
+    /// Whether the next link may be told what changed: the list of files is kept up for it.
+    pub names_changes: bool,
     /// Keep state beside the output and use what is there.
     pub incremental: bool,
     /// Compare the image with a full link before it is published.
@@ -120,6 +127,30 @@ pub fn link_with<S: Session + ?Sized>(
     request: HostRequest,
     io: &dyn Io,
 ) -> Result<HostResult, HostError> {
+    let done = run(session, request, io, false)?;
+    done.ok_or_else(|| LinkError::other("a link ended without an image").into())
+}
+
+/// The same if a patch is possible; `None`, and nothing is changed, if a full link has to be made. For inputs that
+/// [`resolve_claimed`](super::resolve_claimed) found: a full link takes none but those of
+/// [`resolve_inputs`](super::resolve_inputs), and another session.
+///
+/// # Errors
+/// As [`link_with`].
+pub fn patch_with<S: Session + ?Sized>(
+    session: &mut S,
+    request: HostRequest,
+    io: &dyn Io,
+) -> Result<Option<HostResult>, HostError> {
+    run(session, request, io, true)
+}
+
+fn run<S: Session + ?Sized>(
+    session: &mut S,
+    request: HostRequest,
+    io: &dyn Io,
+    only_patch: bool,
+) -> Result<Option<HostResult>, HostError> {
     let mut job = Job {
         io,
         started: Instant::now(),
@@ -127,16 +158,28 @@ pub fn link_with<S: Session + ?Sized>(
         notes: Vec::new(),
         written: Written::default(),
     };
-    let HostRequest { output, inputs, incremental, verify, trust, command } = request;
+    let HostRequest { output, inputs, names_changes, incremental, verify, trust, command } = request;
     let target = publish::locate(io, &output)?;
     let folder = if incremental { job.open_folder(&target, &output, trust) } else { None };
     let passing = inputs.dependencies.iter().filter(|path| keep::passes(path)).cloned().collect::<Vec<_>>();
-    let made = job.make(session, inputs, &target, folder.as_ref(), verify);
+    let made = job.make(session, &inputs, &target, folder.as_ref(), verify, only_patch);
+    let made = match made {
+        Ok(None) => return Ok(None),
+        Ok(Some(report)) => Ok(report),
+        Err(error) => Err(error),
+    };
     if let Some(folder) = &folder {
+        if let Ok(report) = &made
+            && !inputs.partial
+            && (names_changes || report.outcome != Outcome::Patched)
+            && let Err(error) = folder.keep_resolved(io, &inputs, report.outcome != Outcome::Patched)
+        {
+            job.notes.push(format!("the list of files was not written: {error}"));
+        }
         job.record(folder, made.as_ref(), &passing, command.as_ref());
     }
     let report = made?;
-    Ok(HostResult { report, warnings: job.warnings, notes: job.notes })
+    Ok(Some(HostResult { report, warnings: job.warnings, notes: job.notes }))
 }
 
 /// How often a link is begun while its inputs change under it.
@@ -193,20 +236,27 @@ impl Job<'_> {
     fn make<S: Session + ?Sized>(
         &mut self,
         session: &mut S,
-        inputs: ResolvedInputs,
+        inputs: &ResolvedInputs,
         target: &Target,
         folder: Option<&StateFolder>,
         verify: bool,
-    ) -> Result<FrameReport, HostError> {
+        only_patch: bool,
+    ) -> Result<Option<FrameReport>, HostError> {
         let prior = folder.and_then(|folder| self.open_prior(folder));
-        for input in inputs.inputs {
-            session.add_input(input);
+        for input in &inputs.inputs {
+            session.add_input(input.clone());
         }
         if let Some(prior) = &prior {
             session.set_prior_patched(prior.state.clone(), prior.image.clone(), &prior.overlay);
         }
         let open_ns = nanoseconds_since(self.started);
-        let resolved = session.resolve();
+        let resolved = match only_patch {
+            true => match session.try_patch() {
+                Ok(outcome) => Ok(outcome),
+                Err(_) => return Ok(None),
+            },
+            false => session.resolve(),
+        };
         // First of all: an input that is being written makes no sense, and that is not its author's error.
         for file in &inputs.files {
             file.check_unchanged()?;
@@ -232,7 +282,7 @@ impl Job<'_> {
         report.counters.state_file_bytes = self.written.state;
         report.timings_ns.push(SetTime { set: "publish", ns: nanoseconds_since(publishing) });
         report.total_ns = nanoseconds_since(self.started);
-        Ok(report)
+        Ok(Some(report))
     }
 
     fn open_prior(&mut self, folder: &StateFolder) -> Option<Prior> {

@@ -7,6 +7,7 @@
 //! | `patch-N` | what link N changed of the image, with the bytes from before (`change.rs`) |
 //! | `current` | the marker: which state, image and patch belong together; everything else may be torn |
 //! | `command` | the command line of the last link, for `relink verify` |
+//! | `resolved` | the files that the command line led to, for a link that is told what changed (`claim.rs`) |
 //! | `inputs/` | hard links to inputs that rustc removes after the link, for `relink verify` |
 //! | `log` | one line of JSON per link |
 //! | `lock` | held for the whole link; the second linker of an output waits |
@@ -54,6 +55,7 @@ const MARKER: &str = "current";
 const LOCK: &str = "lock";
 pub(super) const LOG: &str = "log";
 pub(super) const COMMAND: &str = "command";
+pub(super) const RESOLVED: &str = "resolved";
 /// Layout of this folder; another number is another layout, and means a full link.
 const FORMAT: u32 = 3;
 /// Rounds of waiting for a lock whose folder was removed (`cargo clean`) in the meantime.
@@ -373,7 +375,8 @@ impl StateFolder {
 
     /// Removes what no marker names, but for the patches that a killed link left: they are what makes the image whole.
     pub(super) fn sweep(&self, io: &dyn Io, prior: Option<&Prior>) {
-        let mut keep: Vec<OsString> = [LOCK, LOG, COMMAND, MARKER].iter().map(OsString::from).collect();
+        let mut keep: Vec<OsString> =
+            [LOCK, LOG, COMMAND, RESOLVED, MARKER].iter().map(OsString::from).collect();
         keep.push(StateFolder::inputs_name());
         if let Some(prior) = prior {
             keep.extend(named_by(&prior.current));
@@ -444,6 +447,13 @@ impl StateFolder {
             temporary.rename(&self.dir, OsStr::new(name))
         };
         write().map_err(HostError::io("write", self.dir.path().join(name)))
+    }
+
+    /// The same for a file that is worth no flush.
+    pub(super) fn replace_unflushed(&self, io: &dyn Io, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = Temporary::named(io, &self.dir, format!("{name}.new"), true)?;
+        io.write_all(temporary.file()?, bytes)?;
+        temporary.rename_unflushed(&self.dir, OsStr::new(name))
     }
 
     /// Removes the files of the earlier link that the new marker does not name.

@@ -409,14 +409,14 @@ fn lost_state_means_a_full_link() {
     };
     place.write(&get);
     place.link().assert_outcome("patched");
-    let kinds = ["command", "current", "image-", "lock", "log", "patch-", "state-"];
+    let kinds = ["command", "current", "image-", "lock", "log", "patch-", "resolved", "state-"];
     assert!(names().iter().zip(kinds).all(|(name, kind)| name.starts_with(kind)), "{:?}", names());
     for (number, kind) in kinds.iter().enumerate() {
         let name = names().into_iter().find(|name| name.starts_with(kind)).unwrap();
         std::fs::remove_file(folder.join(&name)).unwrap();
         let inputs = [&old, &get][number % 2];
         place.write(inputs);
-        let needed = !["command", "lock", "log"].contains(kind);
+        let needed = !["command", "lock", "log", "resolved"].contains(kind);
         place.link().assert_outcome(if needed { "full" } else { "patched" });
         assert_right(&place, inputs);
         // A patch file of its own for the next turn.
@@ -618,7 +618,15 @@ fn hundreds_of_patches_keep_the_state_within_its_bounds() {
         });
         let inputs = host::resolve_inputs(&io, &SearchPath::default(), &args.collect::<Vec<_>>());
         let (output, trust) = (dir.path().join("out"), StateTrust::Own);
-        let request = HostRequest { output, inputs, incremental: true, verify: false, trust, command: None };
+        let request = HostRequest {
+            output,
+            inputs,
+            names_changes: false,
+            incremental: true,
+            verify: false,
+            trust,
+            command: None,
+        };
         host::link(program::incremental(), request, &*io).unwrap().report
     };
     assert_eq!(link(&units[0]).outcome, relink::Outcome::Full);
@@ -672,6 +680,43 @@ fn hundreds_of_patches_keep_the_state_within_its_bounds() {
     session.set_prior_parts(stored.state.clone(), stored.image.clone());
     session.resolve().unwrap();
     assert_eq!(session.verify().unwrap(), []);
+}
+
+/// What `relink inspect` says of a state adds up to the file.
+#[test]
+fn state_is_accounted_for_column_by_column() {
+    let [get, old] = edits();
+    let place = Workplace::new(&old, &["--incremental"]);
+    place.link().assert_outcome("full");
+    for records in 0..3 {
+        if records > 0 {
+            place.write([&old, &get][records as usize % 2]);
+            place.link().assert_outcome("patched");
+        }
+        let state = read(place.path(".relink/out/state-1"));
+        let layout = relink::state_layout(&state).unwrap();
+        let columns: u64 = layout.columns.iter().map(|column| column.bytes).sum();
+        assert_eq!(layout.prefix_bytes + columns + layout.log_bytes, state.len() as u64);
+        assert_eq!((layout.log_records, layout.log_bytes > 0), (records, records > 0));
+        for column in &layout.columns {
+            let rows = u64::from(column.rows) * u64::from(column.row_bytes);
+            // A checksum of 8 bytes in 512, what no row fits into, and the end of the last block.
+            assert!(rows <= column.bytes && column.bytes <= rows * 8 / 7 + 2 * 512, "{column:?}");
+        }
+        let said = place.relink(["inspect", "out"]).ok().stdout;
+        for column in layout.columns.iter().filter(|column| column.rows > 0) {
+            let line = said.lines().find(|line| line.split_whitespace().next() == Some(column.name));
+            let words: Vec<&str> =
+                line.unwrap_or_else(|| panic!("{}: {said}", column.name)).split_whitespace().collect();
+            let numbers = [u64::from(column.rows), u64::from(column.row_bytes), column.bytes];
+            assert_eq!(words[1..4], numbers.map(|number| number.to_string()), "{said}");
+        }
+        assert!(said.contains(&format!("{records} records")), "{said}");
+        let mut damaged = state.clone();
+        damaged[60] ^= 1;
+        assert!(relink::state_layout(&damaged).unwrap_err().contains("checksum"));
+        assert!(relink::state_layout(&state[..state.len() - 1]).unwrap_err().contains("state"));
+    }
 }
 
 /// The table's other function, as it is and edited.

@@ -103,6 +103,9 @@ impl Session for Stub {
         self.report = Some(empty_report(outcome));
         Ok(outcome)
     }
+    fn try_patch(&mut self) -> Result<Outcome, Vec<GateReason>> {
+        self.resolve().map_err(|_| Vec::new())
+    }
     fn image(&self) -> Cow<'_, [u8]> {
         (&self.image).into()
     }
@@ -157,6 +160,7 @@ impl Work {
             output: self.path("out"),
             inputs: resolve_inputs(&system, &SearchPath::default(), &names),
             incremental: true,
+            names_changes: false,
             verify: false,
             trust: StateTrust::Own,
             command: Some(Command { args: vec!["a.o".into()], cwd: "/".into() }),
@@ -199,7 +203,7 @@ impl Work {
         kinds.retain(|kind| {
             *kind != "patch" || names.iter().filter(|name| name.starts_with("patch-")).count() > 1
         });
-        assert_eq!(kinds, ["command", "current", "image", "lock", "log", "state"], "{names:?}");
+        assert_eq!(kinds, ["command", "current", "image", "lock", "log", "resolved", "state"], "{names:?}");
     }
 
     fn folder_names(&self) -> Vec<String> {
@@ -231,7 +235,7 @@ fn output_and_kept_image_change_places() {
     let work = Work::new();
     assert_eq!(work.link().report.outcome, Outcome::Full);
     assert_eq!(work.output(), "one two");
-    assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", "state-1"]);
+    assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", "resolved", "state-1"]);
     assert_eq!(work.folder().metadata().unwrap().mode() & 0o777, 0o700);
     let inodes = || [work.inode("out"), work.inode(".relink/out/image-1")];
     let [output, kept] = inodes();
@@ -247,7 +251,10 @@ fn output_and_kept_image_change_places() {
         let expected = if number % 2 == 0 { [kept, output] } else { [output, kept] };
         assert_eq!(inodes(), expected);
         let patch = format!("patch-{}", number + 3);
-        assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", &patch, "state-1"]);
+        assert_eq!(
+            work.folder_names(),
+            ["command", "current", "image-1", "lock", "log", &patch, "resolved", "state-1"]
+        );
         assert_eq!(work.path("out").metadata().unwrap().mode() & 0o7777, 0o750);
     }
     let log = last_log(&work);
