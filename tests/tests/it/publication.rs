@@ -705,7 +705,10 @@ fn state_is_accounted_for_column_by_column() {
         }
         let said = place.relink(["inspect", "out"]).ok().stdout;
         for column in layout.columns.iter().filter(|column| column.rows > 0) {
-            let line = said.lines().find(|line| line.split_whitespace().next() == Some(column.name));
+            let line = said.lines().find(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                words.len() > 5 && words[0] == column.name
+            });
             let words: Vec<&str> =
                 line.unwrap_or_else(|| panic!("{}: {said}", column.name)).split_whitespace().collect();
             let numbers = [u64::from(column.rows), u64::from(column.row_bytes), column.bytes];
