@@ -3,6 +3,7 @@
 mod acceptance;
 mod acceptance_ld;
 mod build_systems;
+mod claims;
 mod defsym;
 mod determinism;
 mod dynamic;

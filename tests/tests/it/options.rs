@@ -171,6 +171,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("--move", "options::policies_of_patches_are_chosen"),
     ("--place", "options::policies_of_patches_are_chosen"),
     ("--verify", "shifts::"),
+    ("--changed", "claims::named_edits_are_patched_and_others_wait_for_a_link_that_looks"),
+    ("--changed-list", "claims::lists_name_one_file_a_line"),
+    ("--trust-state", "publication::state_that_others_may_write_to_is_refused"),
 ];
 
 /// Listed with an effect that no output can show here: local labels never get into a symbol table, libraries of libraries
