@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod acceptance_ld;
+mod claims;
 mod determinism;
 mod dynamic;
 mod dynamic_incremental;
@@ -13,11 +14,13 @@ mod gates;
 mod got;
 mod group;
 mod hostile;
+mod identity;
 mod kill;
 mod lua_incremental;
 mod oracle;
 mod output_kinds;
 mod plumbing;
+mod publication;
 mod real_programs;
 mod rust;
 mod shifts;
