@@ -170,7 +170,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("--gate", "options::policies_of_patches_are_chosen"),
     ("--move", "options::policies_of_patches_are_chosen"),
     ("--place", "options::policies_of_patches_are_chosen"),
-    ("--verify", "shifts::"),
+    ("--verify", "claims::named_edits_are_patched_and_others_wait_for_a_link_that_looks"),
     ("--changed", "claims::named_edits_are_patched_and_others_wait_for_a_link_that_looks"),
     ("--changed-list", "claims::lists_name_one_file_a_line"),
     ("--trust-state", "publication::state_that_others_may_write_to_is_refused"),
