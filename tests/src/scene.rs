@@ -24,6 +24,8 @@ pub struct Scene {
 #[derive(Debug)]
 pub struct Stage {
     dir: tempfile::TempDir,
+    /// `--gate` of links with state.
+    gate: &'static str,
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -107,7 +109,7 @@ impl Scene {
     }
 
     fn stage(&self) -> Stage {
-        let stage = Stage { dir: crate::scratch() };
+        let stage = Stage { dir: crate::scratch(), gate: "strict" };
         for (name, bytes) in &self.files {
             crate::write(stage.path(name), bytes);
         }
@@ -165,6 +167,15 @@ impl Scene {
         (stage, linked)
     }
 
+    /// The same under the wide gate, for good.
+    #[track_caller]
+    pub fn incremental_wide(&self) -> (Stage, Vec<Linked>) {
+        let mut stage = self.stage();
+        stage.gate = "wide";
+        let linked = self.links.iter().map(|(driver, args)| stage.relink(driver, args)).collect();
+        (stage, linked)
+    }
+
     /// Writes those files that differ, and links again.
     #[track_caller]
     pub fn again(&self, stage: &Stage) -> Vec<Linked> {
@@ -217,6 +228,7 @@ impl Stage {
         let _ = std::fs::remove_file(&report);
         let mut command = driver.command();
         command.current_dir(self.dir.path()).arg(format!("-B{}/", ld::gcc_prefix().display()));
+        command.arg(format!("-Wl,--gate={}", self.gate));
         command.env("RELINK_INCREMENTAL", "1").env("RELINK_REPORT", &report);
         let said = tools::say(command.args(words(args))).ok();
         let report = serde_json::from_slice(&crate::read(report)).unwrap_or(Value::Null);

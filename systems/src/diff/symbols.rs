@@ -6,26 +6,38 @@ use hashbrown::HashMap;
 use object::LittleEndian;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
+use relink_engine::plan::OldSymbol;
 use relink_engine::program::{Object, SectionUse};
 use relink_engine::records::{
     GlobalRecord, SymbolRecord, atom_flags, file_flags, global_state, place, reloc_flags, symbol_flags,
 };
 use relink_engine::report::GateReason;
-use relink_engine::rows::{AtomRow, InputRow, RelocRow, SymbolRow, Target};
+use relink_engine::rows::{AtomRow, InputRow, RelocRow, Span, SymbolRow, Target, TargetKind};
 use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::Context;
+use super::rows::{is_vacant_global, vacant_symbol};
 use crate::commit::bulk::global_records;
 use crate::ingest::bulk::local_symbols;
 use crate::ingest::wrap::wrapped;
 use crate::resolve::definitions::stricter;
+use crate::view::locals_of;
 
 /// A symbol's row, its record as it is, and as the new object has it.
 pub(super) type Change = (SymbolRow, SymbolRecord, SymbolRecord);
 
-/// Fills the object's `targets` and returns each defined symbol with its old and new record.
-pub(super) fn match_symbols(context: &mut Context<'_>, input: &mut Input) -> Result<Vec<Change>, StoreError> {
+/// The mentions of names that an object had: by hash, as contents of inputs are (names of other units' symbols lie all over
+/// the state), and by whether they are references. With --wrap an object may define a name and mean it by a reference
+/// under another name as well.
+pub(super) type Mentions = HashMap<(u64, bool), (u32, GlobalRecord)>;
+
+/// Fills the object's `targets` but for references to global names, and returns each defined symbol with its old and
+/// new record, and the mentions that are left.
+pub(super) fn match_definitions(
+    context: &mut Context<'_>,
+    input: &mut Input,
+) -> Result<(Vec<Change>, Mentions), StoreError> {
     let count = input.object.parsed.symbols().len();
     let first = (input.object.parsed.first_global as usize).min(count);
     let mut targets = vec![Target::NONE; count];
@@ -36,9 +48,9 @@ pub(super) fn match_symbols(context: &mut Context<'_>, input: &mut Input) -> Res
         }
     }
     let mut changes = match_locals(context, input, &mut targets)?;
-    match_globals(context, input, &mut targets, &mut changes)?;
+    let mentions = define_globals(context, input, &mut targets, &mut changes)?;
     input.object.targets = targets;
-    Ok(changes)
+    Ok((changes, mentions))
 }
 
 fn match_locals(
@@ -50,11 +62,10 @@ fn match_locals(
     let store = context.store;
     let mut known: HashMap<(&[u8], u32), (SymbolRow, SymbolRecord)> = HashMap::new();
     let mut ordinals: HashMap<&[u8], u32> = HashMap::new();
-    for row in input.record.locals.range() {
-        let record = store.symbols.get(row)?;
+    for (row, record) in locals_of(store, &input.record)? {
         let name = store.strings.bytes(record.name)?;
         let ordinal = ordinals.entry(name).or_default();
-        known.insert((name, *ordinal), (SymbolRow(row), record));
+        known.insert((name, *ordinal), (row, record));
         *ordinal += 1;
     }
     let mut changes = Vec::new();
@@ -64,6 +75,13 @@ fn match_locals(
         let ordinal = seen.entry(name).or_default();
         let found = known.remove(&(name, *ordinal));
         *ordinal += 1;
+        // Which of several symbols of one name is which, their order tells: it must stay.
+        let several = *ordinal > 1;
+        let found = match found {
+            Some(found) => Some(found),
+            None if several => None,
+            None => add_local(context, input, index)?,
+        };
         let Some((row, old)) = found else {
             context.frame.refuse(local_changed(object, name));
             continue;
@@ -73,18 +91,64 @@ fn match_locals(
             context.frame.refuse(local_changed(object, name));
             continue;
         };
-        if new.info != old.info {
+        if old.atom == place::VACANT || new.atom != old.atom {
+            context.frame.differ(local_changed(object, name));
+        } else if new.info != old.info {
             context.frame.refuse(GateReason::TypeChanged { symbol: text(name), input: object.name.clone() });
         }
         changes.push((row, old, new));
     }
-    let mut gone: Vec<SymbolRow> = known.into_values().map(|(row, _)| row).collect();
-    gone.sort_unstable();
-    for row in gone {
-        let name = store.strings.bytes(store.symbols.get(row.0)?.name)?;
-        context.frame.refuse(local_changed(object, name));
+    let mut gone: Vec<(SymbolRow, SymbolRecord, u32)> =
+        known.into_iter().map(|((_, ordinal), (row, record))| (row, record, ordinal)).collect();
+    gone.sort_unstable_by_key(|(row, ..)| *row);
+    for (row, record, ordinal) in gone {
+        let name = store.strings.bytes(record.name)?;
+        let reason = local_changed(object, name);
+        // A slot of a table would stay without an owner.
+        if (record.got, record.plt, ordinal) == (0, 0, 0) {
+            context.frame.differ(reason);
+            drop_symbol(context, row, &record, true);
+        } else {
+            context.frame.refuse(reason);
+        }
     }
     Ok(changes)
+}
+
+/// A row for a local symbol that the object did not have; `None` if there is no room.
+fn add_local(
+    context: &mut Context<'_>,
+    input: &Input,
+    index: usize,
+) -> Result<Option<(SymbolRow, SymbolRecord)>, StoreError> {
+    let symbol = &input.object.parsed.symbols()[index];
+    let kind = symbol.st_type().0;
+    if matches!(kind, elf::STT_TLS | elf::STT_GNU_IFUNC) {
+        return Ok(None);
+    }
+    let Some(row) = context.take_local(input.row)? else { return Ok(None) };
+    let name = context.add_name(input.object.parsed.symbol_name(index));
+    let old = SymbolRecord { name, input: input.row, other: symbol.st_other.0, ..vacant_symbol() };
+    // The row is taken, whatever becomes of the frame.
+    context.plan.symbols.insert(row.0, old);
+    Ok(Some((row, old)))
+}
+
+/// Plans that a symbol goes, and its entry of the symbol table with it.
+fn drop_symbol(context: &mut Context<'_>, row: SymbolRow, record: &SymbolRecord, local: bool) {
+    // A global name keeps its row: it is in the index, and may come again.
+    let name = if local { Span::default() } else { record.name };
+    let flags = record.flags & symbol_flags::GLOBAL;
+    context.plan.symbols.insert(row.0, SymbolRecord { name, flags, ..vacant_symbol() });
+    if record.symtab != 0 {
+        let local = local || is_hidden(record.other);
+        context.plan.removed_symbols.push(OldSymbol { index: record.symtab, local });
+    }
+}
+
+/// Whether a global symbol is a local one of the image.
+pub(crate) fn is_hidden(other: u8) -> bool {
+    matches!(other & 3, elf::STV_HIDDEN | elf::STV_INTERNAL)
 }
 
 fn local_changed(object: &Object, name: &[u8]) -> GateReason {
@@ -95,7 +159,7 @@ fn text(name: &[u8]) -> String {
     String::from_utf8_lossy(name).into_owned()
 }
 
-/// A symbol's record as the new object defines it; `None` if it is in no atom any more, or in another one.
+/// A symbol's record as the new object defines it; `None` if it is nowhere in the image, or was and is no more.
 fn defined_record(
     context: &Context<'_>,
     object: &Object,
@@ -122,69 +186,288 @@ fn defined_record(
         _ => place::UNDEFINED,
     };
     if atom != old.atom {
-        return Ok(None);
+        // From one atom to another, or to its first one.
+        let comes = place::is_atom(old.atom) || old.atom == place::VACANT;
+        let stays = place::is_atom(atom) || atom == place::ABSOLUTE && old.atom == place::VACANT;
+        if !comes || !stays {
+            return Ok(None);
+        }
     }
     let size = symbol.st_size.get(LittleEndian);
-    Ok(Some(SymbolRecord { value, size, info: symbol.st_info.0, ..*old }))
+    Ok(Some(SymbolRecord { atom, value, size, info: symbol.st_info.0, ..*old }))
 }
 
-fn match_globals(
+fn is_reference(global: &GlobalRecord) -> bool {
+    global.state == global_state::UNDEFINED
+}
+
+/// The row of a global name, as it will be.
+fn find_global(context: &Context<'_>, name: &[u8]) -> Result<Option<SymbolRow>, StoreError> {
+    match context.plan.new_names.get(name) {
+        Some(&row) => Ok(Some(row)),
+        None => context.store.global(name),
+    }
+}
+
+fn define_globals(
     context: &mut Context<'_>,
     input: &Input,
     targets: &mut [Target],
     changes: &mut Vec<Change>,
-) -> Result<(), StoreError> {
+) -> Result<Mentions, StoreError> {
     let object = &input.object;
-    let store = context.store;
-    // By hash, as contents of inputs are: names of other units' symbols lie all over the state. With --wrap an object
-    // may define a name and mean it by a reference under another name as well.
-    let mut known: HashMap<(u64, bool), GlobalRecord> = HashMap::new();
-    let is_reference = |global: &GlobalRecord| global.state == global_state::UNDEFINED;
-    for row in input.record.globals.range() {
-        let global = store.globals.get(row)?;
-        known.insert((global.name_hash, is_reference(&global)), global);
+    let mut known = Mentions::new();
+    for row in input.record.globals.and(input.record.more_globals) {
+        let global = context.store.globals.get(row)?;
+        if !is_vacant_global(&global) {
+            known.insert((global.name_hash, is_reference(&global)), (row, global));
+        }
     }
     let first = object.parsed.first_global as usize;
     for (index, new) in (first..).zip(global_records(&object.parsed)) {
-        let reference = is_reference(&new);
-        let meant = if reference { wrapped(context.wrap, object.parsed.symbol_name(index)) } else { None };
-        let name = meant.as_deref().unwrap_or(object.parsed.symbol_name(index));
+        if is_reference(&new) {
+            continue;
+        }
+        let name = object.parsed.symbol_name(index);
         let hash = hash_name(name);
-        let found = known.remove(&(hash, reference)).or_else(|| known.remove(&(hash, !reference)));
+        let found = known.remove(&(hash, false)).or_else(|| known.remove(&(hash, true)));
         let reason = match found {
-            Some(old) => {
+            Some((_, old)) => {
                 targets[index] = Target::symbol(old.symbol);
                 match_global(context, input, index, &old, &new, changes)?
             }
-            None if reference => match store.global(name)? {
+            None => define_new(context, input, index, &new, targets, changes)?,
+        };
+        if let Some(reason) = reason {
+            context.frame.refuse(reason);
+        }
+    }
+    Ok(known)
+}
+
+/// A name that the object did not define before. It may be new altogether, or gone by an earlier frame; or one that another
+/// object's copy of a group defines. Anything else is another resolution.
+fn define_new(
+    context: &mut Context<'_>,
+    input: &Input,
+    index: usize,
+    new: &GlobalRecord,
+    targets: &mut [Target],
+    changes: &mut Vec<Change>,
+) -> Result<Option<GateReason>, StoreError> {
+    let object = &input.object;
+    let name = object.parsed.symbol_name(index);
+    let reason = GateReason::NewGlobal { symbol: text(name), input: object.name.clone() };
+    let kind = new.info & 0xf;
+    let common = new.state == global_state::COMMON;
+    if common || matches!(kind, elf::STT_TLS | elf::STT_GNU_IFUNC) || is_named_by_options(context, name) {
+        return Ok(Some(reason));
+    }
+    let discarded = match object.parsed.symbol_place(index) {
+        SymbolPlace::Section(section) => {
+            match object.uses.get(section as usize).and_then(|used| used.atom()) {
+                Some(row) => context.atom(row)?.flags & atom_flags::DISCARDED != 0,
+                None => return Ok(Some(reason)),
+            }
+        }
+        _ => false,
+    };
+    let known = match find_global(context, name)? {
+        Some(row) => Some((row, context.symbol(row)?)),
+        None => None,
+    };
+    let (row, old) = match known {
+        Some((row, record)) if discarded && place::is_atom(record.atom) => {
+            if stricter(record.other, new.other) != record.other {
+                return Ok(Some(GateReason::VisibilityChanged {
+                    symbol: text(name),
+                    input: object.name.clone(),
+                }));
+            }
+            targets[index] = Target::symbol(row);
+            return mention(context, input, row, new, name);
+        }
+        _ if discarded => return Ok(Some(reason)),
+        Some((row, record)) if record.atom == place::VACANT => (row, record),
+        Some(_) => return Ok(Some(reason)),
+        None => {
+            let entries = &mut context.plan.image.name_entries;
+            *entries += 1;
+            if u64::from(*entries) * 4 > u64::from(context.store.name_slots.len()) * 3 {
+                return Ok(Some(reason));
+            }
+            let row = SymbolRow(context.plan.ends.symbols);
+            context.plan.ends.symbols += 1;
+            context.plan.new_names.insert(name.to_vec(), row);
+            let name = context.add_name(name);
+            (row, SymbolRecord { name, flags: symbol_flags::GLOBAL, ..vacant_symbol() })
+        }
+    };
+    let old = SymbolRecord { input: input.row, other: new.other, ..old };
+    let Some(record) = defined_record(context, object, index, &old)? else { return Ok(Some(reason)) };
+    context.plan.symbols.insert(row.0, record);
+    if !is_hidden(new.other) {
+        context.exposed.push((name.to_vec(), reason.clone()));
+    }
+    targets[index] = Target::symbol(row);
+    changes.push((row, old, record));
+    context.frame.differ(reason);
+    mention(context, input, row, new, name)
+}
+
+/// Notes that an object mentions a name.
+fn mention(
+    context: &mut Context<'_>,
+    input: &Input,
+    symbol: SymbolRow,
+    new: &GlobalRecord,
+    name: &[u8],
+) -> Result<Option<GateReason>, StoreError> {
+    let Some(row) = context.take_global(input.row)? else {
+        let what = format!("rows for names of {}", input.object.name);
+        return Ok(Some(GateReason::LayoutExhausted { what }));
+    };
+    context.plan.globals.insert(row, GlobalRecord { symbol, name_hash: hash_name(name), ..*new });
+    Ok(None)
+}
+
+/// Whether an option speaks of a name: what it would do with a definition, a full link knows.
+fn is_named_by_options(context: &Context<'_>, name: &[u8]) -> bool {
+    let options = context.options;
+    let is =
+        |known: &str| known.as_bytes() == name || name.strip_prefix(b"__wrap_") == Some(known.as_bytes());
+    options.wrap.iter().any(|known| is(known))
+        || options.undefined.iter().any(|known| is(known))
+        || options.defsyms.iter().any(|(known, _)| is(known))
+        || options.entry.as_deref().is_some_and(is)
+        || name.contains(&b'@')
+        || [&options.dynamic.init, &options.dynamic.fini].iter().any(|known| is(known))
+}
+
+/// Fills in what references to global names mean, once all changed inputs have their definitions.
+pub(super) fn match_references(
+    context: &mut Context<'_>,
+    input: &mut Input,
+    known: &mut Mentions,
+) -> Result<(), StoreError> {
+    let mut targets = std::mem::take(&mut input.object.targets);
+    let object = &input.object;
+    let first = object.parsed.first_global as usize;
+    let mut unused = Vec::new();
+    for (index, new) in (first..).zip(global_records(&object.parsed)) {
+        if !is_reference(&new) {
+            continue;
+        }
+        let meant = wrapped(&context.options.wrap, object.parsed.symbol_name(index));
+        let name = meant.as_deref().unwrap_or(object.parsed.symbol_name(index));
+        let hash = hash_name(name);
+        let found = known.remove(&(hash, true)).or_else(|| known.remove(&(hash, false)));
+        let reason = match found {
+            Some((_, old)) => {
+                targets[index] = Target::symbol(old.symbol);
+                match_global(context, input, index, &old, &new, &mut unused)?
+            }
+            None => match find_global(context, name)? {
                 Some(row) => {
                     targets[index] = Target::symbol(row);
-                    new_reference(context, object, row, &new, name)?
+                    match new_reference(context, object, row, &new, name)? {
+                        None => mention(context, input, row, &new, name)?,
+                        reason => reason,
+                    }
                 }
                 None => Some(GateReason::NewUndefined { symbol: text(name), input: object.name.clone() }),
             },
-            None => Some(GateReason::NewGlobal { symbol: text(name), input: object.name.clone() }),
         };
+        if let TargetKind::Symbol(row) = targets[index].kind() {
+            context.referenced.insert(row);
+        }
         if let Some(reason) = reason {
             context.frame.refuse(reason);
         }
     }
-    let mut gone: Vec<(&[u8], GlobalRecord)> = Vec::with_capacity(known.len());
-    for old in known.into_values() {
-        gone.push((store.strings.bytes(store.symbols.get(old.symbol.0)?.name)?, old));
+    input.object.targets = targets;
+    Ok(())
+}
+
+/// What is left of an object's mentions is gone. Comes last: another changed input may refer to it.
+pub(super) fn drop_mentions(
+    context: &mut Context<'_>,
+    input: &Input,
+    known: Mentions,
+) -> Result<(), StoreError> {
+    let store = context.store;
+    let mut gone: Vec<(&[u8], u32, GlobalRecord)> = Vec::with_capacity(known.len());
+    for (row, old) in known.into_values() {
+        gone.push((store.strings.bytes(store.symbols.get(old.symbol.0)?.name)?, row, old));
     }
-    gone.sort_unstable_by_key(|(name, _)| *name);
-    for (name, old) in gone {
-        let reason = if old.state == global_state::UNDEFINED {
+    gone.sort_unstable_by_key(|(name, ..)| *name);
+    for (name, row, old) in gone {
+        let reason = if is_reference(&old) {
             dropped_reference(context, input, &old, name)?
         } else {
-            Some(GateReason::RemovedGlobal { symbol: text(name), input: object.name.clone() })
+            let reason = GateReason::RemovedGlobal { symbol: text(name), input: input.object.name.clone() };
+            if remove_definition(context, input, &old)? {
+                context.frame.differ(reason);
+                None
+            } else {
+                Some(reason)
+            }
         };
-        if let Some(reason) = reason {
-            context.frame.refuse(reason);
+        match reason {
+            Some(reason) => context.frame.refuse(reason),
+            None => {
+                context.plan.globals.insert(row, GlobalRecord::default());
+            }
         }
     }
     Ok(())
+}
+
+/// Plans that a definition goes; `false` if anything else may speak of it.
+fn remove_definition(
+    context: &mut Context<'_>,
+    input: &Input,
+    old: &GlobalRecord,
+) -> Result<bool, StoreError> {
+    let row = old.symbol;
+    let record = context.store.symbols.get(row.0)?;
+    if record.input != input.row || !place::is_atom(record.atom) && record.atom != place::ABSOLUTE {
+        // Another object's definition prevails: a copy of a group that was dropped. A weak one may be of use yet.
+        let copy = place::is_atom(record.atom)
+            && old.state == global_state::DEFINED
+            && record.flags & (symbol_flags::OFFERED | symbol_flags::LINKER_DEFINED) == 0;
+        return Ok(copy);
+    }
+    let kept = symbol_flags::OFFERED
+        | symbol_flags::OPTION
+        | symbol_flags::LINKER_DEFINED
+        | symbol_flags::EXPORTED
+        | symbol_flags::IFUNC
+        | symbol_flags::TLS
+        | symbol_flags::COMMON;
+    let slots = [record.got, record.plt, record.dynsym, record.tls_pair, record.tls_descriptor];
+    if record.flags & kept != 0
+        || slots != [0; 5]
+        || row == context.plan.image.entry
+        || context.referenced.contains(&row)
+        || context.plan.symbols.get(&row.0).is_some_and(|planned| planned.atom != record.atom)
+    {
+        return Ok(false);
+    }
+    let mut next = record.first_incoming;
+    let mut seen = 0;
+    while let Some(at) = next.some() {
+        let reloc = context.store.relocs.get(at.0)?;
+        next = reloc.next;
+        seen += 1;
+        let site = context.store.atoms.get(reloc.atom.0)?;
+        let changed = context.changed.contains(&site.input);
+        if reloc.flags & reloc_flags::DEAD == 0 && !changed || seen > context.store.relocs.len() {
+            return Ok(false);
+        }
+    }
+    drop_symbol(context, row, &record, false);
+    Ok(true)
 }
 
 /// A name that the object had before: everything that resolution looks at must be as it was.
@@ -237,10 +520,16 @@ fn match_global(
         return Ok((!same).then(|| GateReason::CommonChanged { symbol: symbol(), input: name() }));
     }
     match defined_record(context, object, index, &record)? {
-        Some(changed) if record.flags & symbol_flags::IFUNC != 0 && changed.value != record.value => {
+        Some(changed)
+            if record.flags & symbol_flags::IFUNC != 0
+                && (changed.atom, changed.value) != (record.atom, record.value) =>
+        {
             Ok(Some(GateReason::IfuncChanged { symbol: symbol(), input: name() }))
         }
         Some(changed) => {
+            if changed.atom != record.atom {
+                context.frame.differ(GateReason::TypeChanged { symbol: symbol(), input: name() });
+            }
             changes.push((old.symbol, record, changed));
             Ok(None)
         }
@@ -257,7 +546,7 @@ fn new_reference(
     name: &[u8],
 ) -> Result<Option<GateReason>, StoreError> {
     let store = context.store;
-    let record = store.symbols.get(row.0)?;
+    let record = context.symbol(row)?;
     let (symbol, input) = (text(name), object.name.clone());
     // The strictest counts: one that is no stricter than the others' changes nothing. rustc's are all hidden.
     if stricter(record.other, new.other) != record.other {
@@ -269,6 +558,7 @@ fn new_reference(
             Some(GateReason::ArchiveMemberPulled { symbol, member })
         }
         place::UNDEFINED => Some(GateReason::NewUndefined { symbol, input }),
+        place::VACANT => Some(GateReason::NewUndefined { symbol, input }),
         place::ABSOLUTE => None,
         place::SHARED => {
             let strong = new.info >> 4 != elf::STB_WEAK;
@@ -280,8 +570,9 @@ fn new_reference(
             Some(GateReason::IfuncChanged { symbol, input })
         }
         atom => {
-            let atom = store.atoms.get(atom.0)?;
-            let dead = atom.flags & atom_flags::LIVE == 0;
+            let atom = context.atom(atom)?;
+            // One of a changed input may come to life with the reference; Relocate looks again.
+            let dead = atom.flags & atom_flags::LIVE == 0 && !context.changed.contains(&atom.input);
             dead.then(|| GateReason::DeadAtomReferenced { section: store.text(atom.name), input })
         }
     })
@@ -366,8 +657,8 @@ fn visibility_stays(
         return Ok(record.other & 3 == 0);
     }
     let definer = context.store.inputs.get(record.input.0)?;
-    for entry in context.store.globals.span(definer.globals) {
-        let (_, global) = entry?;
+    for row in definer.globals.and(definer.more_globals) {
+        let global = context.store.globals.get(row)?;
         if global.symbol == symbol {
             return Ok(stricter(global.other, record.other) == global.other);
         }

@@ -9,6 +9,7 @@ use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::options::LinkOptions;
 use relink_engine::program::{OutputSection, Program, Segment as ProgramHeader};
+use relink_engine::records::atom_flags;
 use relink_engine::rows::AtomRow;
 use relink_formats as formats;
 
@@ -232,7 +233,29 @@ fn place_atoms(section: &mut OutputSection, program: &mut Program, options: &Lin
         cursor = from + reserve::text_reserve(incremental, from - start);
         section.free.push((from, cursor - from));
     }
+    if options.incremental.is_some() && grows_by_data(section, program) {
+        let from = cursor.next_multiple_of(16);
+        cursor = from + reserve::data_reserve(from - start);
+        section.free.push((from, cursor - from));
+    }
     cursor
+}
+
+/// Whether a section holds data that may stand anywhere in it, and nothing that may not.
+fn grows_by_data(section: &OutputSection, program: &Program) -> bool {
+    let bad = u64::from(elf::SHF_EXECINSTR | elf::SHF_TLS);
+    if section.flags & u64::from(elf::SHF_ALLOC) == 0 || section.flags & bad != 0 {
+        return false;
+    }
+    let mut plain = false;
+    for row in &section.atoms {
+        let flags = program.atoms[row.index()].flags;
+        if flags & atom_flags::SYNTHETIC == 0 && flags & atom_flags::EXACT != 0 {
+            return false;
+        }
+        plain |= flags & (atom_flags::SYNTHETIC | atom_flags::COMMON) == 0;
+    }
+    plain
 }
 
 /// The TLS block's bounds and the thread pointer, which stands at its aligned end (variant II).

@@ -184,6 +184,12 @@ pub(super) fn add_tables(program: &mut Program, options: &LinkOptions, outputs: 
     tables.add_dynamic(options, incremental);
     let slots = tables.program.got.len();
     tables.program.got_spare = if incremental { reserve::got_spare(slots) as u32 } else { 0 };
+    tables.program.relative_spare = 0;
+    let (relative, _) = count_dynamic_relocs(tables.program);
+    // Without the loader's help no pointer moves with the image; `.relr.dyn` has no room between its entries.
+    if incremental && tables.program.position_independent && !tables.program.pack_relative {
+        tables.program.relative_spare = reserve::relative_spare(relative);
+    }
     (tables.program.relative_relocs, tables.program.dynamic_relocs) = count_dynamic_relocs(tables.program);
     if tables.program.dynamic_relocs > 0 {
         let size = u64::from(tables.program.dynamic_relocs) * 24;

@@ -5,4 +5,5 @@ pub(crate) mod changed;
 pub(crate) mod dynamic;
 mod got;
 pub(crate) mod headers;
+pub(crate) mod relative;
 pub(crate) mod tables;

@@ -21,3 +21,4 @@ mod rust;
 mod shifts;
 mod simulator;
 mod tidy;
+mod wide;
