@@ -35,6 +35,8 @@ pub struct Atom {
     pub old: AtomRecord,
     /// It has no slot yet.
     pub unplaced: bool,
+    /// Exponent of the alignment that it needs now.
+    pub align: u32,
 }
 
 /// Where an atom is after the frame.

@@ -24,7 +24,7 @@ use relink_formats as formats;
 
 use crate::kernel::Places;
 use crate::relocate::dynamic::{SlotKind, slot_kind};
-use crate::relocate::relative::RelativeTable;
+use crate::relocate::dynamic_relocs::DynamicRelocs;
 use crate::view::{View, offset_of_address};
 
 /// Finds all sites that refer to a changed address.
@@ -240,7 +240,7 @@ impl Mover<'_> {
     }
 
     fn write_relative(&mut self, place: u64, value: u64) -> Result<(), StoreError> {
-        let mut table = RelativeTable::new(self.store, self.plan, self.image, self.draft)?;
+        let mut table = DynamicRelocs::new(self.store, self.plan, self.image, self.draft)?;
         if !table.update(place, value) {
             let section = ".rela.dyn".to_owned();
             self.frame.refuse(GateReason::DynamicRelocationChanged { section, input: String::new() });

@@ -190,6 +190,17 @@ impl Scene {
     /// The program in a folder does what the system's linker makes of the same files, and the oracle finds nothing.
     #[track_caller]
     pub fn compare(&self, stage: &Stage) {
+        self.compare_readers(stage, &self.built(None));
+    }
+
+    /// The same, but readers may say what they say of a link from scratch.
+    #[track_caller]
+    pub fn compare_with_scratch(&self, stage: &Stage) {
+        self.compare_readers(stage, &self.built(Some(ld::gcc_prefix())));
+    }
+
+    #[track_caller]
+    fn compare_readers(&self, stage: &Stage, measured: &Stage) {
         let theirs = self.built(None);
         let runs = if self.runs.is_empty() { vec!["main".to_owned()] } else { self.runs.clone() };
         for run in &runs {
@@ -198,7 +209,7 @@ impl Scene {
         }
         for output in self.outputs() {
             stage.verify(output);
-            let measure = readers::complaints_of_another(&theirs.path(output));
+            let measure = readers::complaints_of_another(&measured.path(output));
             readers::assert_no_worse(&stage.path(output), &measure);
         }
     }

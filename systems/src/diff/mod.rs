@@ -158,9 +158,10 @@ fn hydrate(
             }
             continue;
         }
-        let size = input.object.parsed.sections[section as usize].size;
+        let parsed = &input.object.parsed.sections[section as usize];
+        let (size, align) = (parsed.size, old.align.max(parsed.align.exponent().into()));
         let slot = Slot { address: old.address, capacity: old.capacity, size };
-        let atom = Atom { row, input: unit.entity, section, old, unplaced };
+        let atom = Atom { row, input: unit.entity, section, old, unplaced, align };
         context.plan.atom_entities.push(commands.spawn((atom, slot)).id());
     }
     for (row, old, new) in unit.changes {

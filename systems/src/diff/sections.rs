@@ -118,12 +118,20 @@ pub(super) fn match_sections(
         };
         if flags != old.flags & OWN_FLAGS
             || section.kind != old.kind
-            || u32::from(section.align.exponent()) > old.align
             || discarded.contains(&(index as u32)) != (old.flags & atom_flags::DISCARDED != 0)
         {
             let (section, input) = names();
             context.frame.refuse(GateReason::SectionFlagsChanged { section, input });
             continue;
+        }
+        let align = u32::from(section.align.exponent());
+        if align > old.align && old.flags & (atom_flags::DISCARDED | atom_flags::DEAD) == 0 {
+            let (section, input) = names();
+            let reason = GateReason::SectionFlagsChanged { section, input };
+            // What may move can be aligned anew, if its section is aligned as well.
+            let cut = atom_flags::MERGE | atom_flags::EH_FRAME | atom_flags::DEBUG;
+            let room = old.flags & (BOUND | cut) == 0 && align <= store.sections.get(old.output.0)?.align;
+            if room { context.frame.differ(reason) } else { context.frame.refuse(reason) }
         }
         uses[index] = if flags & atom_flags::EH_FRAME != 0 {
             SectionUse::EhFrame(row)

@@ -188,7 +188,10 @@ fn defined_record(
     if atom != old.atom {
         // From one atom to another, or to its first one.
         let comes = place::is_atom(old.atom) || old.atom == place::VACANT;
-        let stays = place::is_atom(atom) || atom == place::ABSOLUTE && old.atom == place::VACANT;
+        // GCC's signatures of constructors' groups are local symbols of the group itself: they are nowhere.
+        let local = symbol.st_bind().0 == elf::STB_LOCAL;
+        let nowhere = atom == place::ABSOLUTE || atom == place::UNDEFINED && local;
+        let stays = place::is_atom(atom) || nowhere && old.atom == place::VACANT;
         if !comes || !stays {
             return Ok(None);
         }

@@ -66,7 +66,7 @@ struct Placer<'a> {
 impl Placer<'_> {
     fn place(&mut self, atom: &Atom, slot: &mut Slot) -> Result<Placed, StoreError> {
         let old = &atom.old;
-        let mut record = AtomRecord { size: slot.size, section: atom.section, ..*old };
+        let mut record = AtomRecord { size: slot.size, section: atom.section, align: atom.align, ..*old };
         let debug = self.debug_section(old)?;
         // A hole of its own; what stands behind a contribution, its last set of address ranges may take in.
         let hole_ok = |hole: u64| {
@@ -77,7 +77,10 @@ impl Placer<'_> {
             _ => hole_ok(slack),
         };
         // What has no debug filler at all (a debug contribution of an unknown kind) can't change its size.
-        let fits = slot.size <= old.capacity && slack_ok(old.capacity - slot.size);
+        let align = Align::from_exponent(atom.align as u8);
+        let fits = slot.size <= old.capacity
+            && slack_ok(old.capacity - slot.size)
+            && align.up(old.address) == old.address;
         if fits && !atom.unplaced {
             self.plan.atoms.insert(atom.row.0, record);
             return Ok(Placed::InPlace);
@@ -90,7 +93,6 @@ impl Placer<'_> {
         // An atom without a byte still has an address.
         let empty = u64::from(atom.unplaced && debug.is_none());
         let wanted = reserve::capacity(self.options, &record, debug).max(slot.size).max(empty);
-        let align = Align::from_exponent(old.align as u8);
         let found = if debug.is_some() {
             if !hole_ok(old.capacity) || old.flags & atom_flags::COMDAT != 0 && !atom.unplaced {
                 return Ok(Placed::NoRoom(GateReason::DebugShared { section, input }));

@@ -66,6 +66,11 @@ pub(crate) fn relative_spare(relocs: u32) -> u32 {
     relocs / 16 + 64
 }
 
+/// Spare entries of `.rela.dyn` for pointers that name symbols.
+pub(crate) fn symbolic_spare(relocs: u32) -> u32 {
+    relocs / 16 + 32
+}
+
 /// Entries of global symbols behind `.symtab`, outside its `sh_size`.
 pub(crate) fn global_tail(globals: u32) -> u64 {
     u64::from(globals / 16 + 64)

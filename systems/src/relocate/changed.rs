@@ -17,8 +17,8 @@ use relink_engine::rows::{RelocRow, Span, SymbolRow, Target, TargetKind};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
+use super::dynamic_relocs::DynamicRelocs;
 use super::got::take_spare_slot;
-use super::relative::RelativeTable;
 use crate::commit::bulk::{foreign_relocs, record_of};
 use crate::kernel::{Demand, Places, Site, SiteError, lower, store as store_site};
 use crate::place::names::is_reversed;
@@ -275,9 +275,10 @@ fn drop_pointers(
         return Ok(true);
     }
     let places = DynamicPlaces::of_store(store, old.relocs)?;
-    let mut table = RelativeTable::new(store, plan, image, draft)?;
-    let removed = places.relative.iter().all(|&offset| table.remove(old.address.wrapping_add(offset.into())));
-    Ok(removed && places.symbolic.is_empty())
+    let mut table = DynamicRelocs::new(store, plan, image, draft)?;
+    let place = |offset: u32| old.address.wrapping_add(offset.into());
+    Ok(places.relative.iter().all(|&offset| table.remove(place(offset)))
+        && places.symbolic.iter().all(|&(offset, ..)| table.remove_symbolic(place(offset))))
 }
 
 /// Writes an atom's slot; tells whether a byte differs from the image.
@@ -312,8 +313,10 @@ fn write_atom(
     let old = if atom.unplaced { Span::default() } else { atom.old.relocs };
     let old = (atom.old.address, DynamicPlaces::of_store(store, old)?);
     let new = (slot.address, DynamicPlaces::of(derived.records.iter()));
-    let mut table = RelativeTable::new(store, plan, image, draft)?;
-    if !follow_pointers(&mut table, &old, &new, &derived.relative) {
+    let mut table = DynamicRelocs::new(store, plan, image, draft)?;
+    let followed = follow_pointers(&mut table, &view, &old, &new, &derived.relative);
+    view.damage()?;
+    if !followed {
         let (section, input) = names();
         return Ok(Err(GateReason::DynamicRelocationChanged { section, input }));
     }
@@ -351,29 +354,38 @@ impl DynamicPlaces {
     }
 }
 
-/// The table of RELATIVE relocations follows an atom: `false` if it can't. `old` is where and what it had.
+/// The loader's table follows an atom: `false` if it can't. `old` is where and what it had.
 fn follow_pointers(
-    table: &mut RelativeTable<'_>,
+    table: &mut DynamicRelocs<'_>,
+    view: &View<'_>,
     old: &(u64, DynamicPlaces),
     new: &(u64, DynamicPlaces),
     relative: &[(u64, u64)],
 ) -> bool {
     let stays = old.0 == new.0;
-    // The table has no room for others that name symbols, and finds them by their places.
-    if old.1.symbolic != new.1.symbolic || !stays && !new.1.symbolic.is_empty() {
-        return false;
-    }
-    let kept = |offset: &u32| stays && new.1.relative.binary_search(offset).is_ok();
-    let gone = old.1.relative.iter().filter(|offset| !kept(offset));
-    let removed = gone.fold(true, |done, &offset| done & table.remove(old.0.wrapping_add(offset.into())));
+    let place = |base: u64, offset: u32| base.wrapping_add(offset.into());
+    let removed = old.1.relative.iter().all(|offset| {
+        stays && new.1.relative.binary_search(offset).is_ok() || table.remove(place(old.0, *offset))
+    }) && old.1.symbolic.iter().all(|entry| {
+        stays && new.1.symbolic.binary_search(entry).is_ok() || table.remove_symbolic(place(old.0, entry.0))
+    });
+    let dynsym = |target: Target| match target.kind() {
+        TargetKind::Symbol(row) => view.symbol_record(row).dynsym,
+        _ => 0,
+    };
     removed
-        && relative.iter().all(|&(place, value)| {
-            let offset = u32::try_from(place.wrapping_sub(new.0)).unwrap_or(u32::MAX);
+        && relative.iter().all(|&(at, value)| {
+            let offset = u32::try_from(at.wrapping_sub(new.0)).unwrap_or(u32::MAX);
             if stays && old.1.relative.binary_search(&offset).is_ok() {
-                table.update(place, value)
+                table.update(at, value)
             } else {
-                table.insert(place, value)
+                table.insert(at, value)
             }
+        })
+        && new.1.symbolic.iter().all(|entry| {
+            let &(offset, target, addend) = entry;
+            stays && old.1.symbolic.binary_search(entry).is_ok()
+                || table.insert_symbolic(dynsym(target), place(new.0, offset), addend)
         })
 }
 
@@ -427,7 +439,7 @@ fn retarget_site(
     }
     let value = symbol.address.wrapping_add_signed(record.addend);
     if record.flags & reloc_flags::DYNAMIC != 0
-        && !RelativeTable::new(store, plan, image, draft)?.update(place, value)
+        && !DynamicRelocs::new(store, plan, image, draft)?.update(place, value)
     {
         let section = store.text(atom.name);
         let input = store.text(store.inputs.get(atom.input.0)?.name);

@@ -89,6 +89,7 @@ pub(crate) fn count_dynamic_relocs(program: &Program) -> (u32, u32) {
         let preemptible = program.symbols[row.index()].flags & symbol_flags::PREEMPTIBLE != 0;
         others += 1 + u32::from(preemptible);
     }
+    others += program.symbolic_spare;
     others += program.tls_descriptors.len() as u32 + u32::from(program.has_tls_module);
     if !program.kind.is_dynamic() {
         others += program.plt.len() as u32; // IRELATIVE
@@ -124,6 +125,9 @@ fn table_relocs(program: &Program) -> Vec<DynamicReloc> {
     if let Some(place) = scratch_slot(program) {
         let spare = DynamicReloc { symbol: 0, place, kind, addend: 0, packed: false };
         relocs.extend((0..program.relative_spare).map(|_| spare));
+        // `R_X86_64_NONE` would say it better, but eu-elflint takes it for an error.
+        let spare = DynamicReloc { kind: elf::R_X86_64_64, ..spare };
+        relocs.extend((0..program.symbolic_spare).map(|_| spare));
     }
     for (index, &row) in program.tls_pairs.iter().enumerate() {
         let place = program.tls_pairs_address + 16 * index as u64;
@@ -195,7 +199,7 @@ fn spare_slots(program: &Program) -> std::ops::Range<u64> {
     program.got.len() as u64..program.got.len() as u64 + u64::from(program.got_spare)
 }
 
-/// The place that spare RELATIVE entries write to: the last spare GOT slot, which no symbol ever takes.
+/// The place that spare entries write to: the last spare GOT slot, which no symbol ever takes.
 pub(crate) fn scratch_slot(program: &Program) -> Option<u64> {
     let last = spare_slots(program).next_back()?;
     (program.position_independent && !program.pack_relative).then(|| program.got_address + 8 * last)

@@ -8,7 +8,7 @@ use relink_engine::rows::SymbolRow;
 use relink_engine::store::Store;
 
 use super::dynamic::{SlotKind, slot_kind};
-use super::relative::RelativeTable;
+use super::dynamic_relocs::DynamicRelocs;
 use crate::kernel::Places;
 use crate::view::{View, offset_of_address};
 
@@ -50,7 +50,7 @@ pub(super) fn take_spare_slot(
     if !draft.write(image, offset, &value.to_le_bytes()) {
         return Err(StoreError::Malformed(format!("the GOT slot at {slot:#x} is outside the image")));
     }
-    if relative && !RelativeTable::new(store, plan, image, draft)?.update(slot, address) {
+    if relative && !DynamicRelocs::new(store, plan, image, draft)?.update(slot, address) {
         return Ok(false);
     }
     plan.image.got_used += 1;

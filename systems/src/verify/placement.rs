@@ -80,10 +80,15 @@ pub(super) fn impose(checker: &mut Checker<'_>) -> Result<Placement, StoreError>
     program.got = got;
     program.got_spare = record.got_slots.saturating_sub(record.got_used);
     // A slot that a frame took has the relocation that it had as a spare one.
-    program.relative_spare = 0;
+    (program.relative_spare, program.symbolic_spare) = (0, 0);
     (program.relative_relocs, program.dynamic_relocs) = count_dynamic_relocs(program);
     // All that are not in use are spare.
     program.relative_spare = record.relative_relocs.saturating_sub(program.relative_relocs);
+    if let Some(row) = record.rela_dyn.some() {
+        let entries = checker.store.sections.get(row.0)?.size / 24;
+        let used = u64::from(program.dynamic_relocs + program.relative_spare);
+        program.symbolic_spare = entries.saturating_sub(used) as u32;
+    }
     (program.relative_relocs, program.dynamic_relocs) = count_dynamic_relocs(program);
     program.tls_pairs_address = record.tls_pairs;
     program.tls_descriptors_address = record.tls_descriptors;

@@ -125,7 +125,7 @@ pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) ->
         let mut actual = std::borrow::Cow::from(checker.image.get(start..end).unwrap_or_default());
         if name == b".rela.dyn" {
             check_sorted(&actual, &record, program, &mut wrong);
-            sort_relative(actual.to_mut(), program);
+            sort_entries(actual.to_mut(), program);
         }
         if *actual != *expected {
             let at = actual.iter().zip(&expected).position(|(a, b)| a != b);
@@ -145,10 +145,26 @@ pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) ->
 /// Bytes of an entry of `.rela.dyn`.
 const RELA: usize = 24;
 
-/// Puts RELATIVE entries in the order that a full link has them in: patches use spare ones, which stand at their end.
-fn sort_relative(table: &mut [u8], program: &Program) {
+/// Puts entries in the order that a full link has them in: patches use spare ones, which stand at the ends of their kinds.
+fn sort_entries(table: &mut [u8], program: &Program) {
     let scratch = scratch_slot(program);
     let count = (program.relative_relocs as usize).min(table.len() / RELA);
+    let word =
+        |entry: &[u8; RELA], at: usize| entry[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    let others = &mut table[count * RELA..];
+    let mut entries: Vec<[u8; RELA]> =
+        others.chunks_exact(RELA).filter_map(|entry| entry.try_into().ok()).collect();
+    entries.sort_by_key(|entry| {
+        let info = word(entry, 8);
+        (
+            Some(place_of(&entry[..])) == scratch,
+            info >> 32,
+            word(entry, 0),
+            info & 0xffff_ffff,
+            word(entry, 16) as i64,
+        )
+    });
+    others.copy_from_slice(&entries.concat());
     let mut entries: Vec<[u8; RELA]> =
         table[..count * RELA].chunks_exact(RELA).filter_map(|entry| entry.try_into().ok()).collect();
     entries.sort_unstable_by_key(|entry| (Some(place_of(&entry[..])) == scratch, place_of(&entry[..])));

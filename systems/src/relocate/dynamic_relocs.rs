@@ -1,7 +1,8 @@
-//! RELATIVE entries of `.rela.dyn` in a warm frame: the value of one changes, a pointer comes or goes.
+//! `.rela.dyn` in a warm frame: the value of an entry changes, a pointer comes or goes.
 //!
-//! The entries that the cold link sorted stand first, spare ones behind them. One that is of no use writes the load
+//! RELATIVE entries that the cold link sorted stand first, spare ones behind them. One that is of no use writes the load
 //! address to a slot that nobody reads ([`scratch_slot`]), so that all entries that `DT_RELACOUNT` counts stay RELATIVE.
+//! Entries that name symbols follow; of those, one of no use names none, and writes to that slot as well.
 
 use formats::elf;
 use relink_engine::column::StoreError;
@@ -14,7 +15,7 @@ use relink_formats as formats;
 const ENTRY: u64 = 24;
 
 /// The table as the frame would have it.
-pub(crate) struct RelativeTable<'a> {
+pub(crate) struct DynamicRelocs<'a> {
     image: &'a Image,
     draft: &'a mut Draft,
     section: Option<SectionRecord>,
@@ -22,17 +23,19 @@ pub(crate) struct RelativeTable<'a> {
     sorted: u64,
     /// All RELATIVE entries.
     count: u64,
+    /// All entries.
+    end: u64,
     scratch: Option<u64>,
     packed: bool,
 }
 
-impl<'a> RelativeTable<'a> {
+impl<'a> DynamicRelocs<'a> {
     pub(crate) fn new(
         store: &Store,
         plan: &Plan,
         image: &'a Image,
         draft: &'a mut Draft,
-    ) -> Result<RelativeTable<'a>, StoreError> {
+    ) -> Result<DynamicRelocs<'a>, StoreError> {
         let section = match plan.image.rela_dyn.some() {
             Some(row) => Some(store.sections.get(row.0)?),
             None => None,
@@ -42,7 +45,7 @@ impl<'a> RelativeTable<'a> {
         let sorted = u64::from(plan.image.sorted_relocs).min(count);
         let packed = plan.image.flags & image_flags::PACKED_RELATIVE != 0;
         let scratch = scratch_slot(plan).filter(|_| !packed);
-        Ok(RelativeTable { image, draft, section, sorted, count, scratch, packed })
+        Ok(DynamicRelocs { image, draft, section, sorted, count, end: entries, scratch, packed })
     }
 
     /// Brings the value of a place up to date; `false` if the table has no entry for it.
@@ -66,6 +69,25 @@ impl<'a> RelativeTable<'a> {
     pub(crate) fn remove(&mut self, place: u64) -> bool {
         let Some(scratch) = self.scratch else { return false };
         self.find(place).is_some_and(|index| self.put(index, scratch, 0))
+    }
+
+    /// Adds an entry by which the loader looks a symbol of `.dynsym` up; `false` if no spare one is left.
+    pub(crate) fn insert_symbolic(&mut self, symbol: u32, place: u64, addend: i64) -> bool {
+        let scratch = self.scratch;
+        let spare = (self.count..self.end).find(|&index| scratch.is_some() && self.word(index, 0) == scratch);
+        let info = u64::from(symbol) << 32 | u64::from(elf::R_X86_64_64);
+        symbol != 0 && spare.is_some_and(|index| self.put_entry(index, [place, info, addend as u64]))
+    }
+
+    /// Takes such an entry out of use; `false` if there is none.
+    pub(crate) fn remove_symbolic(&mut self, place: u64) -> bool {
+        let kind = u64::from(elf::R_X86_64_64);
+        let own = (self.count..self.end).find(|&index| {
+            self.word(index, 0) == Some(place)
+                && self.info(index).is_some_and(|info| info & 0xffff_ffff == kind)
+        });
+        let info = u64::from(elf::R_X86_64_64);
+        own.zip(self.scratch).is_some_and(|(index, scratch)| self.put_entry(index, [scratch, info, 0]))
     }
 
     fn find(&self, place: u64) -> Option<u64> {
@@ -92,18 +114,29 @@ impl<'a> RelativeTable<'a> {
         (self.sorted..self.count).find(|&index| self.place(index) == Some(place))
     }
 
-    /// The place of an entry; any other kind has none.
+    /// The place of a RELATIVE entry; any other kind has none.
     fn place(&self, index: u64) -> Option<u64> {
-        let bytes = self.draft.read(self.image, self.section?.offset + ENTRY * index, 16)?;
-        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
-        (word(8) == u64::from(elf::R_X86_64_RELATIVE)).then(|| word(0))
+        (self.info(index)? == u64::from(elf::R_X86_64_RELATIVE)).then(|| self.word(index, 0))?
+    }
+
+    /// Symbol and kind.
+    fn info(&self, index: u64) -> Option<u64> {
+        self.word(index, 8)
+    }
+
+    fn word(&self, index: u64, at: u64) -> Option<u64> {
+        let bytes = self.draft.read(self.image, self.section?.offset + ENTRY * index + at, 8)?;
+        Some(u64::from_le_bytes(bytes.try_into().ok()?))
     }
 
     fn put(&mut self, index: u64, place: u64, value: u64) -> bool {
+        self.put_entry(index, [place, elf::R_X86_64_RELATIVE.into(), value])
+    }
+
+    fn put_entry(&mut self, index: u64, words: [u64; 3]) -> bool {
         let Some(section) = self.section else { return false };
-        let offset = section.offset + ENTRY * index;
-        self.draft.write(self.image, offset, &place.to_le_bytes())
-            && self.draft.write(self.image, offset + 16, &value.to_le_bytes())
+        let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+        self.draft.write(self.image, section.offset + ENTRY * index, &bytes)
     }
 }
 
