@@ -37,8 +37,18 @@ pub struct FileIdentity {
     pub inode: u64,
     /// Size, bytes.
     pub size: u64,
-    /// Modification time, nanoseconds since 1970.
+    /// Modification time, nanoseconds since 1970. Anybody may set it.
     pub mtime_ns: i64,
+    /// When anything about the file changed last, its names and mode too, nanoseconds since 1970; 0 if unknown. Nobody can
+    /// set it: where it alone differs, the contents are compared.
+    pub changed_ns: i64,
+}
+
+impl FileIdentity {
+    /// Whether nobody wrote to the file, as far as its times tell that a program may set.
+    pub fn same_bytes(&self, other: &FileIdentity) -> bool {
+        FileIdentity { changed_ns: 0, ..*self } == FileIdentity { changed_ns: 0, ..*other }
+    }
 }
 
 /// One object or archive of the command line.
@@ -50,6 +60,9 @@ pub struct Input {
     pub source: Arc<dyn InputSource>,
     /// Its identity, if its owner vouches that equal identity means equal bytes.
     pub identity: Option<FileIdentity>,
+    /// Its owner vouches that it is what the last link found in its place: a patch does not look at it. A full link reads it
+    /// as any other.
+    pub unchanged: bool,
     /// `--whole-archive`: load all members.
     pub whole_archive: bool,
     /// `--as-needed`: a shared library is named in the output only if it defines something that is referred to.
@@ -65,6 +78,7 @@ impl Input {
             name: name.into(),
             source: Arc::new(InMemory(bytes.into())),
             identity: None,
+            unchanged: false,
             whole_archive: false,
             as_needed: false,
             needed_name: None,
@@ -81,6 +95,7 @@ impl Input {
             name: name.into(),
             source,
             identity,
+            unchanged: false,
             whole_archive: false,
             as_needed: false,
             needed_name: None,

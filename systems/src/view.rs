@@ -95,7 +95,7 @@ pub(crate) fn text_of(store: &Store, plan: &Plan, span: Span) -> String {
 
 /// An input's atoms in the order of its sections: the order that ordinals of equal names count in.
 pub(crate) fn atoms_of(store: &Store, input: &InputRecord) -> Result<Vec<(AtomRow, AtomRecord)>, StoreError> {
-    let mut atoms = Vec::with_capacity(input.atoms.len as usize);
+    let mut atoms = Vec::new();
     for row in input.atoms.and(input.more_atoms) {
         let record = store.atoms.get(row)?;
         if !is_vacant_atom(&record) {
@@ -113,7 +113,7 @@ pub(crate) fn locals_of(
     store: &Store,
     input: &InputRecord,
 ) -> Result<Vec<(SymbolRow, SymbolRecord)>, StoreError> {
-    let mut locals = Vec::with_capacity(input.locals.len as usize);
+    let mut locals = Vec::new();
     for row in input.locals.and(input.more_locals) {
         let record = store.symbols.get(row)?;
         if record.atom != place::VACANT {

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use relink::host::{self, HostRequest, HostResult, InputArg, InputName, Io, SearchPath, SystemIo};
+use relink::host::{
+    self, HostRequest, HostResult, InputArg, InputName, Io, SearchPath, StateTrust, SystemIo,
+};
 use relink::{BuildId, IncrementalOptions, LinkOptions, LinkSession, Outcome};
 
 use super::{ToolResult, duration, log, size};
@@ -156,8 +158,10 @@ impl Demo<'_> {
         let request = HostRequest {
             output: self.dir.join(program),
             inputs,
+            names_changes: false,
             incremental: true,
             verify: false,
+            trust: StateTrust::Own,
             command: None,
         };
         let options = LinkOptions {

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use relink_engine::input::{FileIdentity, InputSource};
 use relink_formats::Bytes;
@@ -28,10 +28,14 @@ const STAMP_STEP_NS: i64 = 20_000_000;
 pub struct FileInput {
     io: Arc<dyn Io>,
     path: PathBuf,
-    stat: FileIdentity,
+    /// None if nobody has looked yet.
+    stat: Option<FileIdentity>,
     /// Whether `stat` proves that the bytes are the same next time.
     proves: bool,
-    was_read: AtomicBool,
+    /// What it was when it was read.
+    read: OnceLock<FileIdentity>,
+    /// It was another file, or was written to, when it was read.
+    has_changed: AtomicBool,
     /// Members of a thin archive that were read.
     members: Mutex<Vec<(PathBuf, FileIdentity)>>,
 }
@@ -39,17 +43,44 @@ pub struct FileInput {
 impl FileInput {
     /// A file that `stat` was taken of. `thin` says that it is a thin archive, whose members are elsewhere.
     pub fn new(io: Arc<dyn Io>, path: PathBuf, stat: &Stat, thin: bool) -> FileInput {
+        let settled = io.now_ns().saturating_sub(STAMP_STEP_NS);
+        let identity = &stat.identity;
         let proves = !thin
             && stat.kind == FileKind::Regular
-            && stat.identity.mtime_ns < io.now_ns().saturating_sub(STAMP_STEP_NS);
+            && identity.mtime_ns < settled
+            && identity.changed_ns < settled;
         FileInput {
             io,
             path,
-            stat: stat.identity,
+            stat: Some(stat.identity),
             proves,
-            was_read: AtomicBool::new(false),
+            read: OnceLock::new(),
+            has_changed: AtomicBool::new(false),
             members: Mutex::default(),
         }
+    }
+
+    /// A file that nobody has looked at, for it is said to be as it was.
+    pub(super) fn unseen(io: Arc<dyn Io>, path: PathBuf) -> FileInput {
+        FileInput {
+            io,
+            path,
+            stat: None,
+            proves: false,
+            read: OnceLock::new(),
+            has_changed: AtomicBool::new(false),
+            members: Mutex::default(),
+        }
+    }
+
+    /// Whether it is this device's file of this inode.
+    pub(super) fn is_file(&self, file: (u64, u64)) -> bool {
+        self.stat.is_some_and(|stat| (stat.device, stat.inode) == file)
+    }
+
+    /// The path of a thin archive's member: as ar writes them, relative to the archive's own directory.
+    pub(super) fn beside(&self, member: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(member)
     }
 
     /// The path that it is read from.
@@ -60,7 +91,7 @@ impl FileInput {
     /// The file's identity, if equal identity next time means equal bytes. `None` for a file that was modified
     /// within the step of the clock, for a thin archive (its own bytes say nothing of its members) and for a pipe.
     pub fn identity(&self) -> Option<FileIdentity> {
-        self.proves.then_some(self.stat)
+        self.stat.filter(|_| self.proves)
     }
 
     /// The files that were read as members of a thin archive.
@@ -73,9 +104,12 @@ impl FileInput {
     /// now (a compiler renamed a new object over it) is fine: what was mapped is still the old one.
     pub fn check_unchanged(&self) -> Result<(), HostError> {
         let mut read: Vec<(&Path, FileIdentity)> = Vec::new();
+        if self.has_changed.load(Ordering::Relaxed) {
+            return Err(HostError::InputChanged { path: self.path.clone() });
+        }
         let members = self.members.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if self.was_read.load(Ordering::Relaxed) {
-            read.push((&self.path, self.stat));
+        if let Some(&stat) = self.read.get() {
+            read.push((&self.path, stat));
         }
         read.extend(members.iter().map(|(path, identity)| (path.as_path(), *identity)));
         for (path, before) in read {
@@ -92,7 +126,10 @@ impl FileInput {
 
     /// Reads one file, whose identity must be `expected` if there is an expectation.
     fn load(&self, path: &Path, expected: Option<FileIdentity>) -> io::Result<(Bytes, FileIdentity)> {
-        let changed = || io::Error::other("changed while it was being linked; link again");
+        let changed = || {
+            self.has_changed.store(true, Ordering::Relaxed);
+            io::Error::other("changed while it was being linked; link again")
+        };
         let file = self.io.open_read(path)?;
         let before = self.io.stat_file(&file)?;
         match before.kind {
@@ -101,7 +138,7 @@ impl FileInput {
             // A pipe: no size to go by, and nothing to compare.
             _ => return Ok((Bytes::from(self.io.read_to_end(&file)?), before.identity)),
         }
-        if expected.is_some_and(|identity| identity != before.identity) {
+        if expected.is_some_and(|identity| !identity.same_bytes(&before.identity)) {
             return Err(changed());
         }
         let size = usize::try_from(before.identity.size).map_err(|_| io::ErrorKind::FileTooLarge)?;
@@ -110,27 +147,27 @@ impl FileInput {
         } else {
             self.io.map(&file, size)?
         };
-        if self.io.stat_file(&file)?.identity != before.identity || bytes.len() != size {
+        if !self.io.stat_file(&file)?.identity.same_bytes(&before.identity) || bytes.len() != size {
             return Err(changed());
         }
         Ok((bytes, before.identity))
     }
 }
 
+/// A name more or less, or another mode, is no write: rustc's objects get names while they are linked.
 fn written_to(before: FileIdentity, now: FileIdentity) -> bool {
-    (before.device, before.inode) == (now.device, now.inode) && before != now
+    (before.device, before.inode) == (now.device, now.inode) && !before.same_bytes(&now)
 }
 
 impl InputSource for FileInput {
     fn bytes(&self) -> io::Result<Bytes> {
-        let (bytes, _) = self.load(&self.path, Some(self.stat))?;
-        self.was_read.store(true, Ordering::Relaxed);
+        let (bytes, stat) = self.load(&self.path, self.stat)?;
+        self.read.get_or_init(|| stat);
         Ok(bytes)
     }
 
     fn member(&self, path: &str) -> io::Result<Bytes> {
-        // As ar writes them: relative to the archive's own directory.
-        let path = self.path.parent().unwrap_or(Path::new("")).join(path);
+        let path = self.beside(path);
         let (bytes, identity) = self.load(&path, None)?;
         self.members.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((path, identity));
         Ok(bytes)
@@ -151,6 +188,8 @@ mod tests {
     fn age(path: &Path) {
         let file = std::fs::File::options().append(true).open(path).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        // The time of the last change can't be set.
+        std::thread::sleep(Duration::from_millis(40));
     }
 
     #[test]

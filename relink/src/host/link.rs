@@ -8,7 +8,7 @@ use std::time::Instant;
 use relink_engine::diagnostic::LinkError;
 use relink_engine::input::Input;
 use relink_engine::options::{LinkOptions, OutputKind};
-use relink_engine::report::{Counters, FrameReport, Outcome, SetTime};
+use relink_engine::report::{Counters, FrameReport, GateReason, Outcome, SetTime};
 use relink_formats::Bytes;
 
 use super::error::HostError;
@@ -17,7 +17,7 @@ use super::keep;
 use super::log::{Command, LogEntry, never_linked, slot_of};
 use super::publish::{self, Slot, Target, Temporary};
 use super::search::ResolvedInputs;
-use super::state::{Current, Part, Prior, Seen, StateFolder};
+use super::state::{Current, Part, Prior, Seen, StateFolder, StateTrust};
 use super::turns::{self, Kept, Turn, Written};
 use crate::{LinkSession, PatchBytes, Violation};
 
@@ -31,6 +31,8 @@ pub trait Session {
     fn makes_program(&self) -> bool;
     /// See [`LinkSession::resolve`].
     fn resolve(&mut self) -> Result<Outcome, LinkError>;
+    /// See [`LinkSession::try_patch`].
+    fn try_patch(&mut self) -> Result<Outcome, Vec<GateReason>>;
     /// See [`LinkSession::image`].
     fn image(&self) -> Cow<'_, [u8]>;
     /// See [`LinkSession::patch`].
@@ -57,6 +59,9 @@ impl Session for LinkSession {
     }
     fn resolve(&mut self) -> Result<Outcome, LinkError> {
         LinkSession::resolve(self)
+    }
+    fn try_patch(&mut self) -> Result<Outcome, Vec<GateReason>> {
+        LinkSession::try_patch(self)
     }
     fn image(&self) -> Cow<'_, [u8]> {
         LinkSession::image(self)
@@ -85,10 +90,14 @@ pub struct HostRequest {
     pub output: PathBuf,
     /// What to link; its errors must have been dealt with.
     pub inputs: ResolvedInputs,
+    /// Whether the next link may be told what changed: the list of files is kept up for it.
+    pub names_changes: bool,
     /// Keep state beside the output and use what is there.
     pub incremental: bool,
     /// Compare the image with a full link before it is published.
     pub verify: bool,
+    /// Whose state is used.
+    pub trust: StateTrust,
     /// Command line to keep for `relink verify`.
     pub command: Option<Command>,
 }
@@ -118,6 +127,30 @@ pub fn link_with<S: Session + ?Sized>(
     request: HostRequest,
     io: &dyn Io,
 ) -> Result<HostResult, HostError> {
+    let done = run(session, request, io, false)?;
+    done.ok_or_else(|| LinkError::other("a link ended without an image").into())
+}
+
+/// The same if a patch is possible; `None`, and nothing is changed, if a full link has to be made. For inputs that
+/// [`resolve_claimed`](super::resolve_claimed) found: a full link takes none but those of
+/// [`resolve_inputs`](super::resolve_inputs), and another session.
+///
+/// # Errors
+/// As [`link_with`].
+pub fn patch_with<S: Session + ?Sized>(
+    session: &mut S,
+    request: HostRequest,
+    io: &dyn Io,
+) -> Result<Option<HostResult>, HostError> {
+    run(session, request, io, true)
+}
+
+fn run<S: Session + ?Sized>(
+    session: &mut S,
+    request: HostRequest,
+    io: &dyn Io,
+    only_patch: bool,
+) -> Result<Option<HostResult>, HostError> {
     let mut job = Job {
         io,
         started: Instant::now(),
@@ -125,16 +158,48 @@ pub fn link_with<S: Session + ?Sized>(
         notes: Vec::new(),
         written: Written::default(),
     };
-    let HostRequest { output, inputs, incremental, verify, command } = request;
+    let HostRequest { output, inputs, names_changes, incremental, verify, trust, command } = request;
     let target = publish::locate(io, &output)?;
-    let folder = if incremental { job.open_folder(&target, &output) } else { None };
+    let folder = if incremental { job.open_folder(&target, &output, trust) } else { None };
     let passing = inputs.dependencies.iter().filter(|path| keep::passes(path)).cloned().collect::<Vec<_>>();
-    let made = job.make(session, inputs, &target, folder.as_ref(), verify);
+    let made = job.make(session, &inputs, &target, folder.as_ref(), verify, only_patch);
+    let made = match made {
+        Ok(None) => return Ok(None),
+        Ok(Some(report)) => Ok(report),
+        Err(error) => Err(error),
+    };
     if let Some(folder) = &folder {
+        if let Ok(report) = &made
+            && !inputs.partial
+            && (names_changes || report.outcome != Outcome::Patched)
+            && let Err(error) = folder.keep_resolved(io, &inputs, report.outcome != Outcome::Patched)
+        {
+            job.notes.push(format!("the list of files was not written: {error}"));
+        }
         job.record(folder, made.as_ref(), &passing, command.as_ref());
     }
     let report = made?;
-    Ok(HostResult { report, warnings: job.warnings, notes: job.notes })
+    Ok(Some(HostResult { report, warnings: job.warnings, notes: job.notes }))
+}
+
+/// How often a link is begun while its inputs change under it.
+const ATTEMPTS_MAX: u32 = 3;
+/// Time for a compiler to be done with an object; twice as much before the last attempt.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(30);
+
+/// Begins a link again, a few times, if an input was written to while it was read. `attempt` has to find its inputs anew
+/// and to have a session of its own each time.
+///
+/// # Errors
+/// Those of the last attempt.
+pub fn while_inputs_change<T>(mut attempt: impl FnMut() -> Result<T, HostError>) -> Result<T, HostError> {
+    for number in 1..ATTEMPTS_MAX {
+        match attempt() {
+            Err(HostError::InputChanged { .. }) => std::thread::sleep(PAUSE * number),
+            done => return done,
+        }
+    }
+    attempt()
 }
 
 /// One call of [`link_with`].
@@ -152,13 +217,13 @@ fn nanoseconds_since(instant: Instant) -> u64 {
 }
 
 impl Job<'_> {
-    fn open_folder(&mut self, target: &Target, output: &Path) -> Option<StateFolder> {
+    fn open_folder(&mut self, target: &Target, output: &Path, trust: StateTrust) -> Option<StateFolder> {
         let Target::File(slot) = target else {
             self.notes
                 .push(format!("{} is no plain file: nothing is kept for the next link", output.display()));
             return None;
         };
-        match StateFolder::open(self.io, &slot.dir, &slot.name, true) {
+        match StateFolder::open(self.io, &slot.dir, &slot.name, trust, true) {
             Ok(folder) => Some(folder),
             Err(error) => {
                 self.warnings.push(format!("not incremental: {error}"));
@@ -171,23 +236,32 @@ impl Job<'_> {
     fn make<S: Session + ?Sized>(
         &mut self,
         session: &mut S,
-        inputs: ResolvedInputs,
+        inputs: &ResolvedInputs,
         target: &Target,
         folder: Option<&StateFolder>,
         verify: bool,
-    ) -> Result<FrameReport, HostError> {
+        only_patch: bool,
+    ) -> Result<Option<FrameReport>, HostError> {
         let prior = folder.and_then(|folder| self.open_prior(folder));
-        for input in inputs.inputs {
-            session.add_input(input);
+        for input in &inputs.inputs {
+            session.add_input(input.clone());
         }
         if let Some(prior) = &prior {
             session.set_prior_patched(prior.state.clone(), prior.image.clone(), &prior.overlay);
         }
         let open_ns = nanoseconds_since(self.started);
-        let outcome = session.resolve()?;
+        let resolved = match only_patch {
+            true => match session.try_patch() {
+                Ok(outcome) => Ok(outcome),
+                Err(_) => return Ok(None),
+            },
+            false => session.resolve(),
+        };
+        // First of all: an input that is being written makes no sense, and that is not its author's error.
         for file in &inputs.files {
             file.check_unchanged()?;
         }
+        let outcome = resolved?;
         if verify {
             let violations = session.verify()?;
             if !violations.is_empty() {
@@ -201,13 +275,14 @@ impl Job<'_> {
         let publishing = Instant::now();
         self.publish(session, target, folder, prior.as_ref())?;
         let mut report = session.report().cloned().unwrap_or_else(|| empty_report(outcome));
-        self.warnings.extend_from_slice(&report.warnings);
+        self.warnings.append(&mut report.warnings);
+        report.warnings.clone_from(&self.warnings);
         report.timings_ns.insert(0, SetTime { set: "open", ns: open_ns });
         report.counters.image_file_bytes = self.written.image;
         report.counters.state_file_bytes = self.written.state;
         report.timings_ns.push(SetTime { set: "publish", ns: nanoseconds_since(publishing) });
         report.total_ns = nanoseconds_since(self.started);
-        Ok(report)
+        Ok(Some(report))
     }
 
     fn open_prior(&mut self, folder: &StateFolder) -> Option<Prior> {
@@ -273,6 +348,7 @@ impl Job<'_> {
         let current = Current {
             generation,
             state_base: extended.map_or(state.bytes, |earlier| earlier.state_base),
+            replayed: extended.map_or(0, Current::replayed_by_next),
             state,
             image: kept.image,
             image_seen: kept.image_seen,
@@ -313,11 +389,15 @@ impl Job<'_> {
         let log = session.patch().is_some().then(|| session.take_state_log()).flatten();
         if let (Some(log), Some(earlier)) = (log, earlier) {
             let bytes = earlier.state.bytes.saturating_add(log.len() as u64);
-            if bytes - earlier.state_base <= log_bytes_max(earlier.state_base) {
-                if !log.is_empty() {
-                    folder.append_state(io, &earlier.state, &log).map_err(failed)?;
-                    self.written.state += log.len() as u64;
-                }
+            if log.is_empty() {
+                return Ok((None, earlier.state.clone()));
+            }
+            let base = earlier.state_base;
+            if bytes - base <= log_bytes_max(base)
+                && earlier.replayed_by_next() <= replayed_bytes_max(base)
+                && folder.append_state(io, &earlier.state, &log).map_err(failed)?
+            {
+                self.written.state += log.len() as u64;
                 return Ok((None, Part { bytes, ..earlier.state }));
             }
         }
@@ -428,9 +508,19 @@ impl Write for IoWriter<'_> {
     }
 }
 
-/// How long the log of a state may be: replaying it costs time in each link, writing the state anew costs it once.
+/// How long the log of a state may be, whatever it saves: a share of what is on the disk anyway.
 fn log_bytes_max(base: u64) -> u64 {
     (base / 4).clamp(64 << 10, 64 << 20)
+}
+
+/// How much log may have been replayed in all before the state is written anew.
+///
+/// Each link replays the whole log, about 1 ns a byte, and writing the state takes about 2 ns a byte. Who pays rent until it
+/// has cost as much as buying never pays more than twice the best that there is, however large patches are: a program with
+/// 268 MB of state whose patches have 1 KB writes it after 1,000 of them, with a log of 1 MB. Less than a MiB of state is no
+/// cheaper to write, for a file has to be made and another removed.
+fn replayed_bytes_max(base: u64) -> u64 {
+    2 * base.max(1 << 20)
 }
 
 /// The state of an output, held locked, to be checked.
@@ -448,11 +538,11 @@ pub struct StoredLink {
 }
 
 /// Opens what the last incremental link of an output left.
-pub fn open_stored(io: &dyn Io, output: &Path) -> Result<StoredLink, HostError> {
+pub fn open_stored(io: &dyn Io, output: &Path, trust: StateTrust) -> Result<StoredLink, HostError> {
     let none = |why| HostError::io("use the state of", output)(io::Error::other(why));
     let slot = slot_of(io, output)?;
-    let folder =
-        StateFolder::open(io, &slot.dir, &slot.name, false).map_err(|error| never_linked(output, error))?;
+    let folder = StateFolder::open(io, &slot.dir, &slot.name, trust, false);
+    let folder = folder.map_err(|error| never_linked(output, error))?;
     let prior = folder.prior(io).map_err(none)?;
     let prior = prior.ok_or_else(|| none("there is none; link with --incremental".to_owned()))?;
     let image = match prior.overlay.is_empty() {

@@ -7,6 +7,7 @@
 //! | `patch-N` | what link N changed of the image, with the bytes from before (`change.rs`) |
 //! | `current` | the marker: which state, image and patch belong together; everything else may be torn |
 //! | `command` | the command line of the last link, for `relink verify` |
+//! | `resolved` | the files that the command line led to, for a link that is told what changed (`claim.rs`) |
 //! | `inputs/` | hard links to inputs that rustc removes after the link, for `relink verify` |
 //! | `log` | one line of JSON per link |
 //! | `lock` | held for the whole link; the second linker of an output waits |
@@ -54,8 +55,9 @@ const MARKER: &str = "current";
 const LOCK: &str = "lock";
 pub(super) const LOG: &str = "log";
 pub(super) const COMMAND: &str = "command";
+pub(super) const RESOLVED: &str = "resolved";
 /// Layout of this folder; another number is another layout, and means a full link.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Rounds of waiting for a lock whose folder was removed (`cargo clean`) in the meantime.
 const LOCK_ROUNDS_MAX: usize = 10;
 
@@ -78,6 +80,8 @@ pub(super) struct Current {
     pub(super) state: Part,
     /// Bytes of the state that are columns; the rest is what later links appended.
     pub(super) state_base: u64,
+    /// Bytes of log that all links since those columns were written have replayed, one after the other.
+    pub(super) replayed: u64,
     pub(super) image: Part,
     /// What the image file was when it was left; a file that somebody wrote to since is no image of ours.
     pub(super) image_seen: Seen,
@@ -85,6 +89,18 @@ pub(super) struct Current {
     pub(super) patch: Option<Part>,
     /// The output as it was published. Only a file that still is this one becomes a kept image.
     pub(super) output: Option<Seen>,
+}
+
+impl Current {
+    /// Bytes of the log, which the next link replays.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.state.bytes.saturating_sub(self.state_base)
+    }
+
+    /// Bytes that have been replayed once the link that opened this one is done.
+    pub(super) fn replayed_by_next(&self) -> u64 {
+        self.replayed.saturating_add(self.log_bytes())
+    }
 }
 
 /// What tells whether somebody wrote to a file.
@@ -105,7 +121,7 @@ impl Seen {
             inode: identity.inode,
             size: identity.size,
             modified_ns: identity.mtime_ns,
-            changed_ns: stat.changed_ns,
+            changed_ns: identity.changed_ns,
         }
     }
 
@@ -186,9 +202,27 @@ fn boot_id(io: &dyn Io) -> Option<String> {
     Some(String::from_utf8(text).ok()?.trim().to_owned())
 }
 
-/// Opens a directory that only its owner, who must be us, may write to. Someone else's state would be their choice
-/// of the bytes of our program.
-fn private_dir(io: &dyn Io, parent: &Dir, name: &OsStr, create: bool) -> Result<Dir, HostError> {
+/// Whose state folder is used. Someone else's state would be their choice of the bytes of our program.
+///
+/// A folder is made with mode 0700 whatever the umask, so that one that a group may write to (umask 002, a group of its
+/// own for each user) was never made so by us. Symbolic links are never followed, whatever is trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StateTrust {
+    /// Our own, if nobody else may write to it.
+    #[default]
+    Own,
+    /// Anybody's: for file systems that know no owners, and for a root that is none outside of its container.
+    Any,
+}
+
+/// Opens a directory that only its owner, who must be us, may write to, unless all are trusted.
+fn private_dir(
+    io: &dyn Io,
+    parent: &Dir,
+    name: &OsStr,
+    trust: StateTrust,
+    create: bool,
+) -> Result<Dir, HostError> {
     let path = parent.path().join(name);
     let opened = match io.open_dir_at(parent, name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && create => match io.make_dir(parent, name) {
@@ -198,6 +232,9 @@ fn private_dir(io: &dyn Io, parent: &Dir, name: &OsStr, create: bool) -> Result<
         other => other,
     };
     let dir = opened.map_err(HostError::io("open state folder", &path))?;
+    if trust == StateTrust::Any {
+        return Ok(dir);
+    }
     let stat = io.stat_dir(&dir).map_err(HostError::io("open state folder", &path))?;
     let why = if stat.owner != rustix::process::geteuid().as_raw() {
         "it belongs to another user"
@@ -215,11 +252,12 @@ impl StateFolder {
         io: &dyn Io,
         output_dir: &Dir,
         name: &OsStr,
+        trust: StateTrust,
         create: bool,
     ) -> Result<StateFolder, HostError> {
         for _ in 0..LOCK_ROUNDS_MAX {
-            let parent = private_dir(io, output_dir, OsStr::new(FOLDER), create)?;
-            let dir = private_dir(io, &parent, name, create)?;
+            let parent = private_dir(io, output_dir, OsStr::new(FOLDER), trust, create)?;
+            let dir = private_dir(io, &parent, name, trust, create)?;
             let path = dir.path().join(LOCK);
             let locked = io.open_at(&dir, OsStr::new(LOCK), Open::Lock).and_then(|file| {
                 io.lock(&file)?;
@@ -238,9 +276,14 @@ impl StateFolder {
     }
 
     /// Opens the folder to read its log only: no lock, nothing is made.
-    pub(super) fn look(io: &dyn Io, output_dir: &Dir, name: &OsStr) -> Result<Dir, HostError> {
-        let parent = private_dir(io, output_dir, OsStr::new(FOLDER), false)?;
-        private_dir(io, &parent, name, false)
+    pub(super) fn look(
+        io: &dyn Io,
+        output_dir: &Dir,
+        name: &OsStr,
+        trust: StateTrust,
+    ) -> Result<Dir, HostError> {
+        let parent = private_dir(io, output_dir, OsStr::new(FOLDER), trust, false)?;
+        private_dir(io, &parent, name, trust, false)
     }
 
     /// A file of the folder, if it is there.
@@ -332,7 +375,8 @@ impl StateFolder {
 
     /// Removes what no marker names, but for the patches that a killed link left: they are what makes the image whole.
     pub(super) fn sweep(&self, io: &dyn Io, prior: Option<&Prior>) {
-        let mut keep: Vec<OsString> = [LOCK, LOG, COMMAND, MARKER].iter().map(OsString::from).collect();
+        let mut keep: Vec<OsString> =
+            [LOCK, LOG, COMMAND, RESOLVED, MARKER].iter().map(OsString::from).collect();
         keep.push(StateFolder::inputs_name());
         if let Some(prior) = prior {
             keep.extend(named_by(&prior.current));
@@ -359,10 +403,16 @@ impl StateFolder {
         Temporary::named(io, &self.dir, name, stem != "image").map_err(HostError::io("write", path))
     }
 
-    /// Writes behind the bytes of the state that count; they become part of it when a marker counts them.
-    pub(super) fn append_state(&self, io: &dyn Io, state: &Part, log: &[u8]) -> io::Result<()> {
+    /// Writes behind the bytes of the state that count; they become part of it when a marker counts them. False, and
+    /// nothing is written, if the file has another name: that of a folder copied by hard links, whose own marker may
+    /// count other bytes there.
+    pub(super) fn append_state(&self, io: &dyn Io, state: &Part, log: &[u8]) -> io::Result<bool> {
         let file = io.open_at(&self.dir, &generation_name("state", state.generation), Open::Extend)?;
-        io.write_at(&file, state.bytes, log)
+        if io.stat_file(&file)?.links != 1 {
+            return Ok(false);
+        }
+        io.write_at(&file, state.bytes, log)?;
+        Ok(true)
     }
 
     /// Makes these files the ones that count. How many bytes the marker has.
@@ -397,6 +447,13 @@ impl StateFolder {
             temporary.rename(&self.dir, OsStr::new(name))
         };
         write().map_err(HostError::io("write", self.dir.path().join(name)))
+    }
+
+    /// The same for a file that is worth no flush.
+    pub(super) fn replace_unflushed(&self, io: &dyn Io, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = Temporary::named(io, &self.dir, format!("{name}.new"), true)?;
+        io.write_all(temporary.file()?, bytes)?;
+        temporary.rename_unflushed(&self.dir, OsStr::new(name))
     }
 
     /// Removes the files of the earlier link that the new marker does not name.

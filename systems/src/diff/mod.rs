@@ -7,7 +7,9 @@ pub(crate) mod anonymous;
 mod exports;
 mod groups;
 mod liveness;
+mod names;
 mod pieces;
+mod references;
 pub(crate) mod rows;
 mod sections;
 pub(crate) mod symbols;
@@ -120,11 +122,11 @@ fn diff_units(
     exports::check_exposed_names(context, request);
     for unit in &mut units {
         let Ok(mut input) = inputs.get_mut(unit.entity) else { continue };
-        symbols::match_references(context, &mut input, &mut unit.mentions)?;
+        references::match_references(context, &mut input, &mut unit.mentions)?;
     }
     for unit in &mut units {
         let Ok(input) = inputs.get(unit.entity) else { continue };
-        symbols::drop_mentions(context, input, std::mem::take(&mut unit.mentions))?;
+        references::drop_mentions(context, input, std::mem::take(&mut unit.mentions))?;
         for (row, old, new) in &unit.changes {
             if old != new {
                 context.plan.symbols.insert(row.0, *new);

@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod acceptance_ld;
+mod claims;
 mod determinism;
 mod dynamic;
 mod dynamic_incremental;
@@ -12,10 +13,12 @@ mod gates;
 mod got;
 mod group;
 mod hostile;
+mod identity;
 mod lua_incremental;
 mod oracle;
 mod output_kinds;
 mod plumbing;
+mod publication;
 mod real_programs;
 mod rust;
 mod shifts;

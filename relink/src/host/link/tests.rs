@@ -15,6 +15,7 @@ use super::super::search::{InputArg, InputName, SearchPath, resolve_inputs};
 use super::*;
 
 mod faults;
+mod growth;
 
 const SLOT: usize = 16;
 
@@ -103,6 +104,9 @@ impl Session for Stub {
         self.report = Some(empty_report(outcome));
         Ok(outcome)
     }
+    fn try_patch(&mut self) -> Result<Outcome, Vec<GateReason>> {
+        self.resolve().map_err(|_| Vec::new())
+    }
     fn image(&self) -> Cow<'_, [u8]> {
         (&self.image).into()
     }
@@ -157,7 +161,9 @@ impl Work {
             output: self.path("out"),
             inputs: resolve_inputs(&system, &SearchPath::default(), &names),
             incremental: true,
+            names_changes: false,
             verify: false,
+            trust: StateTrust::Own,
             command: Some(Command { args: vec!["a.o".into()], cwd: "/".into() }),
         }
     }
@@ -182,6 +188,10 @@ impl Work {
         self.path(name).metadata().unwrap().ino()
     }
 
+    fn state_name(&self) -> String {
+        self.folder_names().into_iter().find(|name| name.starts_with("state-")).unwrap()
+    }
+
     fn image_name(&self) -> String {
         self.folder_names().into_iter().find(|name| name.starts_with("image-")).unwrap()
     }
@@ -194,6 +204,7 @@ impl Work {
         kinds.retain(|kind| {
             *kind != "patch" || names.iter().filter(|name| name.starts_with("patch-")).count() > 1
         });
+        kinds.retain(|kind| *kind != "resolved"); // A full link that could not write it is none the worse.
         assert_eq!(kinds, ["command", "current", "image", "lock", "log", "state"], "{names:?}");
     }
 
@@ -217,7 +228,7 @@ fn text(image: &[u8]) -> String {
 }
 
 fn last_log(work: &Work) -> serde_json::Value {
-    read_log(&SystemIo, &work.path("out")).unwrap().pop().unwrap()
+    read_log(&SystemIo, &work.path("out"), StateTrust::Own).unwrap().pop().unwrap()
 }
 
 #[test]
@@ -226,7 +237,7 @@ fn output_and_kept_image_change_places() {
     let work = Work::new();
     assert_eq!(work.link().report.outcome, Outcome::Full);
     assert_eq!(work.output(), "one two");
-    assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", "state-1"]);
+    assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", "resolved", "state-1"]);
     assert_eq!(work.folder().metadata().unwrap().mode() & 0o777, 0o700);
     let inodes = || [work.inode("out"), work.inode(".relink/out/image-1")];
     let [output, kept] = inodes();
@@ -242,7 +253,10 @@ fn output_and_kept_image_change_places() {
         let expected = if number % 2 == 0 { [kept, output] } else { [output, kept] };
         assert_eq!(inodes(), expected);
         let patch = format!("patch-{}", number + 3);
-        assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", &patch, "state-1"]);
+        assert_eq!(
+            work.folder_names(),
+            ["command", "current", "image-1", "lock", "log", &patch, "resolved", "state-1"]
+        );
         assert_eq!(work.path("out").metadata().unwrap().mode() & 0o7777, 0o750);
     }
     let log = last_log(&work);
@@ -504,23 +518,6 @@ fn patch_of_a_large_image_writes_what_it_changes() {
 }
 
 #[test]
-fn other_state_of_the_same_image_is_appended_and_long_ones_are_written_anew() {
-    let work = Work::new();
-    work.link();
-    let remarks = ["identities changed".to_owned(), "x".repeat(40 << 10), "y".repeat(40 << 10)];
-    let expected = ["state-1", "state-1", "state-4"];
-    for (remark, state) in remarks.into_iter().zip(expected) {
-        let mut stub = Stub { remark, ..Stub::default() };
-        link_with(&mut stub, work.request(), &SystemIo).unwrap();
-        assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", state]);
-    }
-    work.edit("a.o", "three");
-    assert_eq!(work.link().report.outcome, Outcome::Patched);
-    assert_eq!(work.output(), "three two");
-    assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", "patch-5", "state-4"]);
-}
-
-#[test]
 fn full_disk_for_the_state_only_still_gives_the_program() {
     let work = Work::new();
     work.link();
@@ -597,6 +594,28 @@ fn folder_that_others_may_write_to_is_ignored() {
 }
 
 #[test]
+fn folder_of_another_user_is_ignored() {
+    let work = Work::new();
+    work.link();
+    let before = text_of(&work.folder().join("log"));
+    work.edit("a.o", "later");
+    for (trust, outcome) in [(StateTrust::Own, Outcome::Full), (StateTrust::Any, Outcome::Patched)] {
+        let io = FaultyIo::counting().with_owner(12_345);
+        let request = HostRequest { trust, ..work.request() };
+        let result = link_with(&mut Stub::default(), request, &io).unwrap();
+        assert_eq!((result.report.outcome, work.output().as_str()), (outcome, "later two"));
+        match trust {
+            StateTrust::Own => {
+                assert!(result.warnings[0].contains("it belongs to another user"), "{:?}", result.warnings);
+                assert_eq!(result.report.warnings, result.warnings);
+                assert_eq!(text_of(&work.folder().join("log")), before, "nothing is written there");
+            }
+            StateTrust::Any => assert_eq!(result.warnings, [""; 0]),
+        }
+    }
+}
+
+#[test]
 fn second_linker_waits_for_the_first() {
     let work = Arc::new(Work::new());
     work.link();
@@ -604,7 +623,7 @@ fn second_linker_waits_for_the_first() {
         Target::File(slot) => slot,
         other => panic!("{other:?}"),
     };
-    let held = StateFolder::open(&SystemIo, &slot.dir, &slot.name, true).unwrap();
+    let held = StateFolder::open(&SystemIo, &slot.dir, &slot.name, StateTrust::Own, true).unwrap();
     let second = std::thread::spawn({
         let work = work.clone();
         move || work.link().report.outcome
@@ -666,7 +685,7 @@ fn image_of_another_length_replaces_all_that_is_kept() {
     assert_eq!(work.output(), "one");
     assert_eq!(work.link().report.outcome, Outcome::FellBackFull);
     assert_eq!(work.output(), "one two");
-    let stored = open_stored(&SystemIo, &work.path("out")).unwrap();
+    let stored = open_stored(&SystemIo, &work.path("out"), StateTrust::Own).unwrap();
     assert_eq!((text(&stored.image).as_str(), stored.output_differs), ("one two", None));
     assert_eq!(stored.command.unwrap().args, ["a.o"]);
 }
@@ -676,7 +695,7 @@ fn changed_output_is_noticed_and_replaced() {
     let work = Work::new();
     work.link();
     fs::write(work.path("out"), b"stripped").unwrap();
-    let stored = open_stored(&SystemIo, &work.path("out")).unwrap();
+    let stored = open_stored(&SystemIo, &work.path("out"), StateTrust::Own).unwrap();
     assert!(stored.output_differs.unwrap().contains("8 bytes, the kept image 32"));
     drop(stored._folder);
     work.link();
@@ -691,11 +710,16 @@ fn long_log_loses_its_older_half() {
     let line = format!("{{\"outcome\":\"full\",\"notes\":[\"{}\"]}}\n", "x".repeat(1000));
     fs::write(&log, line.repeat(1100)).unwrap();
     work.link();
-    let lines = read_log(&SystemIo, &work.path("out")).unwrap();
+    let lines = read_log(&SystemIo, &work.path("out"), StateTrust::Own).unwrap();
     assert!((500..600).contains(&lines.len()), "{}", lines.len());
     assert_eq!(lines.last().unwrap()["outcome"], "patched");
     let name = Path::new("none");
-    assert!(read_log(&SystemIo, name).unwrap_err().to_string().contains("never linked with --incremental"));
+    assert!(
+        read_log(&SystemIo, name, StateTrust::Own)
+            .unwrap_err()
+            .to_string()
+            .contains("never linked with --incremental")
+    );
 }
 
 #[test]
@@ -706,7 +730,7 @@ fn torn_line_of_the_log_costs_that_line_only() {
     let text = fs::read(&log).unwrap();
     fs::write(&log, &text[..text.len() / 2]).unwrap();
     work.link();
-    let lines = read_log(&SystemIo, &work.path("out")).unwrap();
+    let lines = read_log(&SystemIo, &work.path("out"), StateTrust::Own).unwrap();
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["outcome"], "patched");
 }
