@@ -160,10 +160,13 @@ impl Placer<'_> {
         let Some((range, start)) = free::take(space, section, wanted, policy, &fits) else {
             return Ok(None);
         };
-        // One filler stood in the whole range; what is left of it needs its own.
-        let end = start + wanted;
+        // One filler stood in the whole range; what is left of it needs its own. If the range is itself what an atom
+        // of this frame left, its filler would be written over the second one.
+        let (end, range_end) = (start + wanted, range.start + range.len);
+        let inside = |at: u64| (range.start..range_end).contains(&at);
+        self.plan.refilled.retain(|&(other, at, _)| other != section || !inside(at));
         self.plan.refilled.push((section, range.start, start - range.start));
-        self.plan.refilled.push((section, end, range.start + range.len - end));
+        self.plan.refilled.push((section, end, range_end - end));
         Ok(Some(start))
     }
 

@@ -58,7 +58,7 @@ impl Statistics {
 
 /// Objects by text and flags: a revert compiles nothing.
 #[derive(Debug, Default)]
-struct Compiler(HashMap<(String, Vec<&'static str>), Vec<u8>>);
+pub struct Compiler(HashMap<(String, Vec<&'static str>), Vec<u8>>);
 
 impl Compiler {
     fn objects(&mut self, model: &Model) -> Vec<(String, Vec<u8>)> {
@@ -78,8 +78,8 @@ impl Compiler {
         (0..model.units.len()).map(|number| compile(number, &mut self.0)).collect()
     }
 
-    /// Objects of the command line, then the archive.
-    fn inputs(&mut self, model: &Model) -> (Inputs, Vec<(String, Vec<u8>)>) {
+    /// Objects of the command line, then the archive; and all objects by themselves.
+    pub fn inputs(&mut self, model: &Model) -> (Inputs, Vec<(String, Vec<u8>)>) {
         let objects = self.objects(model);
         let archived = |name: &str| {
             model.units.iter().enumerate().any(|(n, unit)| unit.archived && source::object_name(n) == name)
