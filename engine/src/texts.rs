@@ -195,4 +195,25 @@ mod tests {
         assert!(store.strings.bytes(Span::new(510, 3)).is_err());
         assert!(store.digests.get(39).is_ok() && store.digests.get(40).is_err());
     }
+
+    #[test]
+    fn names_of_later_frames_come_with_the_log() {
+        let base = state(Rows { strings: b"first".to_vec(), ..Rows::default() });
+        let mut store = Store::open(base.clone().into(), 1, 2).unwrap().0;
+        assert_eq!(store.take_journal(), Vec::<u8>::new());
+        let mut log = base;
+        for (name, start) in [(&b"second"[..], 5), (b"third", 11)] {
+            assert_eq!(store.strings.len(), start);
+            store.strings.append(name);
+            log.extend(store.take_journal());
+        }
+        let store = Store::open(log.clone().into(), 1, 2).unwrap().0;
+        for (start, name) in [(0, &b"first"[..]), (5, b"second"), (11, b"third")] {
+            assert_eq!(store.strings.bytes(Span::new(start, name.len() as u32)).unwrap(), name);
+        }
+        assert!(store.strings.bytes(Span::new(11, 6)).is_err(), "beyond its end");
+        let at = log.len() - 2;
+        log[at] ^= 1;
+        assert!(Store::open(log.into(), 1, 2).is_err(), "the record has a checksum");
+    }
 }
