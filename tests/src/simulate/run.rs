@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use object::{Object, ObjectSymbol};
-use relink::{LinkOptions, Outcome};
+use relink::{IncrementalOptions, LinkOptions, Outcome};
 
 use crate::cc::{self, Cc};
 use crate::elf::Elf;
@@ -95,7 +95,8 @@ impl Compiler {
 
 /// The options of a link of a model.
 fn options(model: &Model) -> LinkOptions {
-    LinkOptions { output_kind: model.kind, ..program::incremental() }
+    let incremental = IncrementalOptions { gate_kind: model.gate, ..IncrementalOptions::default() };
+    LinkOptions { output_kind: model.kind, incremental: Some(incremental), ..program::incremental() }
 }
 
 /// The inputs of a link of a model.

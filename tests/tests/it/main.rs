@@ -32,3 +32,4 @@ mod shifts;
 mod simulator;
 mod soak;
 mod tidy;
+mod wide;
