@@ -312,6 +312,7 @@ fn incremental_options() {
         ("--incremental --move=auto", incremental(|i| i.move_kind = MoveKind::Auto)),
         ("--incremental --place=append", incremental(|i| i.place_kind = PlaceKind::Append)),
         ("--incremental --gate=closed", incremental(|i| i.gate_kind = GateKind::Closed)),
+        ("--incremental --gate=wide", incremental(|i| i.gate_kind = GateKind::Wide)),
     ] {
         changes(line, |o| o.incremental = Some(expected));
     }
