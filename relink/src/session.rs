@@ -14,6 +14,7 @@ use relink_engine::input::Input;
 use relink_engine::options::{BuildId, GateKind, LinkOptions, OutputKind};
 use relink_engine::program::Program;
 use relink_engine::report::{FrameReport, GateReason, Outcome};
+use relink_engine::rows::InputRow;
 use relink_engine::store::{StateLayout, Store};
 use relink_formats::Bytes;
 use relink_systems as systems;
@@ -93,6 +94,10 @@ fn hash_of(value: &impl Hash) -> u64 {
     value.hash(&mut hasher);
     hasher.finish()
 }
+
+/// Unchanged inputs that a patch takes in because an edit refers to what garbage collection had dropped of them. Beyond a
+/// few, a full link is as quick.
+const NEIGHBOURS_MAX: usize = 8;
 
 /// FNV-1a; `DefaultHasher`'s algorithm may change between compilers.
 struct StableHasher(u64);
@@ -318,14 +323,32 @@ impl LinkSession {
 
     /// Derives a patch; nothing is changed by it. The reasons against it are the error.
     pub(crate) fn derive_patch(&mut self, shared: Option<&SharedParses>) -> Result<(), Vec<GateReason>> {
-        self.derive(FrameKind::Warm, shared);
-        let frame = &mut *self.world.resource_mut::<Frame>();
-        if frame.reasons.is_empty() && frame.errors.is_empty() {
-            return Ok(());
+        let wide = self.options.incremental.as_ref().map(|options| options.gate_kind) == Some(GateKind::Wide);
+        self.world.resource_mut::<Request>().neighbours.clear();
+        loop {
+            self.derive(FrameKind::Warm, shared);
+            let frame = &mut *self.world.resource_mut::<Frame>();
+            if frame.reasons.is_empty() && frame.errors.is_empty() {
+                return Ok(());
+            }
+            let reasons = std::mem::take(&mut frame.reasons);
+            let wanted = std::mem::take(&mut frame.wanted);
+            systems::abandon(&mut self.world);
+            let dead = |reason: &GateReason| matches!(reason, GateReason::DeadAtomReferenced { .. });
+            if !wide || !reasons.iter().all(dead) || !self.add_neighbours(wanted) {
+                return Err(reasons);
+            }
         }
-        let reasons = std::mem::take(&mut frame.reasons);
-        systems::abandon(&mut self.world);
-        Err(reasons)
+    }
+
+    /// Takes unchanged inputs into the frame that the edit needs more of; `false` if none is new, or they are too many.
+    fn add_neighbours(&mut self, wanted: Vec<InputRow>) -> bool {
+        let neighbours = &mut self.world.resource_mut::<Request>().neighbours;
+        let before = neighbours.len();
+        neighbours.extend(wanted);
+        neighbours.sort_unstable();
+        neighbours.dedup();
+        neighbours.len() > before && neighbours.len() <= NEIGHBOURS_MAX
     }
 
     /// Derives a full link; nothing is changed by it.

@@ -235,7 +235,9 @@ impl Run {
         let moved = self.program.counters().atoms_moved > 0;
         // A weak definition of an unchanged unit may have lost to one that moved or shifted.
         let mut may_move = BTreeSet::new();
-        for ((_, object), _) in objects.iter().zip(&self.objects).filter(|(new, old)| new.1 != old.1) {
+        let changed = objects.iter().zip(&self.objects).filter(|(new, old)| new.1 != old.1);
+        // Also what has become the start of its section: something in front of it is gone.
+        for (_, object) in changed.flat_map(|(new, old)| [new, old]) {
             let elf = Elf::parse(object);
             let symbols = elf.file.symbols().filter(|symbol| moved || symbol.address() != 0);
             may_move.extend(symbols.filter_map(|symbol| Some(symbol.name().ok()?.to_owned())));
