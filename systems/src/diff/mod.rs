@@ -33,6 +33,8 @@ use relink_formats as formats;
 use sections::Matched;
 use symbols::{Change, Mentions};
 
+use crate::place::symtab::is_retained;
+
 /// What the verbs of Diff share.
 pub(crate) struct Context<'a> {
     pub store: &'a Store,
@@ -183,6 +185,9 @@ fn has_entry(context: &Context<'_>, symbol: &SymbolRecord) -> Result<bool, Store
     }
     let global = symbol.flags & symbol_flags::GLOBAL != 0;
     let name = crate::view::name_of(context.store, context.plan, symbol.name)?;
+    if !is_retained(name, context.options) {
+        return Ok(false);
+    }
     if !global && (context.options.discard == Discard::All || name.is_empty() || name.starts_with(b".L")) {
         return Ok(false);
     }
