@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use object::{Object, ObjectSymbol};
-use relink::{LinkOptions, Outcome};
+use relink::{IncrementalOptions, LinkOptions, Outcome};
 
 use crate::cc::{self, Cc};
 use crate::elf::Elf;
@@ -95,7 +95,8 @@ impl Compiler {
 
 /// The options of a link of a model.
 fn options(model: &Model) -> LinkOptions {
-    LinkOptions { output_kind: model.kind, ..program::incremental() }
+    let incremental = IncrementalOptions { gate_kind: model.gate, ..IncrementalOptions::default() };
+    LinkOptions { output_kind: model.kind, incremental: Some(incremental), ..program::incremental() }
 }
 
 /// The inputs of a link of a model.
@@ -234,7 +235,9 @@ impl Run {
         let moved = self.program.counters().atoms_moved > 0;
         // A weak definition of an unchanged unit may have lost to one that moved or shifted.
         let mut may_move = BTreeSet::new();
-        for ((_, object), _) in objects.iter().zip(&self.objects).filter(|(new, old)| new.1 != old.1) {
+        let changed = objects.iter().zip(&self.objects).filter(|(new, old)| new.1 != old.1);
+        // Also what has become the start of its section: something in front of it is gone.
+        for (_, object) in changed.flat_map(|(new, old)| [new, old]) {
             let elf = Elf::parse(object);
             let symbols = elf.file.symbols().filter(|symbol| moved || symbol.address() != 0);
             may_move.extend(symbols.filter_map(|symbol| Some(symbol.name().ok()?.to_owned())));

@@ -27,3 +27,4 @@ mod shifts;
 mod simulator;
 mod soak;
 mod tidy;
+mod wide;
