@@ -12,6 +12,7 @@ needs=(
   "gcc=gcc libc6-dev" "g++=g++" "ld.bfd=binutils" "ar=binutils" "nm=binutils" "readelf=binutils" "addr2line=binutils"
   "gdb=gdb" "eu-readelf=elfutils" "eu-addr2line=elfutils" "eu-elflint=elfutils" "strace=strace" "setpriv=util-linux" "prlimit=util-linux"
   "llvm-dwarfdump=llvm" "llvm-symbolizer=llvm" "make=make"
+  "cmake=cmake" "autoreconf=autoconf" "automake=automake" "libtoolize=libtool"
 )
 missing=()
 for need in "${needs[@]}"; do
@@ -20,6 +21,14 @@ done
 lld=
 for name in ld.lld-19 ld.lld; do command -v $name >/dev/null && lld=$name && break; done
 if [[ -z $lld ]]; then missing+=(lld-19); fi
+# clang, with the runtime of its sanitizers.
+clang=
+for name in clang-19 clang clang-16 clang-14; do command -v $name >/dev/null && clang=$name && break; done
+if [[ -z $clang ]]; then
+  missing+=(clang-19 libclang-rt-19-dev)
+elif [[ $($clang -print-file-name=libclang_rt.asan-x86_64.a) == libclang_rt.asan-x86_64.a ]]; then
+  missing+=("libclang-rt-$($clang -dumpversion | cut -d. -f1)-dev")
+fi
 # The static C library and its start files; a gcc can be there without them.
 if command -v gcc >/dev/null && [[ $(gcc -print-file-name=libc.a) == libc.a ]]; then missing+=(libc6-dev); fi
 
@@ -34,6 +43,10 @@ if ((${#missing[@]})); then
   # Debian 12 and 13 have lld-19; others have some lld.
   if [[ " ${missing[*]} " == *" lld-19 "* ]] && ! apt-cache show lld-19 >/dev/null 2>&1; then
     missing=("${missing[@]/lld-19/lld}")
+  fi
+  if [[ " ${missing[*]} " == *" clang-19 "* ]] && ! apt-cache show clang-19 >/dev/null 2>&1; then
+    missing=("${missing[@]/libclang-rt-19-dev/libclang-rt-dev}")
+    missing=("${missing[@]/clang-19/clang}")
   fi
   apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi

@@ -14,6 +14,7 @@ use crate::diagnostic::{Diagnostic, LinkError};
 use crate::input::Input;
 use crate::options::LinkOptions;
 use crate::report::{Counters, GateReason, SetTime};
+use crate::rows::InputRow;
 
 /// The sets of a frame, in order. `relink-systems` orders them; nothing else does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -125,6 +126,9 @@ pub struct Request {
     pub inputs: Vec<Input>,
     /// Files (by their place) that may have changed, for a warm frame.
     pub changed: Vec<u32>,
+    /// Inputs that did not change, but are to be looked at as if they had: the edit refers to something in them that garbage
+    /// collection had dropped.
+    pub neighbours: Vec<InputRow>,
     /// Sections that garbage collection must keep, as (input, name, ordinal): the verifier's, since a patched image
     /// keeps what its last reference has left.
     pub kept: HashSet<(u32, Vec<u8>, u32)>,
@@ -141,6 +145,8 @@ pub struct Frame {
     pub reasons: Vec<GateReason>,
     /// Differences that the frame has a plan for; the gate decides about them.
     pub planned: Vec<GateReason>,
+    /// Inputs that would have to be looked at as well, for a reason `dead-atom-referenced` to go away.
+    pub wanted: Vec<InputRow>,
     /// Errors of the user's making. A frame with one of them changes nothing.
     pub errors: Vec<Diagnostic>,
     /// What would be an error if the options did not say otherwise.

@@ -1,6 +1,11 @@
 //! What a link is asked to do.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use formats::compress::Algorithm;
+use formats::expression::{Expression, ExpressionError};
+use formats::linked_symbols::LinkedSymbol;
 use formats::units::VirtAddr;
 use relink_formats as formats;
 
@@ -18,6 +23,8 @@ pub enum OutputKind {
     Pie,
     /// `-shared`.
     SharedLibrary,
+    /// `-r`: an object made of objects.
+    Relocatable,
 }
 
 impl OutputKind {
@@ -204,6 +211,45 @@ pub enum DefsymValue {
     Absolute(u64),
     /// Another symbol plus an offset.
     Symbol(String, i64),
+    /// Anything else.
+    Expression(Expression),
+}
+
+impl DefsymValue {
+    /// The simplest form of an expression.
+    ///
+    /// # Errors
+    /// If numbers alone make it impossible: a division by zero.
+    pub fn of(expression: Expression) -> Result<DefsymValue, ExpressionError> {
+        // What DEFINED says is known to a link alone.
+        let simple = match expression.asks_for_definitions() {
+            false => expression.folded(&|_| false)?,
+            true => expression.clone(),
+        };
+        Ok(match (&simple, simple.as_offset()) {
+            (Expression::Number(number), _) => DefsymValue::Absolute(*number),
+            (_, Some((name, offset))) => DefsymValue::Symbol(name.to_owned(), offset),
+            _ => DefsymValue::Expression(expression),
+        })
+    }
+
+    /// The symbols that it names.
+    pub fn symbols(&self) -> Vec<&str> {
+        match self {
+            DefsymValue::Absolute(_) => Vec::new(),
+            DefsymValue::Symbol(name, _) => vec![name],
+            DefsymValue::Expression(expression) => expression.symbols(),
+        }
+    }
+}
+
+/// The symbols of a linked program, for another one that calls it at fixed addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct JustSymbols {
+    /// The file, for messages.
+    pub file: String,
+    /// Its global definitions.
+    pub symbols: Arc<[LinkedSymbol]>,
 }
 
 /// How an atom that outgrew its slot is moved.
@@ -300,6 +346,12 @@ pub struct LinkOptions {
     pub undefined: Vec<String>,
     /// `--defsym`, in order.
     pub defsyms: Vec<(String, DefsymValue)>,
+    /// `--just-symbols`: names and addresses of other programs, in order.
+    pub just_symbols: Vec<JustSymbols>,
+    /// `--retain-symbols-file`: the defined symbols that `.symtab` keeps; all if absent. `.dynsym` does not ask it.
+    pub retained_symbols: Option<BTreeSet<String>>,
+    /// `--section-start`, `-Ttext`, `-Tdata`, `-Tbss`: where sections of the image start; the last of a name counts.
+    pub section_starts: Vec<(String, VirtAddr)>,
     /// `--gc-sections`.
     pub gc_sections: bool,
     /// `--build-id`.
@@ -326,6 +378,8 @@ pub struct LinkOptions {
     pub compress_debug: Option<Algorithm>,
     /// `--image-base`; 0x400000 for fixed addresses, 0 for PIE.
     pub image_base: Option<VirtAddr>,
+    /// `-d`: common symbols get storage in relocatable output, as they do in any other.
+    pub define_common: bool,
     /// `-z muldefs`, `--allow-multiple-definition`.
     pub allow_multiple_definition: bool,
     /// `-z start-stop-gc`/`nostart-stop-gc`: whether `__start_` references keep their sections. Default: they keep them.
@@ -350,6 +404,9 @@ impl Default for LinkOptions {
             entry: None,
             undefined: Vec::new(),
             defsyms: Vec::new(),
+            just_symbols: Vec::new(),
+            retained_symbols: None,
+            section_starts: Vec::new(),
             gc_sections: false,
             build_id: BuildId::None,
             eh_frame_hdr: false,
@@ -363,6 +420,7 @@ impl Default for LinkOptions {
             discard: Discard::Default,
             compress_debug: None,
             image_base: None,
+            define_common: false,
             allow_multiple_definition: false,
             start_stop_gc: false,
             error_limit: 20,

@@ -3,6 +3,7 @@
 use bevy_ecs::prelude::Resource;
 use formats::Bytes;
 use formats::archive::Archive;
+use formats::expression::Expression;
 use formats::object_file::ObjectFile;
 use formats::shared_object::SharedObject;
 use hashbrown::{HashMap, HashTable};
@@ -307,6 +308,8 @@ pub struct OutputSection {
     pub link: u32,
     /// `sh_info`.
     pub info: u32,
+    /// An option says where it starts: it is the first of its loaded segment.
+    pub fixed: bool,
     /// Free ranges: start and length in the unit of its atoms' addresses.
     pub free: Vec<(u64, u64)>,
 }
@@ -426,6 +429,26 @@ pub enum DynamicValue {
     RelativeCount,
 }
 
+/// What a name in an expression means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// The definition that the name has in the end.
+    Name(SymbolRow),
+    /// A place: what the inputs defined before an option took the name.
+    Place(AtomRow, u64),
+}
+
+/// A name that an option defines by an expression: computed once addresses are known.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    /// The name.
+    pub name: SymbolRow,
+    /// What it is, without what needs no address.
+    pub expression: Expression,
+    /// Meaning of the symbols in it.
+    pub terms: HashMap<String, Term>,
+}
+
 /// A whole program.
 #[derive(Debug, Default, Resource)]
 pub struct Program {
@@ -443,6 +466,8 @@ pub struct Program {
     pub addresses: Vec<u64>,
     /// How many of the symbols are global.
     pub globals: u32,
+    /// Names that expressions define, each behind those that it refers to.
+    pub assignments: Vec<Assignment>,
     /// Pools of merged pieces.
     pub pools: Vec<Pool>,
     /// CIEs of the image.

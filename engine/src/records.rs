@@ -413,6 +413,8 @@ pub mod image_flags {
     pub const TEXT_RELOCATIONS: u32 = 0x10;
     /// RELATIVE relocations of even places stand in `.relr.dyn`.
     pub const PACKED_RELATIVE: u32 = 0x20;
+    /// The full link had warnings.
+    pub const WARNED: u32 = 0x40;
 }
 
 /// Flags of [`AtomRecord`].

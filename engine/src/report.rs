@@ -35,6 +35,10 @@ pub enum GateReason {
     StateUnusable { why: String },
     /// The gate policy lets nothing through.
     GateClosed,
+    /// Relocatable output (`-r`) is always a full link: nothing in it has an address that could stay.
+    RelocatableOutput,
+    /// The last full link had warnings, which each link has to repeat: only a full one finds them.
+    WarningsToRepeat,
     /// The options differ from those of the earlier link.
     OptionsChanged,
     /// An input was added to, or removed from, the command line.

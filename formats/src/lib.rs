@@ -9,6 +9,7 @@
 //! | [`shared_object`] | a shared library (`ET_DYN`), as far as a link sees it |
 //! | [`archive`], [`script`] | the other two inputs: `.a` files and small linker scripts |
 //! | [`version_script`] | which symbols are exported, under which version |
+//! | [`expression`], [`linked_symbols`] | values of `--defsym`, symbols of `--just-symbols` |
 //! | [`compress`] | compressed debug sections |
 //! | [`merge`] | pieces of `SHF_MERGE` sections |
 //! | [`eh_frame`] | call frame records, their fillers and `.eh_frame_hdr` |
@@ -27,9 +28,11 @@ pub mod dynamic;
 pub mod eh_frame;
 pub mod elf;
 pub mod error;
+pub mod expression;
 #[cfg(test)]
 mod hostile;
 pub mod island;
+pub mod linked_symbols;
 pub mod merge;
 pub mod object_file;
 pub mod property;

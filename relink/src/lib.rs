@@ -16,12 +16,14 @@ pub use group::LinkGroup;
 pub use relink_engine::diagnostic::{Diagnostic, LinkError, Place};
 pub use relink_engine::input::{FileIdentity, InMemory, Input, InputSource};
 pub use relink_engine::options::{
-    BuildId, DefsymValue, Discard, DynamicOptions, GateKind, HashStyle, IncrementalOptions, LinkOptions,
-    MoveKind, OutputKind, PlaceKind, ScheduleKind, Strip, Symbolic, Unresolved,
+    BuildId, DefsymValue, Discard, DynamicOptions, GateKind, HashStyle, IncrementalOptions, JustSymbols,
+    LinkOptions, MoveKind, OutputKind, PlaceKind, ScheduleKind, Strip, Symbolic, Unresolved,
 };
 pub use relink_engine::report::{Counters, FrameReport, GateReason, Outcome, SetTime};
 pub use relink_engine::store::{ColumnSize, StateLayout};
 pub use relink_formats::compress::Algorithm as CompressionAlgorithm;
+pub use relink_formats::expression::{Expression, ExpressionError};
+pub use relink_formats::linked_symbols::{self, LinkedSymbol};
 pub use relink_formats::units::{FileOffset, VirtAddr};
 pub use session::{ImageSink, InputId, LinkSession, PatchBytes, Violation, state_layout};
 pub use uses::NameUse;

@@ -11,9 +11,10 @@ use relink_engine::diagnostic::LinkError;
 use relink_engine::frame::{Frame, FrameKind, Patch, Request, SharedParses};
 use relink_engine::image::Image;
 use relink_engine::input::Input;
-use relink_engine::options::{BuildId, GateKind, LinkOptions};
+use relink_engine::options::{BuildId, GateKind, LinkOptions, OutputKind};
 use relink_engine::program::Program;
 use relink_engine::report::{FrameReport, GateReason, Outcome};
+use relink_engine::rows::InputRow;
 use relink_engine::store::{StateLayout, Store};
 use relink_formats::Bytes;
 use relink_systems as systems;
@@ -94,6 +95,10 @@ fn hash_of(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
+/// Unchanged inputs that a patch takes in because an edit refers to what garbage collection had dropped of them. Beyond a
+/// few, a full link is as quick.
+const NEIGHBOURS_MAX: usize = 8;
+
 /// FNV-1a; `DefaultHasher`'s algorithm may change between compilers.
 struct StableHasher(u64);
 
@@ -113,13 +118,15 @@ impl LinkSession {
     ///
     /// # Errors
     /// If options contradict each other.
-    pub fn new(options: LinkOptions) -> Result<LinkSession, LinkError> {
+    pub fn new(mut options: LinkOptions) -> Result<LinkSession, LinkError> {
         if !options.max_page_size.is_power_of_two() || options.max_page_size < 4096 {
             let size = options.max_page_size;
             return Err(LinkError::other(format!(
                 "-z max-page-size={size}: not a power of two of at least 4096"
             )));
         }
+        let relocatable = options.output_kind == OutputKind::Relocatable;
+        let unusable = options.incremental.take_if(|_| relocatable).map(|_| GateReason::RelocatableOutput);
         let frames = systems::Frames::new(options.schedule_kind);
         Ok(LinkSession {
             options,
@@ -128,7 +135,7 @@ impl LinkSession {
             next_id: 0,
             dirty: true,
             reshaped: None,
-            unusable: None,
+            unusable,
             world: systems::world(),
             frames,
             report: None,
@@ -203,10 +210,10 @@ impl LinkSession {
     }
 
     fn open_state(&mut self, state: Bytes, image: Option<Bytes>, overlay: &[PatchBytes]) {
-        self.unusable = None;
         if self.options.incremental.is_none() {
             return;
         }
+        self.unusable = None;
         let options_hash = hash_of(&self.options_key());
         if Store::options_hash(&state).is_some_and(|known| known != options_hash) {
             // The header may be damaged as well; then `open` below says so first.
@@ -316,14 +323,32 @@ impl LinkSession {
 
     /// Derives a patch; nothing is changed by it. The reasons against it are the error.
     pub(crate) fn derive_patch(&mut self, shared: Option<&SharedParses>) -> Result<(), Vec<GateReason>> {
-        self.derive(FrameKind::Warm, shared);
-        let frame = &mut *self.world.resource_mut::<Frame>();
-        if frame.reasons.is_empty() && frame.errors.is_empty() {
-            return Ok(());
+        let wide = self.options.incremental.as_ref().map(|options| options.gate_kind) == Some(GateKind::Wide);
+        self.world.resource_mut::<Request>().neighbours.clear();
+        loop {
+            self.derive(FrameKind::Warm, shared);
+            let frame = &mut *self.world.resource_mut::<Frame>();
+            if frame.reasons.is_empty() && frame.errors.is_empty() {
+                return Ok(());
+            }
+            let reasons = std::mem::take(&mut frame.reasons);
+            let wanted = std::mem::take(&mut frame.wanted);
+            systems::abandon(&mut self.world);
+            let dead = |reason: &GateReason| matches!(reason, GateReason::DeadAtomReferenced { .. });
+            if !wide || !reasons.iter().all(dead) || !self.add_neighbours(wanted) {
+                return Err(reasons);
+            }
         }
-        let reasons = std::mem::take(&mut frame.reasons);
-        systems::abandon(&mut self.world);
-        Err(reasons)
+    }
+
+    /// Takes unchanged inputs into the frame that the edit needs more of; `false` if none is new, or they are too many.
+    fn add_neighbours(&mut self, wanted: Vec<InputRow>) -> bool {
+        let neighbours = &mut self.world.resource_mut::<Request>().neighbours;
+        let before = neighbours.len();
+        neighbours.extend(wanted);
+        neighbours.sort_unstable();
+        neighbours.dedup();
+        neighbours.len() > before && neighbours.len() <= NEIGHBOURS_MAX
     }
 
     /// Derives a full link; nothing is changed by it.

@@ -12,6 +12,7 @@ mod moves;
 mod place;
 mod policies;
 mod pool;
+mod relocatable;
 mod relocate;
 mod resolve;
 pub mod verify;
@@ -22,8 +23,8 @@ use std::time::Instant;
 use bevy_ecs::prelude::{In, IntoScheduleConfigs, IntoSystem, ResMut, Resource, Schedule, World};
 use bevy_ecs::schedule::ScheduleLabel;
 use bevy_ecs::system::ScheduleSystem;
-use relink_engine::frame::{Frame, FrameKind, LinkSet};
-use relink_engine::options::ScheduleKind;
+use relink_engine::frame::{Frame, FrameKind, LinkSet, Request};
+use relink_engine::options::{OutputKind, ScheduleKind};
 use relink_engine::report::SetTime;
 
 /// The part of a frame that derives everything and changes nothing.
@@ -43,6 +44,8 @@ pub struct Publish;
 pub struct Frames {
     schedules: ScheduleKind,
     cold: Option<Parts>,
+    /// A cold frame that makes an object: a session has one kind of output.
+    partial: Option<Parts>,
     warm: Option<Parts>,
 }
 
@@ -52,12 +55,13 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(schedules: ScheduleKind, frame: FrameKind) -> Parts {
+    fn new(schedules: ScheduleKind, frame: FrameKind, relocatable: bool) -> Parts {
         let mut parts = Parts { derive: Schedule::new(Derive), publish: Schedule::new(Publish) };
         let policy = policies::schedule(schedules);
         policy.prepare(&mut parts.derive);
         policy.prepare(&mut parts.publish);
         match frame {
+            FrameKind::Cold if relocatable => add_joining_drivers(&mut parts),
             FrameKind::Cold => add_bulk_drivers(&mut parts),
             FrameKind::Warm => add_changed_drivers(&mut parts),
         }
@@ -68,16 +72,18 @@ impl Parts {
 impl Frames {
     /// Frames for an executor.
     pub fn new(kind: ScheduleKind) -> Frames {
-        Frames { schedules: kind, cold: None, warm: None }
+        Frames { schedules: kind, cold: None, partial: None, warm: None }
     }
 
     fn parts(&mut self, world: &World) -> &mut Parts {
         let (kind, schedules) = (world.resource::<Frame>().kind, self.schedules);
+        let relocatable = world.resource::<Request>().options.output_kind == OutputKind::Relocatable;
         let parts = match kind {
+            FrameKind::Cold if relocatable => &mut self.partial,
             FrameKind::Cold => &mut self.cold,
             FrameKind::Warm => &mut self.warm,
         };
-        parts.get_or_insert_with(|| Parts::new(schedules, kind))
+        parts.get_or_insert_with(|| Parts::new(schedules, kind, relocatable))
     }
 
     /// Derives a frame of the kind that [`Frame`] says.
@@ -138,6 +144,24 @@ fn add_bulk_drivers(parts: &mut Parts) {
         )
             .chain(),
         ended(build_id::hash_image, LinkSet::BuildId),
+    );
+    parts.derive.add_systems(sets.chain());
+    let clear = ended(commit::changed::clear_frame, LinkSet::Commit);
+    parts.publish.add_systems((commit::bulk::commit_program, clear).chain());
+}
+
+/// The order of a cold frame that makes an object of objects: nothing is placed, so nothing is relocated.
+fn add_joining_drivers(parts: &mut Parts) {
+    let sets = (
+        start,
+        ended(ingest::bulk::load_program, LinkSet::Ingest),
+        (
+            resolve::comdat::choose_group_owners,
+            resolve::definitions::resolve_names,
+            ended(resolve::liveness::mark_live_atoms, LinkSet::Resolve),
+        )
+            .chain(),
+        ended(relocatable::combine_objects, LinkSet::Relocate),
     );
     parts.derive.add_systems(sets.chain());
     let clear = ended(commit::changed::clear_frame, LinkSet::Commit);

@@ -22,7 +22,9 @@ use relink_engine::rows::{FdeRow, IslandRow, NONE, RelocRow, SymbolRow};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
+use crate::ingest::wrap::wrapped;
 use crate::kernel::Places;
+use crate::place::assign::follows_sizes;
 use crate::relocate::dynamic::{SlotKind, slot_kind};
 use crate::relocate::dynamic_relocs::DynamicRelocs;
 use crate::view::{View, offset_of_address};
@@ -79,7 +81,7 @@ struct Mover<'a> {
 
 impl Mover<'_> {
     fn run(&mut self, request: &Request, symbols: &[Symbol]) -> Result<(), StoreError> {
-        self.check_aliases(request)?;
+        self.check_aliases(request, symbols)?;
         for symbol in symbols {
             if symbol.old.flags & symbol_flags::IFUNC != 0 && self.resolver_moved(symbol)? {
                 // Its address stands in an IRELATIVE relocation.
@@ -148,19 +150,41 @@ impl Mover<'_> {
         Ok(old != new)
     }
 
-    /// A `--defsym` that names what moves is a second name that no input would bring up to date.
-    fn check_aliases(&mut self, request: &Request) -> Result<(), StoreError> {
+    /// A `--defsym` whose value depends on what moves is a number that no input would bring up to date.
+    fn check_aliases(&mut self, request: &Request, symbols: &[Symbol]) -> Result<(), StoreError> {
         for (name, value) in &request.options.defsyms {
-            let DefsymValue::Symbol(..) = value else { continue };
-            let Some(row) = self.store.global(name.as_bytes())? else { continue };
-            let symbol = self.store.symbols.get(row.0)?;
-            if place::is_atom(symbol.atom) && self.changed.contains(&symbol.input.0) {
-                let input = self.input_name(&symbol)?;
-                let why = format!("--defsym {name} names a symbol of it");
-                self.frame.refuse(GateReason::RelocationUnpatchable { input, why });
+            for named in value.symbols() {
+                let meant = wrapped(&request.options.wrap, named.as_bytes());
+                let Some(row) = self.store.global(meant.as_deref().unwrap_or(named.as_bytes()))? else {
+                    continue;
+                };
+                let mut moved =
+                    self.plan.moved.iter().any(|(atom, _)| {
+                        self.store.symbols.get(row.0).is_ok_and(|symbol| symbol.atom == *atom)
+                    });
+                for symbol in symbols.iter().filter(|symbol| symbol.row == row) {
+                    moved |= self.definition(&symbol.old, false)? != self.definition(&symbol.new, true)?;
+                }
+                if moved {
+                    let input = self.input_name(&self.store.symbols.get(row.0)?)?;
+                    let why = format!("--defsym {name} depends on the address of {named}, which moved");
+                    self.frame.refuse(GateReason::RelocationUnpatchable { input, why });
+                }
+            }
+            if let DefsymValue::Expression(expression) = value
+                && follows_sizes(expression, &|section| self.is_loaded(section))
+            {
+                let why = format!("--defsym {name} depends on the size of a section that is not loaded");
+                self.frame.refuse(GateReason::RelocationUnpatchable { input: String::new(), why });
             }
         }
         Ok(())
+    }
+
+    fn is_loaded(&self, section: &str) -> bool {
+        let known = (0..self.store.sections.len()).filter_map(|row| self.store.sections.get(row).ok());
+        let mut named = known.filter(|known| self.store.text(known.name) == section);
+        named.all(|known| known.flags & u64::from(formats::elf::SHF_ALLOC) != 0)
     }
 
     fn input_name(&self, symbol: &SymbolRecord) -> Result<String, StoreError> {

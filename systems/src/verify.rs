@@ -64,7 +64,7 @@ pub fn verify(mut request: Request, store: &Store, image: &Image) -> Result<Vec<
     let program = std::mem::take(&mut *world.resource_mut::<Program>());
     let bytes = image.bytes();
     let mut checker = Checker { store, image: &bytes, program, findings: Vec::new(), tree_id };
-    let result = placement::impose(&mut checker).and_then(|placement| {
+    let result = placement::impose(&mut checker, &options).and_then(|placement| {
         bytes::check_atoms(&mut checker, &placement)?;
         bytes::check_slots(&mut checker)?;
         bytes::check_debug_units(&mut checker)?;

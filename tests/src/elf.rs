@@ -76,6 +76,23 @@ impl<'data> Elf<'data> {
         symbols.filter_map(|s| s.name().ok()).filter(|name| !name.is_empty()).map(str::to_owned).collect()
     }
 
+    /// Names of the defined symbols, sorted.
+    pub fn defined_names(&self) -> Vec<String> {
+        let defined = self.file.symbols().filter(|symbol| !symbol.is_undefined());
+        let mut names: Vec<String> =
+            defined.filter_map(|symbol| symbol.name().ok().map(str::to_owned)).collect();
+        names.retain(|name| !name.is_empty());
+        names.sort();
+        names
+    }
+
+    /// Address and size of a section.
+    #[track_caller]
+    pub fn section_place(&self, name: &str) -> (u64, u64) {
+        let section = self.file.section_by_name(name).unwrap_or_else(|| panic!("no section {name}"));
+        (section.address(), section.size())
+    }
+
     /// File range of a section; empty if there is none.
     pub fn section(&self, name: &str) -> Range<u64> {
         let range = self.file.section_by_name(name).and_then(|section| section.file_range());

@@ -8,6 +8,7 @@ pub mod cc;
 pub mod dwarf;
 pub mod elf;
 pub mod fixture;
+pub mod folder;
 pub mod fuzz;
 pub mod kill;
 pub mod ld;

@@ -27,6 +27,14 @@ tools! {
     GCC = "gcc": "gcc";
     /// The C++ compiler.
     GXX = "g++": "g++";
+    /// The other C compiler.
+    CLANG = "clang-19": "clang-19" | "clang" | "clang-16" | "clang-14";
+    /// The other C++ compiler.
+    CLANGXX = "clang-19": "clang++-19" | "clang++" | "clang++-16" | "clang++-14";
+    /// Builds projects.
+    CMAKE = "cmake": "cmake";
+    /// Makes configure scripts; needs automake and libtool.
+    AUTORECONF = "autoconf": "autoreconf";
     /// Makes archives.
     AR = "binutils": "ar";
     /// The linker that says what is right.

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use anstream::ColorChoice;
 use relink::{CompressionAlgorithm, Strip, Unresolved, VirtAddr};
 
-use super::command::{LdCommand, TextUse};
+use super::command::{LdCommand, Shape, TextUse};
 use super::table::OTHER_LINKER;
-use super::value::{choice, defsym, number, put, text};
+use super::value::{address, choice, defsym, number, put, text};
 
 type Done = Result<(), String>;
 
@@ -57,6 +57,35 @@ fn push_once(list: &mut Vec<String>, text: &str) {
 pub(super) fn static_link(command: &mut LdCommand) {
     command.static_link = true;
     command.position.static_only = true;
+}
+
+pub(super) fn shared(command: &mut LdCommand, _: &OsStr) -> Done {
+    shape(command, Shape::Shared)
+}
+
+pub(super) fn pie(command: &mut LdCommand, _: &OsStr) -> Done {
+    shape(command, Shape::Pie)
+}
+
+pub(super) fn relocatable(command: &mut LdCommand, _: &OsStr) -> Done {
+    shape(command, Shape::Relocatable)
+}
+
+/// It is what the output is anyway, or what another option made of it.
+pub(super) fn fixed(command: &mut LdCommand) {
+    if command.shape != Shape::Relocatable {
+        command.shape = Shape::Fixed;
+    }
+}
+
+/// The last of `-shared` and `-pie` counts, but an object is neither.
+fn shape(command: &mut LdCommand, shape: Shape) -> Done {
+    let known = std::mem::replace(&mut command.shape, shape);
+    let object = |shape: Shape| shape == Shape::Relocatable;
+    match object(known) != object(shape) && known != Shape::Fixed {
+        true => Err("-r can't go with -shared or -pie".to_owned()),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn announce_all(command: &mut LdCommand) {
@@ -112,6 +141,20 @@ pub(super) fn base(command: &mut LdCommand, address: Result<u64, String>) -> Don
     put(&mut command.options.image_base, address.map(|address| Some(VirtAddr(address))))
 }
 
+pub(super) fn section_start(command: &mut LdCommand, section: &str, value: &OsStr) -> Done {
+    let start = VirtAddr(address(text(value)?)?);
+    command.options.section_starts.push((section.to_owned(), start));
+    Ok(())
+}
+
+pub(super) fn named_section_start(command: &mut LdCommand, value: &OsStr) -> Done {
+    let value = text(value)?;
+    match value.rsplit_once('=') {
+        Some((section, start)) if !section.is_empty() => section_start(command, section, start.as_ref()),
+        _ => Err(format!("'{value}' is not SECTION=ADDRESS")),
+    }
+}
+
 /// More than any machine has is a mistake; no number is one per core.
 pub(super) fn threads(value: &OsStr) -> Result<usize, String> {
     if value.is_empty() {
@@ -135,7 +178,7 @@ pub(super) fn rpath(command: &mut LdCommand, value: &str) -> Done {
     Ok(())
 }
 
-/// `-R`.
+/// `-R`: what it is can be seen only when files are looked at.
 pub(super) fn rpath_or_file(command: &mut LdCommand, value: &OsStr) -> Done {
     command.rpaths_or_files.push(value.into());
     rpath(command, text(value)?)

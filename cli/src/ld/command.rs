@@ -59,6 +59,8 @@ pub(super) enum Shape {
     Pie,
     /// A shared library.
     Shared,
+    /// `-r`: an object.
+    Relocatable,
 }
 
 /// What the text of a file is for.
@@ -70,6 +72,10 @@ pub(super) enum TextUse {
     DynamicList,
     /// `--export-dynamic-symbol-list`.
     ExportList,
+    /// `--retain-symbols-file`.
+    RetainedSymbols,
+    /// `--just-symbols`: no text.
+    JustSymbols,
 }
 
 /// Everything that a command line asks for.
@@ -81,7 +87,7 @@ pub(super) struct LdCommand {
     pub(super) search: SearchPath,
     /// Options whose value is a file with text: the option, what for, the file.
     pub(super) texts: Vec<(&'static str, TextUse, PathBuf)>,
-    /// `-R`: taken as `-rpath`, but it is another option if it names a file.
+    /// `-R`: taken as `-rpath`, but it is `--just-symbols` if it names a file.
     pub(super) rpaths_or_files: Vec<PathBuf>,
     /// `--incremental`, whatever its place among the options that tune it.
     pub(super) incremental: bool,
@@ -226,7 +232,10 @@ impl LdCommand {
         if self.groups_open > 0 {
             self.error("--start-group without --end-group");
         }
-        if self.is_static() {
+        if self.shape == Shape::Relocatable {
+            self.finish_relocatable();
+        }
+        if self.is_static() || self.shape == Shape::Relocatable {
             // No shared library can be used anyway, so -Bdynamic does not make one be looked for.
             self.inputs.iter_mut().for_each(|input| input.static_only = true);
         }
@@ -246,6 +255,22 @@ impl LdCommand {
         }
     }
 
+    /// What makes no sense for an object made of objects.
+    fn finish_relocatable(&mut self) {
+        if self.options.gc_sections && self.options.entry.is_none() && self.options.undefined.is_empty() {
+            self.error("--gc-sections with -r needs a symbol to start from: -e or -u");
+        }
+        if !self.options.section_starts.is_empty() {
+            self.error("sections can't be placed in relocatable output (-r)");
+        }
+        if std::mem::take(&mut self.verify) {
+            self.warn("--verify has no effect with -r: there is no placement to be verified");
+        }
+        if self.map.take().is_some() || std::mem::take(&mut self.map_to_output) {
+            self.warn("-Map has no effect with -r: nothing has an address");
+        }
+    }
+
     /// Whether no loader will ever see the output. `-static` between a driver's `-dynamic-linker` and `-Bdynamic` is
     /// `-Bstatic`: `gcc -Wl,-static -lfoo -Wl,-Bdynamic`.
     fn is_static(&self) -> bool {
@@ -257,6 +282,7 @@ impl LdCommand {
     pub(super) fn decide_kind(&mut self, has_shared_libraries: bool) {
         self.options.output_kind = match self.shape {
             Shape::Shared => OutputKind::SharedLibrary,
+            Shape::Relocatable => OutputKind::Relocatable,
             Shape::Pie if self.is_static() => OutputKind::StaticPie,
             Shape::Fixed if self.is_static() => OutputKind::StaticExecutable,
             Shape::Pie => OutputKind::Pie,

@@ -37,7 +37,7 @@ pub(super) fn help() -> String {
     list(&mut text, "Accepted without effect", |act| matches!(act, Act::Ignore | Act::WithoutEffect));
     list(&mut text, "Not supported yet", |act| matches!(act, Act::Refuse(_)));
     text.push_str(
-        "\nNot supported yet: -r, linker scripts with SECTIONS, link-time optimization.\n\n\
+        "\nNot supported yet: linker scripts with SECTIONS, link-time optimization.\n\n\
          ld.relink: supported targets: elf64-x86-64\n\
          ld.relink: supported emulations: elf_x86_64\n",
     );

@@ -9,7 +9,7 @@ use anstream::ColorChoice;
 use relink::{Discard, HashStyle, Strip, Symbolic, Unresolved};
 
 use super::act;
-use super::command::{LdCommand, Shape, Show, TextUse};
+use super::command::{LdCommand, Show, TextUse};
 use super::keyword;
 use super::value::{address, build_id, choice, number, put, text};
 pub(super) use own::{CHANGED, CHANGED_LIST, OWN};
@@ -102,10 +102,12 @@ const OPTIONS: &[Spec] = &[
     // Output.
     with(&["-o", "--output"], "FILE", Do(|c, v| put(&mut c.output, Ok(v.into()))),
         "Output; a.out if none is given"),
-    flag(&["-shared", "-Bshareable"], Set(|c| c.shape = Shape::Shared), "Make a shared library"),
-    flag(&["-pie", "--pic-executable"], Set(|c| c.shape = Shape::Pie), "Make a program that runs at any address"),
-    flag(&["-no-pie", "--no-pic-executable"], Set(|c| c.shape = Shape::Fixed),
+    flag(&["-shared", "-Bshareable"], Do(act::shared), "Make a shared library"),
+    flag(&["-pie", "--pic-executable"], Do(act::pie), "Make a program that runs at any address"),
+    flag(&["-no-pie", "--no-pic-executable"], Set(act::fixed),
         "Make a program with a fixed address"),
+    flag(&["-r", "-i", "--relocatable", "-Ur"], Do(act::relocatable), "Make an object of objects"),
+    flag(&["-d", "-dc", "-dp"], Set(|c| c.options.define_common = true), "Give common symbols storage with -r, too"),
     flag(&["-static"], Set(act::static_link), "Link no shared libraries"),
     with(&["-dynamic-linker", "-I"], "FILE", Do(|c, v| put(&mut c.dynamic().interpreter, act::name(v))),
         "The program interpreter"),
@@ -117,6 +119,10 @@ const OPTIONS: &[Spec] = &[
         "Lowest address of the program"),
     with(&["-Ttext-segment"], "ADDRESS", Do(|c, v| act::base(c, address(text(v)?))),
         "The same, hexadecimal"),
+    with(&["-Ttext"], "ADDRESS", Do(|c, v| act::section_start(c, ".text", v)), "Where .text starts, hexadecimal"),
+    with(&["-Tdata"], "ADDRESS", Do(|c, v| act::section_start(c, ".data", v)), "Where .data starts"),
+    with(&["-Tbss"], "ADDRESS", Do(|c, v| act::section_start(c, ".bss", v)), "Where .bss starts"),
+    with(&["--section-start"], "NAME=ADDRESS", Do(act::named_section_start), "Where a section starts, hexadecimal"),
     maybe(&["--build-id"], "STYLE", Do(|c, v| put(&mut c.options.build_id, build_id(text(v)?))),
         "Note that identifies the bytes: none, fast, md5, sha1, tree, uuid, 0xHEX"),
     flag(&["--eh-frame-hdr"], Set(|c| c.options.eh_frame_hdr = true), "Make .eh_frame_hdr"),
@@ -128,6 +134,9 @@ const OPTIONS: &[Spec] = &[
     flag(&["-x", "--discard-all"], Set(|c| c.options.discard = Discard::All), "Drop local symbols"),
     flag(&["-X", "--discard-locals"], Set(|c| c.options.discard = Discard::Locals), "Drop local labels"),
     flag(&["--discard-none"], Set(|c| c.options.discard = Discard::Default), ""),
+    with(&["--retain-symbols-file"], "FILE",
+        Do(|c, v| act::text_file(c, "--retain-symbols-file", TextUse::RetainedSymbols, v)),
+        "Keep only the listed symbols in the symbol table"),
     with(&["-z"], "KEYWORD", Do(|c, v| keyword::apply(c, text(v)?)),
         "[no]relro now lazy defs undefs [no]text [no]execstack [no]separate-code [no]start-stop-gc\n\
          muldefs [no]pack-relative-relocs ibt origin nodelete nodlopen initfirst interpose\n\
@@ -135,7 +144,7 @@ const OPTIONS: &[Spec] = &[
     // Loading.
     with(&["-soname", "-h"], "NAME", Do(act::soname), "The name that programs know the library by"),
     with(&["-rpath"], "DIR", Do(|c, v| act::rpath(c, text(v)?)), "Where the loader looks for libraries"),
-    with(&["-R"], "DIR", Do(act::rpath_or_file), "The same"),
+    with(&["-R"], "DIR", Do(act::rpath_or_file), "The same; for a file --just-symbols"),
     with(&["-rpath-link"], "DIR", Do(act::rpath_link), "Accepted; what libraries need is not searched"),
     flag(&["--enable-new-dtags"], Set(|c| c.dynamic().new_dtags = true), "-rpath is RUNPATH"),
     flag(&["--disable-new-dtags"], Set(|c| c.dynamic().new_dtags = false), "-rpath is RPATH"),
@@ -182,7 +191,10 @@ const OPTIONS: &[Spec] = &[
         "It is an error"),
     // Symbols and sections.
     with(&["-u", "--undefined", "--require-defined"], "SYMBOL", Do(act::undefined), "Need SYMBOL from the start"),
-    with(&["--defsym"], "NAME=VALUE", Do(act::define), "Define a symbol as a number or SYMBOL[+-NUMBER]"),
+    with(&["--defsym"], "NAME=VALUE", Do(act::define), "Define a symbol by an expression of numbers and symbols"),
+    with(&["--just-symbols"], "FILE",
+        Do(|c, v| act::text_file(c, "--just-symbols", TextUse::JustSymbols, v)),
+        "Use the addresses of FILE's symbols, but nothing else of it"),
     with(&["--wrap"], "SYMBOL", Do(act::wrap), "Calls of SYMBOL go to __wrap_SYMBOL, those of __real_SYMBOL to it"),
     flag(&["--gc-sections"], Set(|c| c.options.gc_sections = true), "Drop sections that nothing refers to"),
     flag(&["--no-gc-sections"], Set(|c| c.options.gc_sections = false), ""),
@@ -228,7 +240,7 @@ const OPTIONS: &[Spec] = &[
         "--enable-linker-version", "--disable-linker-version", "--copy-dt-needed-entries",
         "--no-copy-dt-needed-entries", "--no-add-needed", "--add-needed",
     ], Ignore, ""),
-    flag(&["-EL", "-d", "-dc", "-dp", "-g", "-qmagic", "-Qy"], Ignore, ""),
+    flag(&["-EL", "-g", "-qmagic", "-Qy"], Ignore, ""),
     flag(&[
         "--relax", "--no-relax", "--keep-memory", "--no-keep-memory", "--reduce-memory-overheads",
         "--no-map-whole-files", "--map-whole-files", "--mmap-output-file", "--no-mmap-output-file",
@@ -286,19 +298,11 @@ const OPTIONS: &[Spec] = &[
     maybe(&["--time-trace"], "FILE", WithoutEffect, ""),
 
     // Not done yet, and the output would be wrong without.
-    flag(&["-r", "-i", "--relocatable", "-Ur"],
-        Refuse("it makes an object of objects; choose another linker for this one (ld.bfd -r, or --fallback-linker)"),
-        "Not supported yet"),
     with(&["-T", "--script", "-dT", "--default-script", "-c", "--mri-script"], "FILE",
         Refuse("sections can't be laid out by a script; scripts that only name inputs may be given as inputs"),
         "Not supported yet"),
-    with(&["-Ttext", "-Tdata", "-Tbss", "-Trodata-segment", "-Tldata-segment", "--section-start"], "ADDRESS",
-        Refuse("sections can't be placed one by one; --image-base moves the whole program"), "Not supported yet"),
-    with(&["--retain-symbols-file"], "FILE",
-        Refuse("the symbol table can't be chosen by a list; objcopy --keep-symbols=FILE does it afterwards"),
-        "Not supported yet"),
-    with(&["--just-symbols"], "FILE", Refuse("the addresses of another program can't be used; give them by --defsym"),
-        "Not supported yet"),
+    with(&["-Trodata-segment", "-Tldata-segment"], "ADDRESS",
+        Refuse("segments can't be placed one by one; --section-start=.rodata=ADDRESS places a section"), ""),
     with(&["--icf"], "MODE", Try(act::icf), "Only none"),
     flag(&["-q", "--emit-relocs"], Refuse(OTHER_LINKER), "Not supported yet"),
     with(&["--oformat", "-b", "--format"], "FORMAT", Try(act::format), "Only elf64-x86-64"),

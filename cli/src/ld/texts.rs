@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use relink::host::{self, FileKind, Io};
+use relink::{JustSymbols, linked_symbols};
 
 use super::command::{LdCommand, TextUse};
 
@@ -10,11 +11,8 @@ use super::command::{LdCommand, TextUse};
 pub(super) fn read(io: &dyn Io, command: &mut LdCommand) -> Vec<PathBuf> {
     for path in std::mem::take(&mut command.rpaths_or_files) {
         if io.stat(&path).is_ok_and(|stat| stat.kind != FileKind::Directory) {
-            let path = path.display();
-            command.out_of_reach(format!(
-                "-R: {path} is a file, and the addresses of another program can't be used (--just-symbols); \
-                 give a directory, or the addresses by --defsym"
-            ));
+            command.dynamic().rpaths.retain(|known| Path::new(known) != path);
+            command.texts.push(("-R", TextUse::JustSymbols, path));
         }
     }
     let mut files = Vec::new();
@@ -37,12 +35,23 @@ pub(super) fn lines(io: &dyn Io, path: &Path) -> Result<Vec<PathBuf>, String> {
 
 fn read_one(io: &dyn Io, command: &mut LdCommand, use_: TextUse, path: &Path) -> Result<(), String> {
     let bytes = host::read_file(io, path).map_err(|error| error.to_string())?;
+    if use_ == TextUse::JustSymbols {
+        let file = path.display().to_string();
+        let symbols = linked_symbols::read(&bytes).map_err(|error| format!("{file}: {error}"))?;
+        command.options.just_symbols.push(JustSymbols { file, symbols: symbols.into() });
+        return Ok(());
+    }
     // Symbols are ASCII; what is not may stand in comments.
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let dynamic = command.dynamic();
     match use_ {
         TextUse::VersionScript => dynamic.version_scripts.push(text),
         TextUse::DynamicList => dynamic.dynamic_lists.push(text),
+        TextUse::JustSymbols => {}
+        TextUse::RetainedSymbols => {
+            let names = text.split_whitespace().map(str::to_owned);
+            command.options.retained_symbols.get_or_insert_default().extend(names);
+        }
         TextUse::ExportList => {
             let patterns = export_list(&text).map_err(|why| format!("{}: {why}", path.display()))?;
             dynamic.export_symbols.extend(patterns);
@@ -186,11 +195,26 @@ mod tests {
         let (command, _) =
             linked(&[format!("--version-script={}", path("none")), "-R".into(), path("v"), path("empty.o")]);
         assert_eq!(command.errors.len(), 2, "{:?}", command.errors);
-        assert!(command.errors[0].starts_with("-R: ") && command.errors[0].contains("--just-symbols"));
         let none = path("none");
         assert_eq!(
-            command.errors[1],
+            command.errors[0],
             format!("--version-script: cannot open {none}: No such file or directory")
         );
+        assert!(
+            command.errors[1].starts_with("-R: ") && command.errors[1].contains("not ELF"),
+            "{:?}",
+            command.errors
+        );
+        let (command, _) = linked(&[
+            "-rpath=/one".into(),
+            "-R".into(),
+            "/two".into(),
+            format!("--retain-symbols-file={}", path("d")),
+            "-rpath=/three".into(),
+            path("empty.o"),
+        ]);
+        assert_eq!(command.options.dynamic.rpaths, ["/one", "/two", "/three"]);
+        let kept = command.options.retained_symbols.unwrap();
+        assert!(kept.iter().eq(["d;", "{", "};"]), "{kept:?}");
     }
 }

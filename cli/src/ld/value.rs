@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use relink::{BuildId, DefsymValue};
+use relink::{BuildId, DefsymValue, Expression};
 
 /// A value that must be text.
 pub(super) fn text(value: &OsStr) -> Result<&str, String> {
@@ -50,28 +50,16 @@ pub(super) fn percent(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("{text} percent is too much"))
 }
 
-/// `NAME=NUMBER`, `NAME=SYMBOL`, `NAME=SYMBOL+NUMBER`, `NAME=SYMBOL-NUMBER`.
+/// `NAME=EXPRESSION`.
 pub(super) fn defsym(text: &str) -> Result<(String, DefsymValue), String> {
-    let wrong = || format!("'{text}' is not NAME=NUMBER or NAME=SYMBOL[+-NUMBER]");
+    let wrong = || format!("'{text}' is not NAME=EXPRESSION");
     let (name, value) = text.split_once('=').ok_or_else(wrong)?;
     let (name, value) = (name.trim(), value.trim());
     if !is_symbol(name) || value.is_empty() {
         return Err(wrong());
     }
-    if value.starts_with(|first: char| first.is_ascii_digit()) {
-        return Ok((name.to_owned(), DefsymValue::Absolute(number(value)?)));
-    }
-    let (symbol, offset) = match value.find(['+', '-']) {
-        None => (value, 0),
-        Some(at) => {
-            let offset = i64::try_from(number(value[at + 1..].trim())?).map_err(|_| wrong())?;
-            (value[..at].trim(), if value[at..].starts_with('-') { -offset } else { offset })
-        }
-    };
-    match is_symbol(symbol) {
-        true => Ok((name.to_owned(), DefsymValue::Symbol(symbol.to_owned(), offset))),
-        false => Err(wrong()),
-    }
+    let value = Expression::parse(value).and_then(DefsymValue::of).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), value))
 }
 
 fn is_symbol(text: &str) -> bool {
@@ -155,10 +143,15 @@ mod tests {
             ("a=b", symbol("b", 0)),
             ("a = .text.b + 0x10", symbol(".text.b", 16)),
             ("a=b-1", symbol("b", -1)),
+            ("a=(b)+2*3", symbol("b", 6)),
+            ("a=1?2:3", DefsymValue::Absolute(2)),
         ] {
             assert_eq!(defsym(text), Ok(("a".to_owned(), value)), "{text}");
         }
-        for text in ["a", "=1", "a=", "1=2", "a=b+", "a=b*2", "a=b+c", "a=(b)"] {
+        for text in ["a=b*2", "a=b-c", "a=DEFINED(a)?a:1", "a=SIZEOF(.text)"] {
+            assert!(matches!(defsym(text), Ok((_, DefsymValue::Expression(_)))), "{text}");
+        }
+        for text in ["a", "=1", "a=", "1=2", "a=b+", "a=(b", "a=1/0", "a=."] {
             assert!(defsym(text).is_err(), "{text}");
         }
     }

@@ -64,6 +64,7 @@ pub(super) fn key(io: &dyn Io, search: &SearchPath, args: &[InputArg]) -> u64 {
     text.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
     text.extend_from_slice(&here.identity.device.to_le_bytes());
     text.extend_from_slice(&here.identity.inode.to_le_bytes());
+    text.push(u8::from(search.sysroot.is_some()));
     for path in search.sysroot.iter().chain(&search.directories) {
         text.extend_from_slice(path.as_os_str().as_bytes());
         text.push(0);

@@ -29,6 +29,8 @@ pub trait Session {
     fn set_prior_patched(&mut self, state: Bytes, image: Bytes, overlay: &[PatchBytes]);
     /// Whether the image is a program, which the kernel protects while it runs. Others protect nothing.
     fn makes_program(&self) -> bool;
+    /// Whether a later link can start from this one. An object made of objects is no place to start from.
+    fn keeps_state(&self) -> bool;
     /// See [`LinkSession::resolve`].
     fn resolve(&mut self) -> Result<Outcome, LinkError>;
     /// See [`LinkSession::try_patch`].
@@ -55,7 +57,10 @@ impl Session for LinkSession {
         LinkSession::set_prior_patched(self, state, image, overlay);
     }
     fn makes_program(&self) -> bool {
-        self.options().output_kind != OutputKind::SharedLibrary
+        !matches!(self.options().output_kind, OutputKind::SharedLibrary | OutputKind::Relocatable)
+    }
+    fn keeps_state(&self) -> bool {
+        self.options().output_kind != OutputKind::Relocatable
     }
     fn resolve(&mut self) -> Result<Outcome, LinkError> {
         LinkSession::resolve(self)
@@ -162,7 +167,8 @@ fn run<S: Session + ?Sized>(
     let target = publish::locate(io, &output)?;
     let folder = if incremental { job.open_folder(&target, &output, trust) } else { None };
     let passing = inputs.dependencies.iter().filter(|path| keep::passes(path)).cloned().collect::<Vec<_>>();
-    let made = job.make(session, &inputs, &target, folder.as_ref(), verify, only_patch);
+    let stateful = folder.as_ref().filter(|_| session.keeps_state());
+    let made = job.make(session, &inputs, &target, stateful, verify, only_patch);
     let made = match made {
         Ok(None) => return Ok(None),
         Ok(Some(report)) => Ok(report),
@@ -170,6 +176,7 @@ fn run<S: Session + ?Sized>(
     };
     if let Some(folder) = &folder {
         if let Ok(report) = &made
+            && session.keeps_state()
             && !inputs.partial
             && (names_changes || report.outcome != Outcome::Patched)
             && let Err(error) = folder.keep_resolved(io, &inputs, report.outcome != Outcome::Patched)

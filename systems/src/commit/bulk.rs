@@ -39,8 +39,11 @@ pub(crate) fn commit_program(
     frame.counters.bytes_written = program.image.len() as u64;
     if request.options.incremental.is_some() {
         commands.insert_resource(
-            Freezer { rows: Rows::default(), known: HashMap::new(), listed: (NONE, Vec::new()) }
-                .freeze(&request, &program),
+            Freezer { rows: Rows::default(), known: HashMap::new(), listed: (NONE, Vec::new()) }.freeze(
+                &request,
+                &program,
+                !frame.warnings.is_empty(),
+            ),
         );
     }
     program.applied = Vec::new();
@@ -73,7 +76,7 @@ impl Freezer {
         span
     }
 
-    fn freeze(mut self, request: &Request, program: &Program) -> Store {
+    fn freeze(mut self, request: &Request, program: &Program, warned: bool) -> Store {
         self.rows.atoms.clone_from(&program.atoms);
         self.rows.symbols.clone_from(&program.symbols);
         self.rows.digests.clone_from(&program.digests);
@@ -112,7 +115,7 @@ impl Freezer {
             let start = u64::from(program.eh_frame_len);
             self.freeze_free(atom.output, start, len);
         }
-        self.freeze_image(request, program);
+        self.freeze_image(request, program, warned);
         Store::freeze(self.rows)
     }
 
@@ -320,7 +323,7 @@ impl Freezer {
         }
     }
 
-    fn freeze_image(&mut self, request: &Request, program: &Program) {
+    fn freeze_image(&mut self, request: &Request, program: &Program, warned: bool) {
         let note = crate::build_id::note_range(program);
         let output =
             |row: AtomRow| row.some().map_or(SectionRow(NONE), |row| program.atoms[row.index()].output);
@@ -358,7 +361,7 @@ impl Freezer {
             filler_abbrev: fillers.abbrev_offset,
             filler_unit: fillers.unit_offset,
             filler_version: u32::from(fillers.version),
-            flags: image_flags_of(program),
+            flags: image_flags_of(program) | if warned { image_flags::WARNED } else { 0 },
             globals: program.globals,
             entry: program.names.find(entry.as_bytes()).unwrap_or(SymbolRow(NONE)),
             got_used: program.got.len() as u32,

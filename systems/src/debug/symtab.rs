@@ -68,7 +68,7 @@ pub(crate) fn write_symbol_table(
     }
     let mut name = program.strtab_globals;
     for row in (0..program.globals).map(SymbolRow) {
-        let Some(local) = keeps_global(program, row) else { continue };
+        let Some(local) = keeps_global(program, row, options) else { continue };
         let index = program.symbols[row.index()].symtab;
         let bytes = program.names.of(row);
         put(&mut image, symtab + 24 * u64::from(index), &entry(program, row, name, local));

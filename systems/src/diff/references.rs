@@ -101,7 +101,7 @@ pub(super) fn drop_mentions(
 
 /// A reference that the object did not have: harmless only if the name is resolved to something in the image.
 fn new_reference(
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     object: &Object,
     row: SymbolRow,
     new: &GlobalRecord,
@@ -135,6 +135,9 @@ fn new_reference(
             let atom = context.atom(atom)?;
             // One of a changed input may come to life with the reference; Relocate looks again.
             let dead = atom.flags & atom_flags::LIVE == 0 && !context.changed.contains(&atom.input);
+            if dead {
+                context.frame.wanted.push(atom.input);
+            }
             dead.then(|| GateReason::DeadAtomReferenced { section: store.text(atom.name), input })
         }
     })

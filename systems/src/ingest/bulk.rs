@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::input::Input;
-use relink_engine::options::{DefsymValue, LinkOptions, Strip};
+use relink_engine::options::{LinkOptions, OutputKind, Strip};
 use relink_engine::program::{NameRef, Object, Program, SectionUse, SharedLibrary};
 use relink_engine::records::{AtomRecord, SymbolRecord, place, symbol_flags};
 use relink_engine::rows::{AtomRow, FileRow, InputRow, NONE, Span, SymbolRow, Target};
@@ -143,19 +143,21 @@ struct Extraction<'a> {
 impl Extraction<'_> {
     /// `-e`, `-u` and the right sides of `--defsym` are references that stand before the first input.
     fn want_option_names(&mut self, options: &LinkOptions) {
-        let entry = options.entry.as_deref().unwrap_or("_start");
-        for name in std::iter::once(entry).chain(options.undefined.iter().map(String::as_str)) {
+        let relocatable = options.output_kind == OutputKind::Relocatable;
+        let entry = options.entry.as_deref().or((!relocatable).then_some("_start"));
+        for name in entry.into_iter().chain(options.undefined.iter().map(String::as_str)) {
             let row = self.program.names.intern_own(name.as_bytes());
             self.at(row).wanted = true;
         }
         for (_, value) in &options.defsyms {
-            if let DefsymValue::Symbol(name, _) = value {
+            for name in value.symbols() {
                 let meant = wrapped(&options.wrap, name.as_bytes());
                 let row = self.program.names.intern_own(meant.as_deref().unwrap_or(name.as_bytes()));
                 self.at(row).wanted = true;
             }
         }
-        for (name, _) in &options.defsyms {
+        let listed = options.just_symbols.iter().flat_map(|list| list.symbols.iter());
+        for name in listed.map(|symbol| &symbol.name).chain(options.defsyms.iter().map(|(name, _)| name)) {
             let row = self.program.names.intern_own(name.as_bytes());
             self.at(row).defined = true;
         }

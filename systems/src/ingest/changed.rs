@@ -59,11 +59,18 @@ pub(crate) fn load_changed_inputs(
         let result = loader.compare_file(row, input);
         frame.check(result);
     }
+    for &row in &request.neighbours {
+        let mut loader = Loader { store: &store, plan: &mut plan, frame: &mut frame, changed: &mut changed };
+        let result = loader.load_neighbour(&request, row);
+        frame.check(result);
+    }
     for (row, name, bytes) in changed {
         let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
         let record = store.inputs.get(row.0);
         let Some(record) = frame.check(record) else { return };
-        frame.changed_inputs.push(name.clone());
+        if !request.neighbours.contains(&row) {
+            frame.changed_inputs.push(name.clone());
+        }
         let parsed = match &request.shared {
             Some(shared) => shared.parse(bytes),
             None => ObjectFile::parse(bytes).map(|parsed| (parsed, false)),
@@ -227,6 +234,30 @@ impl Loader<'_> {
         Ok(())
     }
 
+    /// Reads an input that did not change.
+    fn load_neighbour(&mut self, request: &Request, row: InputRow) -> Result<(), StoreError> {
+        if self.changed.iter().any(|(known, ..)| *known == row) {
+            return Ok(());
+        }
+        let known = self.store.inputs.get(row.0)?;
+        let name = self.store.text(known.name);
+        let file = self.store.files.get(known.file.0)?;
+        let content = request.inputs.get(known.file.index()).and_then(|input| {
+            let bytes = input.source.bytes().ok()?;
+            if file.flags & file_flags::ARCHIVE == 0 {
+                return Some(bytes);
+            }
+            let archive = Archive::parse(bytes).ok()?;
+            let members = archive.members().ok()?;
+            member_content(input, &archive, members.get(known.member as usize)?)
+        });
+        match content.filter(|bytes| known.bytes_hash == xxhash_rust::xxh3::xxh3_64(bytes)) {
+            Some(bytes) => self.changed.push((row, name, bytes)),
+            None => self.frame.refuse(GateReason::InputSetChanged { input: name }),
+        }
+        Ok(())
+    }
+
     fn compare_archive(
         &mut self,
         known: &FileRecord,
@@ -259,14 +290,7 @@ impl Loader<'_> {
                 self.frame.refuse(refused);
                 return Ok(shape);
             }
-            let content = match &member.thin_path {
-                Some(path) => input.source.member(path).ok(),
-                None => {
-                    let (start, end) = (member.data.start as usize, member.data.end as usize);
-                    (start <= end && end <= archive.bytes.len()).then(|| archive.bytes.slice(start..end))
-                }
-            };
-            let Some(content) = content else {
+            let Some(content) = member_content(input, &archive, member) else {
                 self.frame.refuse(refused);
                 return Ok(shape);
             };
@@ -303,6 +327,15 @@ impl Loader<'_> {
         }
         Ok(true)
     }
+}
+
+/// The bytes of an archive's member.
+fn member_content(input: &Input, archive: &Archive, member: &Member) -> Option<Bytes> {
+    if let Some(path) = &member.thin_path {
+        return input.source.member(path).ok();
+    }
+    let (start, end) = (member.data.start as usize, member.data.end as usize);
+    (start <= end && end <= archive.bytes.len()).then(|| archive.bytes.slice(start..end))
 }
 
 #[cfg(test)]

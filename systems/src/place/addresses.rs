@@ -4,7 +4,7 @@ use bevy_ecs::prelude::{Res, ResMut};
 use formats::dynamic::{plt, relr};
 use formats::elf;
 use formats::error::FormatError;
-use formats::units::Align;
+use formats::units::{Align, VirtAddr};
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::options::LinkOptions;
@@ -34,6 +34,7 @@ pub(crate) fn assign_addresses(
     let options = &request.options;
     let program = &mut *program;
     let mut outputs = std::mem::take(&mut program.outputs);
+    super::fixed::mark(&mut outputs, options, &mut frame);
     let plan = plan_headers(&outputs, options);
     let default_base = if options.output_kind.is_position_independent() { 0 } else { 0x40_0000 };
     let base = options.image_base.map_or(default_base, |base| base.0);
@@ -47,7 +48,7 @@ pub(crate) fn assign_addresses(
     let start = Layout { address: base, offset: 0, previous: Segment::Read, page };
     let layout = loop {
         let mut layout = start;
-        layout.advance(ELF_HEADER + plan.len() as u64 * PROGRAM_HEADER);
+        layout.advance(header_bytes(plan.len() as u64));
         // The size of `.relr.dyn` alone depends on addresses.
         let again = program.pack_relative.then(|| outputs.clone());
         place_outputs(program, outputs, &mut layout, options);
@@ -64,7 +65,9 @@ pub(crate) fn assign_addresses(
     // A PLT of one piece starts with the entry that all others go through.
     let header = program.kind.is_dynamic() && program.synthetic.lazy_plt.some().is_none();
     program.plt_address = called + if header { plt::ENTRY_LEN } else { 0 };
+    let headers = base..base + header_bytes(plan.len() as u64);
     program.segments = program_headers(program, options, base, plan);
+    super::fixed::check_overlaps(program, options, headers, &mut frame);
     program.image_len = layout.offset;
     let inputs: u64 = program.names.sources.iter().map(|bytes| bytes.len() as u64).sum();
     let limit = inputs.saturating_mul(16).saturating_add(IMAGE_ALLOWANCE);
@@ -114,6 +117,11 @@ fn grow_packed_table(program: &mut Program) -> Result<bool, FormatError> {
     Ok(grows)
 }
 
+/// Bytes of the ELF header and so many program headers.
+pub(crate) fn header_bytes(segments: u64) -> u64 {
+    ELF_HEADER + segments * PROGRAM_HEADER
+}
+
 /// Alignment, as an exponent, of sections that atoms are added to: compilers ask for 32 bytes for large arrays.
 const ADDED_ALIGN: u8 = 5;
 
@@ -151,6 +159,17 @@ impl Layout {
         self.previous = next;
     }
 
+    /// Starts a new segment at an address that the user chose.
+    fn jump(&mut self, to: VirtAddr, next: Segment, options: &LinkOptions) {
+        if options.separate_code {
+            self.offset = self.page.up(self.offset);
+        }
+        let mask = self.page.bytes() - 1;
+        self.offset += to.0.wrapping_sub(self.offset) & mask;
+        self.address = to.0;
+        self.previous = next;
+    }
+
     fn place(&mut self, section: &mut OutputSection, program: &mut Program, options: &LinkOptions) {
         let next = segment(&section.name, section.kind, section.flags, Relro::of(options));
         if section.atoms.iter().all(|row| program.atoms[row.index()].size == 0)
@@ -165,9 +184,13 @@ impl Layout {
             }
             return;
         }
-        let first = self.previous != next;
-        self.enter(next, options);
-        if options.incremental.is_some() && (section.name == b".text" || grows_by_data(section, program)) {
+        let first = self.previous != next || section.fixed;
+        match super::fixed::start_of(section, options).filter(|_| section.fixed) {
+            Some(start) => self.jump(start, next, options),
+            None => self.enter(next, options),
+        }
+        let grows = section.name == b".text" || grows_by_data(section, program);
+        if options.incremental.is_some() && grows && !section.fixed {
             // What a later frame adds may ask for more than what is there.
             section.align = section.align.max(ADDED_ALIGN);
         }
@@ -308,6 +331,7 @@ fn plan_headers(outputs: &[OutputSection], options: &LinkOptions) -> Vec<u32> {
             plan.push(elf::PT_LOAD);
         }
     }
+    plan.extend(outputs.iter().filter(|section| section.fixed).map(|_| elf::PT_LOAD));
     if outputs.iter().any(|section| section.flags & u64::from(elf::SHF_TLS) != 0) {
         plan.push(elf::PT_TLS);
     }
@@ -328,6 +352,9 @@ fn plan_headers(outputs: &[OutputSection], options: &LinkOptions) -> Vec<u32> {
         outputs.iter().filter(|section| is_loaded_note(section)).map(|section| section.align).collect();
     aligns.dedup();
     plan.extend(aligns.iter().map(|_| elf::PT_NOTE));
+    plan.extend(
+        outputs.iter().filter(|section| section.fixed && is_loaded_note(section)).map(|_| elf::PT_NOTE),
+    );
     plan
 }
 
@@ -337,7 +364,7 @@ fn program_headers(
     base: u64,
     plan: Vec<u32>,
 ) -> Vec<ProgramHeader> {
-    let headers = ELF_HEADER + plan.len() as u64 * PROGRAM_HEADER;
+    let headers = header_bytes(plan.len() as u64);
     let page = options.max_page_size;
     let mut loads = load_segments(program, options, base, headers, page).into_iter();
     let mut notes = note_groups(program).into_iter();
@@ -397,9 +424,10 @@ fn load_segments(
     headers: u64,
     page: u64,
 ) -> Vec<ProgramHeader> {
-    let mut loads = Vec::new();
+    let mut loads: Vec<ProgramHeader> = Vec::new();
+    let mut open: Option<(Segment, ProgramHeader)> = None;
     for wanted in [Segment::Read, Segment::Code, Segment::Relro, Segment::Write] {
-        let mut header = ProgramHeader {
+        let empty = ProgramHeader {
             kind: elf::PT_LOAD,
             flags: match wanted {
                 Segment::Read => elf::PF_R,
@@ -407,13 +435,11 @@ fn load_segments(
                 _ => elf::PF_R | elf::PF_W,
             },
             align: page,
-            offset: u64::MAX,
             ..Default::default()
         };
-        let (mut file_end, mut memory_end) = (0, 0);
         if wanted == Segment::Read {
-            (header.offset, header.address) = (0, base);
-            (file_end, memory_end) = (headers, base + headers);
+            let (file_size, memory_size) = (headers, headers);
+            open = Some((wanted, ProgramHeader { address: base, file_size, memory_size, ..empty }));
         }
         for section in &program.outputs {
             if section.index == 0
@@ -421,23 +447,26 @@ fn load_segments(
             {
                 continue;
             }
-            if header.offset == u64::MAX {
-                (header.offset, header.address) = (section.offset, section.address);
+            if open.is_none_or(|(class, _)| class != wanted) || section.fixed {
+                loads.extend(open.map(|(_, header)| header));
+                open = Some((
+                    wanted,
+                    ProgramHeader { offset: section.offset, address: section.address, ..empty },
+                ));
             }
+            let Some((_, header)) = &mut open else { continue };
             let nobits = section.kind == elf::SHT_NOBITS;
             if !(nobits && section.flags & u64::from(elf::SHF_TLS) != 0) {
-                memory_end = section.address + section.size;
+                header.memory_size = (section.address + section.size).saturating_sub(header.address);
             }
             if !nobits {
-                file_end = section.offset + section.size;
+                header.file_size = (section.offset + section.size).saturating_sub(header.offset);
             }
         }
-        if header.offset != u64::MAX {
-            header.file_size = file_end.saturating_sub(header.offset);
-            header.memory_size = memory_end.saturating_sub(header.address);
-            loads.push(header);
-        }
     }
+    loads.extend(open.map(|(_, header)| header));
+    // As loaders want them, whatever the order in the file.
+    loads.sort_by_key(|header| header.address);
     loads
 }
 
@@ -488,7 +517,7 @@ fn note_groups(program: &Program) -> Vec<ProgramHeader> {
     let mut groups: Vec<(u8, ProgramHeader)> = Vec::new();
     for section in program.outputs.iter().filter(|section| is_loaded_note(section) && section.size > 0) {
         let align = section.align;
-        if groups.last().is_none_or(|(known, _)| *known != align) {
+        if section.fixed || groups.last().is_none_or(|(known, _)| *known != align) {
             groups.push((
                 align,
                 ProgramHeader {

@@ -2,7 +2,9 @@
 
 pub(crate) mod addresses;
 pub(crate) mod arrange;
+pub(crate) mod assign;
 pub(crate) mod changed;
+mod fixed;
 pub(crate) mod free;
 pub(crate) mod names;
 pub(crate) mod reserve;

@@ -10,6 +10,7 @@ use relink_engine::rows::{AtomRow, InputRow, NONE, SectionRow, SymbolRow};
 use relink_formats as formats;
 
 use super::addresses::own_address;
+use super::assign::{compute_assignments, sections_of};
 use crate::ingest::classify::is_c_identifier;
 use crate::resolve::bind::needs_dynamic_section;
 
@@ -88,6 +89,13 @@ pub(crate) fn define_linker_names(
     }
 }
 
+/// Whether a name may be one of the linker's own.
+pub(crate) fn is_linker_name(name: &[u8]) -> bool {
+    NAMES.iter().any(|known| known.as_bytes() == name)
+        || name.starts_with(b"__start_")
+        || name.starts_with(b"__stop_")
+}
+
 fn has_section(program: &Program, name: &[u8]) -> bool {
     program.objects.iter().any(|object| {
         object.uses.iter().enumerate().any(|(index, used)| {
@@ -150,6 +158,10 @@ pub(crate) fn assign_symbol_addresses(
             }
         })
         .collect();
+    if !program.assignments.is_empty() {
+        let sections = sections_of(program);
+        frame.errors.extend(compute_assignments(program, &request.options, &sections));
+    }
     let name = request.options.entry.as_deref().unwrap_or("_start");
     let defined = |row: &SymbolRow| {
         let atom = program.symbols[row.index()].atom;
@@ -187,7 +199,8 @@ fn linker_address(program: &Program, name: &[u8]) -> (u64, SectionRow) {
         s.flags & u64::from(elf::SHF_ALLOC) != 0
             && !(s.flags & u64::from(elf::SHF_TLS) != 0 && s.kind == elf::SHT_NOBITS)
     };
-    let first_load = program.segments.iter().find(|segment| segment.kind == elf::PT_LOAD);
+    let first_load =
+        program.segments.iter().find(|segment| segment.kind == elf::PT_LOAD && segment.offset == 0);
     let base = first_load.map_or(0, |segment| segment.address);
     let found = match name {
         b"__ehdr_start" | b"__executable_start" => Some((base, first_row(program))),

@@ -86,6 +86,9 @@ pub(crate) fn keeps_local(
     if options.discard == Discard::All || name.is_empty() || name.starts_with(b".L") {
         return false;
     }
+    if !is_retained(name, options) {
+        return false;
+    }
     let kind = record.info & 0xf;
     if kind == elf::STT_FILE {
         return true;
@@ -97,8 +100,23 @@ pub(crate) fn keeps_local(
     }
 }
 
+/// Whether `--retain-symbols-file` lets a symbol be.
+pub(crate) fn is_retained(name: &[u8], options: &LinkOptions) -> bool {
+    let listed = |names: &std::collections::BTreeSet<String>| {
+        std::str::from_utf8(name).is_ok_and(|name| names.contains(name))
+    };
+    options.retained_symbols.as_ref().is_none_or(listed)
+}
+
 /// Whether a global name is written, and whether as a local one.
-pub(crate) fn keeps_global(program: &Program, row: SymbolRow) -> Option<bool> {
+pub(crate) fn keeps_global(program: &Program, row: SymbolRow, options: &LinkOptions) -> Option<bool> {
+    let symbol = &program.symbols[row.index()];
+    let defined = place::is_atom(symbol.atom) || symbol.atom == place::ABSOLUTE;
+    global_form(program, row).filter(|_| !defined || is_retained(program.names.of(row), options))
+}
+
+/// Whether a global name may be written, and whether as a local one.
+pub(crate) fn global_form(program: &Program, row: SymbolRow) -> Option<bool> {
     let symbol = &program.symbols[row.index()];
     let hidden = matches!(symbol.other & 3, elf::STV_HIDDEN | elf::STV_INTERNAL);
     match symbol.atom {
@@ -159,7 +177,7 @@ fn assign_indexes(program: &mut Program, options: &LinkOptions) {
     program.strtab_globals = strings;
     let mut written: Vec<(SymbolRow, bool)> = Vec::new();
     for row in 0..program.globals {
-        if let Some(local) = keeps_global(program, SymbolRow(row)) {
+        if let Some(local) = keeps_global(program, SymbolRow(row), options) {
             written.push((SymbolRow(row), local));
             strings += program.names.of(SymbolRow(row)).len() as u32 + 1;
         }

@@ -3,6 +3,7 @@
 
 use bevy_ecs::prelude::{Commands, Query, Res, ResMut};
 use formats::reloc::{self, Op, Values};
+use object::LittleEndian;
 use relink_engine::column::StoreError;
 use relink_engine::components::{Atom, Input, Relocation, RelocationPool, Slot};
 use relink_engine::frame::Frame;
@@ -13,7 +14,7 @@ use relink_engine::records::{
     AtomRecord, RelocRecord, SymbolRecord, atom_flags, place, reloc_flags, symbol_flags,
 };
 use relink_engine::report::GateReason;
-use relink_engine::rows::{RelocRow, Span, SymbolRow, Target, TargetKind};
+use relink_engine::rows::{InputRow, RelocRow, Span, SymbolRow, Target, TargetKind};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
@@ -96,6 +97,10 @@ pub(crate) fn relocate_changed_atoms(
         let derived = match frame.check(result) {
             Some(Ok(derived)) => derived,
             Some(Err(reason)) => {
+                if matches!(reason, GateReason::DeadAtomReferenced { .. }) {
+                    let dead = dead_neighbours(&View::new(&store, &plan), &input.object, atom.section);
+                    frame.wanted.extend(dead);
+                }
                 frame.refuse(reason);
                 continue;
             }
@@ -123,6 +128,24 @@ pub(crate) fn relocate_changed_atoms(
     }
     crate::pool::extend(&mut pool, &mut relocations, &mut commands, added);
     plan.relocs = spans;
+}
+
+/// The inputs whose dropped atoms a section refers to.
+fn dead_neighbours(view: &View<'_>, object: &Object, section: u32) -> Vec<InputRow> {
+    let mut dead = Vec::new();
+    for rela in object.parsed.relocations(section as usize) {
+        let target = object.targets.get(rela.r_sym(LittleEndian, false) as usize);
+        let row = match target.map(|target| target.kind()) {
+            Some(TargetKind::Atom(row)) => row,
+            Some(TargetKind::Symbol(row)) => view.symbol_record(row).atom,
+            _ => continue,
+        };
+        if place::is_atom(row) {
+            let atom = view.atom_record(row);
+            dead.extend((atom.flags & atom_flags::DEAD != 0).then_some(atom.input));
+        }
+    }
+    dead
 }
 
 /// Names of changed atoms that a report carries.

@@ -6,14 +6,12 @@ use formats::object_file::SymbolPlace;
 use object::LittleEndian;
 use relink_engine::diagnostic::{Diagnostic, Place};
 use relink_engine::frame::{Frame, Request};
-use relink_engine::options::DefsymValue;
 use relink_engine::program::{Object, Program};
 use relink_engine::records::{AtomRecord, atom_flags, place, symbol_flags};
 use relink_engine::rows::{AtomRow, InputRow, SymbolRow, TargetKind};
 use relink_formats as formats;
 
 use crate::ingest::bulk::{ALIGN_MAX, SIZE_MAX, type_flags};
-use crate::ingest::wrap::wrapped;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Strength {
@@ -106,7 +104,8 @@ pub(crate) fn resolve_names(
         }
     }
     place_commons(program, &mut frame);
-    define_option_names(&request, program, &mut frame);
+    super::assign::define_listed_symbols(&request, program, &mut frame);
+    super::assign::define_option_names(&request, program, &mut frame);
     frame.noted = frame.errors.len();
 }
 
@@ -150,35 +149,6 @@ fn place_commons(program: &mut Program, frame: &mut Frame) {
         });
         program.symbols[row].atom = atom;
         program.symbols[row].value = 0;
-    }
-}
-
-fn define_option_names(request: &Request, program: &mut Program, frame: &mut Frame) {
-    for (name, value) in &request.options.defsyms {
-        let Some(row) = program.names.find(name.as_bytes()) else { continue };
-        let definition = match value {
-            DefsymValue::Absolute(value) => Some((place::ABSOLUTE, *value, InputRow::default())),
-            DefsymValue::Symbol(other, offset) => {
-                let meant = wrapped(&request.options.wrap, other.as_bytes());
-                let other = program.names.find(meant.as_deref().unwrap_or(other.as_bytes()));
-                other.map(|other| program.symbols[other.index()]).and_then(|other| {
-                    (other.atom == place::ABSOLUTE || place::is_atom(other.atom))
-                        .then(|| (other.atom, other.value.wrapping_add_signed(*offset), other.input))
-                })
-            }
-        };
-        let Some((atom, value, input)) = definition else {
-            let message =
-                format!("--defsym {name}: the symbol on its right side is not defined by any input");
-            frame.errors.push(Diagnostic::Other { message });
-            continue;
-        };
-        let record = &mut program.symbols[row.index()];
-        record.atom = atom;
-        record.value = value;
-        record.input = input;
-        record.info = elf::STB_GLOBAL << 4;
-        record.flags |= symbol_flags::OPTION;
     }
 }
 

@@ -5,7 +5,7 @@ use formats::elf;
 use hashbrown::HashMap;
 use object::LittleEndian;
 use relink_engine::frame::{Frame, Request};
-use relink_engine::program::{Program, SectionUse};
+use relink_engine::program::{Program, SectionUse, Term};
 use relink_engine::records::{atom_flags, place, symbol_flags};
 use relink_engine::rows::{AtomRow, SymbolRow, TargetKind};
 use relink_formats as formats;
@@ -115,6 +115,13 @@ impl Marker<'_> {
         for name in names.chain(options.defsyms.iter().map(|(name, _)| name.as_str())) {
             if let Some(row) = self.program.names.find(name.as_bytes()) {
                 self.mark_symbol(row);
+            }
+        }
+        for term in self.program.assignments.iter().flat_map(|assignment| assignment.terms.values()) {
+            match *term {
+                Term::Name(row) => self.mark_symbol(row),
+                Term::Place(atom, _) if place::is_atom(atom) => self.mark(atom),
+                Term::Place(..) => {}
             }
         }
         for row in (0..self.program.globals).map(SymbolRow) {

@@ -1,5 +1,6 @@
 //! Resolve: names to definitions, over the whole program.
 
+pub(crate) mod assign;
 pub(crate) mod bind;
 pub(crate) mod comdat;
 pub(crate) mod definitions;

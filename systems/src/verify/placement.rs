@@ -2,6 +2,7 @@
 
 use hashbrown::{HashMap, HashSet};
 use relink_engine::column::StoreError;
+use relink_engine::options::LinkOptions;
 use relink_engine::records::{AtomRecord, SymbolRecord, atom_flags, place, symbol_flags};
 use relink_engine::rows::{AtomRow, InputRow, NONE, PoolRow, SectionRow, SymbolRow};
 use relink_engine::store::{Store, hash_name};
@@ -11,6 +12,7 @@ use crate::commit::bulk::placed_sections;
 use crate::diff::anonymous::key;
 use crate::ingest::bulk::local_symbols;
 use crate::ingest::changed::same_role;
+use crate::place::assign::{Sections, compute_assignments, facts};
 use crate::relocate::dynamic::count_dynamic_relocs;
 use crate::view::{atoms_of, locals_of};
 
@@ -43,7 +45,7 @@ pub(super) fn live_sections(store: &Store) -> Result<HashSet<(u32, Vec<u8>, u32)
 }
 
 /// Matches inputs, atoms, pools and names, and overwrites addresses.
-pub(super) fn impose(checker: &mut Checker<'_>) -> Result<Placement, StoreError> {
+pub(super) fn impose(checker: &mut Checker<'_>, options: &LinkOptions) -> Result<Placement, StoreError> {
     let mut placement = Placement { atoms: HashMap::new() };
     if checker.program.objects.len() as u32 != checker.store.inputs.len() {
         let (fresh, known) = (checker.program.objects.len(), checker.store.inputs.len());
@@ -108,6 +110,17 @@ pub(super) fn impose(checker: &mut Checker<'_>) -> Result<Placement, StoreError>
             }
         })
         .collect();
+    if !program.assignments.is_empty() {
+        let mut sections = Sections::new();
+        for row in 0..checker.store.sections.len() {
+            let known = checker.store.sections.get(row)?;
+            let name = checker.store.strings.bytes(known.name)?.to_vec();
+            sections.insert(name, facts(row, known.address, known.size, known.align as u8));
+        }
+        for error in compute_assignments(program, options, &sections) {
+            checker.findings.push(super::Finding { invariant: 5, what: error.render(&str::to_owned) });
+        }
+    }
     Ok(placement)
 }
 
@@ -302,7 +315,8 @@ fn match_names(checker: &mut Checker<'_>, placement: &mut Placement) -> Result<(
             continue;
         };
         let known = checker.store.symbols.get(known_row.0)?;
-        if fresh.flags & symbol_flags::LINKER_DEFINED != 0 {
+        let assigned = checker.program.assignments.iter().any(|assignment| assignment.name == row);
+        if fresh.flags & symbol_flags::LINKER_DEFINED != 0 || assigned && place::is_atom(fresh.atom) {
             let record = checker.store.atoms.get(known.atom.0)?;
             let atom = &mut checker.program.atoms[fresh.atom.index()];
             (atom.address, atom.output) = (record.address, record.output);

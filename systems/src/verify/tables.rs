@@ -15,7 +15,7 @@ use super::Checker;
 use super::placement::Placement;
 use crate::debug::unwind::piece_bytes;
 use crate::ingest::bulk::local_symbols;
-use crate::place::symtab::keeps_global;
+use crate::place::symtab::global_form;
 
 fn section_bytes<'a>(
     checker: &Checker<'a>,
@@ -213,7 +213,7 @@ fn expected_symbols(checker: &Checker<'_>, _: &Placement) -> Result<Vec<Symbol>,
     }
     for row in (0..program.globals).map(SymbolRow) {
         if program.symbols[row.index()].symtab != 0
-            && let Some(local) = keeps_global(program, row)
+            && let Some(local) = global_form(program, row)
         {
             add(row, program.names.of(row), local)?;
         }

@@ -183,8 +183,7 @@ fn cxx_across_a_library() {
 
 #[test]
 fn exceptions_reach_a_program_compiled_by_clang() {
-    let clang = tools::Tool { names: &["clang++-19", "clang++"], package: "clang-19" };
-    let Some(clang) = clang.find() else { return };
+    let clang = tools::CLANGXX.path();
     let dir = relink_tests::scratch();
     let write =
         |name: &str, text: &str| relink_tests::write(dir.path().join(name), format!("{CXX_HEADER}{text}"));

@@ -1,100 +1,10 @@
 //! Options and section flags that programs use now and then: each would go unnoticed if it did nothing.
 
-use std::path::PathBuf;
-use std::process::Command;
-
 use relink_tests::cc::{self, Cc};
 use relink_tests::elf::Elf;
-use relink_tests::tools::{self, Said, Tool};
-use relink_tests::{ld, lines, read, readers, scratch, write};
-
-/// Changes objects in ways that no compiler flag asks for.
-const OBJCOPY: Tool = Tool { names: &["objcopy"], package: "binutils" };
-
-/// A folder in which gcc links with `ld.relink`.
-struct Folder {
-    dir: tempfile::TempDir,
-}
-
-impl Folder {
-    fn new() -> Folder {
-        Folder { dir: scratch() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Compiles a text to an object, only if it would be another one: as make does.
-    fn unit(&self, name: &str, flags: &[&str], text: &str) -> &Folder {
-        let object = Cc::new(flags.iter().copied()).text(&format!("{name}.c"), text);
-        self.file(&format!("{name}.o"), &object)
-    }
-
-    /// Assembles a text.
-    fn assembled(&self, name: &str, text: &str) -> &Folder {
-        write(self.path(&format!("{name}.s")), text);
-        let mut gcc = tools::GCC.command();
-        gcc.current_dir(self.dir.path()).args(["-c", &format!("{name}.s"), "-o", &format!("{name}.o")]);
-        tools::say(&mut gcc).ok();
-        self
-    }
-
-    fn file(&self, name: &str, bytes: &[u8]) -> &Folder {
-        if std::fs::read(self.path(name)).ok().as_deref() != Some(bytes) {
-            write(self.path(name), bytes);
-        }
-        self
-    }
-
-    fn objcopy(&self, args: &[&str]) {
-        tools::say(OBJCOPY.command().current_dir(self.dir.path()).args(args)).ok();
-    }
-
-    fn gcc(&self) -> Command {
-        let mut gcc = tools::GCC.command();
-        gcc.current_dir(self.dir.path());
-        gcc
-    }
-
-    /// What linking with these arguments of gcc says.
-    #[track_caller]
-    fn try_link(&self, args: &[&str]) -> Said {
-        tools::say(self.gcc().arg("-B").arg(ld::gcc_prefix()).args(args))
-    }
-
-    #[track_caller]
-    fn link(&self, args: &[&str]) -> Said {
-        self.try_link(args).ok()
-    }
-
-    /// The same with the system's linker.
-    #[track_caller]
-    fn link_bfd(&self, args: &[&str]) -> Said {
-        tools::say(self.gcc().args(args)).ok()
-    }
-
-    /// Links incrementally: outcome and kinds of reasons. The oracle must be content.
-    #[track_caller]
-    fn patch(&self, output: &str, args: &[&str]) -> (String, Vec<String>) {
-        self.link(&[args, &["-o", output, "-Wl,--incremental,--report=report.json"]].concat());
-        let report: serde_json::Value = serde_json::from_slice(&read(self.path("report.json"))).unwrap();
-        tools::say(ld::relink().current_dir(self.dir.path()).args(["verify", output])).ok();
-        let reasons = report["reasons"].as_array().unwrap();
-        let kinds = reasons.iter().map(|reason| reason["kind"].as_str().unwrap().to_owned());
-        (report["outcome"].as_str().unwrap().to_owned(), kinds.collect())
-    }
-
-    #[track_caller]
-    fn run(&self, program: &str) -> String {
-        tools::run_image(&self.path(program), &[]).ok().stdout
-    }
-
-    #[track_caller]
-    fn readelf(&self, flag: &str, image: &str) -> String {
-        tools::READELF.run(["-W", flag, &self.path(image).display().to_string()]).ok().stdout
-    }
-}
+use relink_tests::folder::Folder;
+use relink_tests::tools;
+use relink_tests::{lines, read, readers};
 
 const WRAPPED_MAIN: &str = r#"
 #include <stdio.h>
@@ -485,6 +395,17 @@ fn unresolved_symbols_are_listed_in_warnings() {
         let said = folder.link(&[shape, "main.o", "-Wl,--warn-unresolved-symbols", "-o", "out"]);
         assert!(said.stderr.contains("warning: undefined symbol: absent"), "{said}");
         assert_eq!(folder.run("out"), "", "{shape}");
+    }
+    // A link that could be patched repeats them, too.
+    let args = ["-pie", "main.o", "-Wl,--warn-unresolved-symbols,-z,lazy"];
+    assert_eq!(folder.patch("again", &args).0, "full");
+    for _ in 0..2 {
+        assert_eq!(
+            folder.patch("again", &args),
+            ("fell_back_full".into(), vec!["warnings-to-repeat".into()])
+        );
+        let said = folder.link(&[&args[..], &["-Wl,--incremental", "-o", "again"]].concat());
+        assert!(said.stderr.contains("warning: undefined symbol: absent"), "{said}");
     }
     for method in ["report-all", "ignore-in-shared-libs"] {
         let said = link(&format!("-Wl,--unresolved-symbols={method}"));

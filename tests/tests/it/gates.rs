@@ -279,7 +279,7 @@ const CASES: &[Case] = &[
     // No input would bring the second name up to date.
     Case {
         reason: "relocation-unpatchable",
-        edited: "int f(void) { return 2; }\n",
+        edited: "int f(void) { volatile int n = 0; n++; n++; n++; n++; n++; n++; n++; n++; n++; return n; }\n",
         options: || LinkOptions {
             defsyms: vec![("alias".to_owned(), relink::DefsymValue::Symbol("f".to_owned(), 0))],
             ..program::incremental()
@@ -338,6 +338,8 @@ fn each_reason_falls_back_to_the_link_from_scratch() {
 fn every_kind_of_reason_has_a_test() {
     let here = [
         "gate-closed",
+        "relocatable-output",
+        "warnings-to-repeat",
         "import-need-added",
         "shared-library-changed",
         "state-unusable",

@@ -2,7 +2,9 @@
 
 mod acceptance;
 mod acceptance_ld;
+mod build_systems;
 mod claims;
+mod defsym;
 mod determinism;
 mod dynamic;
 mod dynamic_incremental;
@@ -17,11 +19,14 @@ mod hostile;
 mod identity;
 mod kill;
 mod lua_incremental;
+mod options;
 mod oracle;
 mod output_kinds;
+mod placement;
 mod plumbing;
 mod publication;
 mod real_programs;
+mod relocatable;
 mod rust;
 mod shifts;
 mod simulator;

@@ -162,6 +162,24 @@ fn mapped_libraries_keep_what_is_mapped() {
     edit_while_running(true, "libown.so");
 }
 
+/// Standard output is a pipe here, a file there; the image goes into it, and nothing is kept beside it.
+#[test]
+fn standard_output_takes_the_image() {
+    let inputs = inputs(&[]);
+    let place = Workplace::new(&inputs, &["--incremental"]);
+    let mut command = place.command();
+    let piped = command.args(["-o", "/dev/stdout"]).stdout(Stdio::piped()).output().unwrap();
+    assert!(piped.status.success());
+    let file = place.path("file");
+    let to_file = command.stdout(std::fs::File::create(&file).unwrap()).status().unwrap();
+    assert!(to_file.success());
+    for image in [piped.stdout, read(&file)] {
+        let said = program::run(&image);
+        assert_eq!((said.status, said.stdout.clone()), reference(&inputs), "{said}");
+    }
+    assert!(!Path::new("/dev/.relink").exists());
+}
+
 #[test]
 fn many_links_of_one_output_at_once() {
     const ROUNDS: usize = 12;

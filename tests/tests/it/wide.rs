@@ -206,3 +206,19 @@ fn debug_information_of_a_patched_unit_follows_others() {
         scene.compare(&stage);
     }
 }
+
+/// What garbage collection had dropped of unchanged objects comes to life when an edit refers to it, and what it refers to.
+#[test]
+fn dropped_functions_come_to_life() {
+    let other = "int table[4] = {3, 4, 5, 6};\nint deep(int);\nint dropped(int x)\n{\n    return deep(x) + table[x & 3];\n}\n\
+                 int kept(int x)\n{\n    return x;\n}\n";
+    let another = "static int deeper(int x)\n{\n    return x * 5;\n}\nint deep(int x)\n{\n    return deeper(x) - 2;\n}\n\
+                   int seed = 9;\nint stays(void)\n{\n    return seed;\n}\n";
+    let main = "int work(int), kept(int), stays(void);\nint app_main(void)\n{\n    return (work(5) + kept(2) + stays()) & 63;\n}\n";
+    let before = "int work(int x)\n{\n    return x + 1;\n}\n";
+    let after = "int dropped(int);\nint work(int x)\n{\n    return dropped(x) + 1;\n}\n";
+    for way in WAYS.into_iter().filter(|way| way.gc) {
+        let version = |unit| [("main.c", main), ("unit.c", unit), ("other.c", other), ("another.c", another)];
+        edit_through(way, &[&version(before), &version(after), &version(before), &version(after)]);
+    }
+}

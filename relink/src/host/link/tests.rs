@@ -53,6 +53,9 @@ impl Session for Stub {
     fn makes_program(&self) -> bool {
         !self.library
     }
+    fn keeps_state(&self) -> bool {
+        true
+    }
     fn set_prior_patched(&mut self, state: Bytes, image: Bytes, overlay: &[PatchBytes]) {
         let mut image = image.to_vec();
         for range in overlay {
