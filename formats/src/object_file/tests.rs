@@ -262,6 +262,25 @@ fn slim_lto_is_refused_and_fat_lto_is_not() {
 }
 
 #[test]
+fn thread_local_sections_can_be_written_and_call_frames_are_in_order() {
+    let (write, alloc, tls) = (1, 2, 0x400);
+    for flags in [tls, alloc | tls, write | tls, write | alloc | tls | 4] {
+        let error = error_with(BSS, |part| part.flags = flags).to_string();
+        assert!(error.contains("flags of TLS section"), "{flags:#x}: {error}");
+    }
+    let mut parts = parts();
+    parts[BSS].flags = write | alloc | tls;
+    assert!(parse(build(parts.clone())).is_ok());
+    parts[TEXT].name = ".eh_frame";
+    assert!(parse(build(parts.clone())).is_ok());
+    parts[RELA_TEXT].data.rotate_left(24);
+    let error = parse(build(parts.clone())).unwrap_err().to_string();
+    assert!(error.contains("not in the order of their places"), "{error}");
+    parts[TEXT].name = ".text.f";
+    assert!(parse(build(parts)).is_ok());
+}
+
+#[test]
 fn unsupported_sections_are_named() {
     let compressed = error_with(TEXT, |part| part.flags |= 1 << 11).to_string();
     assert!(compressed.contains("`.text.f`") && compressed.contains("-gz"), "{compressed}");

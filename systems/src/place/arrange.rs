@@ -34,7 +34,7 @@ pub(crate) fn arrange_sections(
     if options.incremental.is_some() && options.strip == Strip::None {
         add_fillers(program, &mut outputs);
     }
-    place_objects(program, &mut outputs, &mut frame);
+    place_objects(program, &mut outputs);
     for row in 0..program.atoms.len() {
         let atom = program.atoms[row];
         if atom.flags & atom_flags::RELRO != 0 {
@@ -62,6 +62,7 @@ pub(crate) fn arrange_sections(
         }
     }
     super::tables::add_tables(program, options, &mut outputs);
+    refuse_mixed_tls(program, &outputs, &mut frame);
     let mut sections = outputs.sections;
     for section in &mut sections {
         if matches!(section.kind, elf::SHT_INIT_ARRAY | elf::SHT_FINI_ARRAY | elf::SHT_PREINIT_ARRAY) {
@@ -152,7 +153,25 @@ impl Outputs {
     }
 }
 
-fn place_objects(program: &Program, outputs: &mut Outputs, frame: &mut Frame) {
+/// Thread-local data is one range of the image, so a section of it has nothing else.
+fn refuse_mixed_tls(program: &Program, outputs: &Outputs, frame: &mut Frame) {
+    for output in &outputs.sections {
+        let atoms = || output.atoms.iter().map(|row| &program.atoms[row.index()]);
+        let is_tls = |atom: &&AtomRecord| atom.flags & atom_flags::TLS != 0;
+        if output.flags & u64::from(elf::SHF_TLS) == 0 || atoms().all(|atom| is_tls(&atom)) {
+            continue;
+        }
+        for atom in atoms().filter(is_tls) {
+            let Some(object) = program.object(atom) else { continue };
+            let own = String::from_utf8_lossy(object.parsed.section_name(atom.section as usize));
+            let name = String::from_utf8_lossy(&output.name);
+            let why = format!("section {own}: it is thread-local, but others that go to {name} are not");
+            frame.errors.push(Diagnostic::BadInput { input: object.name.clone(), why });
+        }
+    }
+}
+
+fn place_objects(program: &Program, outputs: &mut Outputs) {
     for object in &program.objects {
         for (index, used) in object.uses.iter().enumerate() {
             let SectionUse::Atom(row) = *used else { continue };
@@ -167,12 +186,6 @@ fn place_objects(program: &Program, outputs: &mut Outputs, frame: &mut Frame) {
                 _ => section.kind,
             };
             let output = outputs.push(program, name, kind, section.flags, row);
-            if (outputs.sections[output].flags ^ section.flags) & u64::from(elf::SHF_TLS) != 0 {
-                let (own, name) = (object.parsed.section_name(index), String::from_utf8_lossy(name));
-                let own = String::from_utf8_lossy(own);
-                let why = format!("section {own}: some sections of {name} are thread-local, others are not");
-                frame.errors.push(Diagnostic::BadInput { input: object.name.clone(), why });
-            }
             if kind == elf::SHT_INIT_ARRAY || kind == elf::SHT_FINI_ARRAY {
                 outputs.sections[output].entsize = 8;
             }

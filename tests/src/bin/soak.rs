@@ -5,9 +5,6 @@ use std::process::ExitCode;
 
 use relink_tests::soak::{Program, soak};
 
-/// From so many frames on, a run must have met the limit of debris.
-const FRAMES_THAT_LEAVE_DEBRIS: usize = 1000;
-
 fn arguments() -> Result<(Program, u64, usize), String> {
     let (mut program, mut seed, mut frames) = (Program::Generated, 1, 1000);
     let mut words = std::env::args().skip(1);
@@ -38,10 +35,6 @@ fn main() -> ExitCode {
             println!("{program:?}, seed {seed}: {summary}");
             for (reason, count) in &summary.reasons {
                 println!("  {count:6} {reason}");
-            }
-            if frames >= FRAMES_THAT_LEAVE_DEBRIS && !summary.reasons.contains_key("debris-limit") {
-                eprintln!("no frame met the limit of debris, so the run shows nothing about it");
-                return ExitCode::FAILURE;
             }
             ExitCode::SUCCESS
         }

@@ -11,8 +11,8 @@ use crate::program::{self, Inputs};
 use crate::rng::Rng;
 use crate::simulate::{Compiler, Edit, EditKind, Model};
 
-/// Much room for what grows or moves, so that it is the debris that ends a run of patches.
-const FLAGS: [&str; 3] = ["--incremental", "--text-reserve=1000", "--debug-slack=400"];
+/// Much room for what grows or moves; whatever moves leaves an island.
+const FLAGS: [&str; 4] = ["--incremental", "--text-reserve=1000", "--debug-slack=400", "--move=island"];
 
 /// Edits that leave names, sections and unwind entries as they are.
 const BODIES: [EditKind; 10] = [

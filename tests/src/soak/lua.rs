@@ -11,8 +11,8 @@ use crate::real::{Link, Real, program_file};
 use crate::rng::Rng;
 use crate::{ld, sources, tools};
 
-/// Room for what moves: see `generated.rs`.
-const FLAGS: &str = "-Wl,--incremental,--text-reserve=40";
+/// No slack for code, and much room for what moves and for debug information: it is debris that ends a run of patches.
+const FLAGS: &str = "-Wl,--incremental,--code-slack=0,--text-reserve=60,--debug-slack=400";
 
 /// A statement that is added to a function.
 #[derive(Clone, Copy, Debug)]
@@ -135,8 +135,8 @@ impl Lua {
         let line = *rng.pick(&unit.functions);
         let statements = unit.added.entry(line).or_default();
         let step = |rng: &mut Rng| Statement::Step(rng.below(100_000) as u32);
-        let told = match rng.below(100) {
-            0..=19 => match statements.last_mut() {
+        let told = match rng.below(1000) {
+            0..=99 => match statements.last_mut() {
                 Some(last) => {
                     *last = step(rng);
                     "another constant"
@@ -146,37 +146,37 @@ impl Lua {
                     "a first statement"
                 }
             },
-            20..=39 => {
+            100..=249 => {
                 statements.push(step(rng));
                 "a statement"
             }
-            40..=59 => {
+            250..=549 => {
                 let more = 10 + rng.below(60);
                 statements.extend((0..more).map(|_| step(rng)));
                 "many statements"
             }
-            60..=74 => {
+            550..=699 => {
                 let more = 200 + rng.below(700);
                 statements.extend((0..more).map(|_| step(rng)));
                 "very many statements"
             }
-            75..=86 => {
+            700..=899 => {
                 statements.truncate(rng.below(statements.len() + 1) / 2);
                 "fewer statements"
             }
-            87..=91 => {
+            900..=929 => {
                 statements.push(Statement::Text(rng.below(1000) as u32));
                 "a string"
             }
-            92..=94 => {
+            930..=959 => {
                 statements.push(Statement::Call);
                 "a call"
             }
-            95..=96 => {
+            960..=979 => {
                 unit.added.clear();
                 "as it was at first"
             }
-            97 => {
+            980..=981 => {
                 unit.extras = (unit.extras + 1) % 3;
                 "a function more or less"
             }

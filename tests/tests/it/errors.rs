@@ -360,3 +360,11 @@ fn claims_of_sections_without_a_place_are_no_error() {
     let error = program.session.resolve().expect_err("no image has such an alignment").to_string();
     assert_holds(&error, &["b.o", "alignment 2^53"]);
 }
+
+#[test]
+fn thread_local_sections_among_others_are_an_error() {
+    let section = "__asm__(\".section .data.odd,\\\"awT\\\",@progbits\\n.long 1\\n.text\");\n";
+    let main = unit("main", "int word = 3;\nint _start(void)\n{\n    return word;\n}\n");
+    let text = errors(&vec![main, unit("odd", section)]);
+    assert_holds(&text, &["odd.o: section .data.odd", "thread-local"]);
+}
