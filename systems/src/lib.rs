@@ -17,13 +17,14 @@ mod resolve;
 pub mod verify;
 mod view;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bevy_ecs::prelude::{In, IntoScheduleConfigs, IntoSystem, ResMut, Resource, Schedule, World};
 use bevy_ecs::schedule::ScheduleLabel;
-use bevy_ecs::system::ScheduleSystem;
+use bevy_ecs::system::{BoxedSystem, ScheduleSystem};
 use relink_engine::frame::{Frame, FrameKind, LinkSet};
 use relink_engine::options::ScheduleKind;
+use relink_engine::plan::Plan;
 use relink_engine::report::SetTime;
 
 /// The part of a frame that derives everything and changes nothing.
@@ -37,32 +38,88 @@ pub struct Publish;
 /// The schedules of a frame: all sets but the last, and Commit. Sessions of a group derive first, all of them, and
 /// then publish together.
 ///
-/// Each kind of frame has its own two, made when first needed: bevy takes 4 µs for each system that it is given, and a
-/// process that patches once has no use for the drivers of a cold frame.
+/// Each kind of frame has its own two, made when first needed: a process that patches once has no use for the drivers of
+/// a cold frame. Those of a warm one are no `Schedule`: its systems run one after the other whatever the executor, and to
+/// find that out bevy's graph took a third of the instructions of a process that patches.
 #[expect(missing_debug_implementations, reason = "bevy's Schedule has none")]
 pub struct Frames {
     schedules: ScheduleKind,
-    cold: Option<Parts>,
-    warm: Option<Parts>,
+    cold: Option<ColdParts>,
+    warm: Option<WarmParts>,
 }
 
-struct Parts {
+struct ColdParts {
     derive: Schedule,
     publish: Schedule,
 }
 
-impl Parts {
-    fn new(schedules: ScheduleKind, frame: FrameKind) -> Parts {
-        let mut parts = Parts { derive: Schedule::new(Derive), publish: Schedule::new(Publish) };
+impl ColdParts {
+    fn new(schedules: ScheduleKind) -> ColdParts {
+        let mut parts = ColdParts { derive: Schedule::new(Derive), publish: Schedule::new(Publish) };
         let policy = policies::schedule(schedules);
         policy.prepare(&mut parts.derive);
         policy.prepare(&mut parts.publish);
-        match frame {
-            FrameKind::Cold => add_bulk_drivers(&mut parts),
-            FrameKind::Warm => add_changed_drivers(&mut parts),
-        }
+        add_bulk_drivers(&mut parts);
         parts
     }
+}
+
+struct WarmParts {
+    derive: Vec<Step>,
+    publish: Vec<Step>,
+}
+
+/// A set of a warm frame.
+struct Step {
+    set: LinkSet,
+    /// None for what Diff proves to need none.
+    driver: Option<BoxedSystem>,
+    /// Whether the driver knows the world; one that never runs need not.
+    initialized: bool,
+    /// Whether it works on changed inputs alone, so that a frame without one passes it over.
+    follows_changes: bool,
+}
+
+impl Step {
+    fn new<M>(set: LinkSet, driver: impl IntoSystem<(), (), M>) -> Step {
+        let driver: BoxedSystem = Box::new(IntoSystem::into_system(driver));
+        Step { set, driver: Some(driver), initialized: false, follows_changes: false }
+    }
+
+    fn of_changes<M>(set: LinkSet, driver: impl IntoSystem<(), (), M>) -> Step {
+        Step { follows_changes: true, ..Step::new(set, driver) }
+    }
+
+    fn without_driver(set: LinkSet) -> Step {
+        Step { set, driver: None, initialized: false, follows_changes: false }
+    }
+}
+
+/// Runs the sets of a warm frame, one after the other, and notes the time of each.
+fn run_steps(steps: &mut [Step], world: &mut World) {
+    let mut clock = Instant::now();
+    for step in steps {
+        if let Some(driver) = &mut step.driver
+            && !(step.follows_changes && nothing_changed(world))
+        {
+            if !step.initialized {
+                driver.initialize(world);
+                step.initialized = true;
+            }
+            if let Err(error) = driver.run((), world) {
+                unreachable!("the world lacks what {} needs: {error}", step.set.name());
+            }
+        }
+        let now = Instant::now();
+        note_time(step.set, now.duration_since(clock), &mut world.resource_mut::<Frame>());
+        clock = now;
+    }
+}
+
+/// Whether Ingest found no input that differs, and nothing else to be explained.
+fn nothing_changed(world: &World) -> bool {
+    let (plan, frame) = (world.resource::<Plan>(), world.resource::<Frame>());
+    plan.inputs.is_empty() && plan.changed_archives.is_empty() && frame.reasons.is_empty()
 }
 
 impl Frames {
@@ -71,23 +128,32 @@ impl Frames {
         Frames { schedules: kind, cold: None, warm: None }
     }
 
-    fn parts(&mut self, world: &World) -> &mut Parts {
-        let (kind, schedules) = (world.resource::<Frame>().kind, self.schedules);
-        let parts = match kind {
-            FrameKind::Cold => &mut self.cold,
-            FrameKind::Warm => &mut self.warm,
-        };
-        parts.get_or_insert_with(|| Parts::new(schedules, kind))
+    fn cold(&mut self) -> &mut ColdParts {
+        self.cold.get_or_insert_with(|| ColdParts::new(self.schedules))
+    }
+
+    fn warm(&mut self) -> &mut WarmParts {
+        self.warm.get_or_insert_with(changed_drivers)
     }
 
     /// Derives a frame of the kind that [`Frame`] says.
     pub fn derive(&mut self, world: &mut World) {
-        self.parts(world).derive.run(world);
+        match world.resource::<Frame>().kind {
+            FrameKind::Cold => {
+                self.cold().derive.run(world);
+            }
+            FrameKind::Warm => run_steps(&mut self.warm().derive, world),
+        }
     }
 
     /// Publishes the frame that was derived last.
     pub fn publish(&mut self, world: &mut World) {
-        self.parts(world).publish.run(world);
+        match world.resource::<Frame>().kind {
+            FrameKind::Cold => {
+                self.cold().publish.run(world);
+            }
+            FrameKind::Warm => run_steps(&mut self.warm().publish, world),
+        }
         world.clear_trackers();
     }
 }
@@ -99,7 +165,7 @@ pub fn abandon(world: &mut World) {
 }
 
 /// The order of a cold frame: bulk drivers, over columns.
-fn add_bulk_drivers(parts: &mut Parts) {
+fn add_bulk_drivers(parts: &mut ColdParts) {
     let sets = (
         start,
         ended(ingest::bulk::load_program, LinkSet::Ingest),
@@ -146,22 +212,24 @@ fn add_bulk_drivers(parts: &mut Parts) {
 
 /// The order of a warm frame: drivers over the entities of what changed. Resolve has none: Diff proves that names
 /// resolve as before.
-fn add_changed_drivers(parts: &mut Parts) {
-    let sets = (
-        start,
-        ended(ingest::changed::load_changed_inputs, LinkSet::Ingest),
-        ended(diff::diff_inputs, LinkSet::Diff),
-        ended(gate::judge_differences, LinkSet::Gate),
-        ended(no_driver, LinkSet::Resolve),
-        ended(place::changed::place_changed_atoms, LinkSet::Place),
-        ended(moves::move_references, LinkSet::Move),
-        ended(relocate::changed::relocate_changed_atoms, LinkSet::Relocate),
-        ended(debug::changed::write_changed_satellites, LinkSet::Debug),
-        ended(build_id::rehash_dirty_pages, LinkSet::BuildId),
-    );
-    parts.derive.add_systems(sets.chain());
-    let clear = ended(commit::changed::clear_frame, LinkSet::Commit);
-    parts.publish.add_systems((commit::changed::commit_patch, clear).chain());
+fn changed_drivers() -> WarmParts {
+    let derive = vec![
+        Step::new(LinkSet::Ingest, ingest::changed::load_changed_inputs),
+        Step::of_changes(LinkSet::Diff, diff::diff_inputs),
+        Step::of_changes(LinkSet::Gate, gate::judge_differences),
+        Step::without_driver(LinkSet::Resolve),
+        Step::of_changes(LinkSet::Place, place::changed::place_changed_atoms),
+        Step::of_changes(LinkSet::Move, moves::move_references),
+        Step::of_changes(LinkSet::Relocate, relocate::changed::relocate_changed_atoms),
+        Step::of_changes(LinkSet::Debug, debug::changed::write_changed_satellites),
+        Step::of_changes(LinkSet::BuildId, build_id::rehash_dirty_pages),
+    ];
+    let publish = vec![
+        Step::new(LinkSet::Commit, commit::changed::commit_patch),
+        // Also of Commit, whose time is that of both.
+        Step::new(LinkSet::Commit, commit::changed::clear_frame),
+    ];
+    WarmParts { derive, publish }
 }
 
 /// The last driver of a set, and the set's time behind it.
@@ -186,9 +254,17 @@ fn start(mut clock: ResMut<'_, Clock>) {
 
 fn stamp(set: LinkSet, mut clock: ResMut<'_, Clock>, mut frame: ResMut<'_, Frame>) {
     let now = Instant::now();
-    let ns = now.duration_since(clock.0).as_nanos() as u64;
-    frame.timings.push(SetTime { set: set.name(), ns });
+    note_time(set, now.duration_since(clock.0), &mut frame);
     clock.0 = now;
+}
+
+/// Adds to the time of a set.
+fn note_time(set: LinkSet, time: Duration, frame: &mut Frame) {
+    let ns = time.as_nanos() as u64;
+    match frame.timings.last_mut() {
+        Some(last) if last.set == set.name() => last.ns += ns,
+        _ => frame.timings.push(SetTime { set: set.name(), ns }),
+    }
 }
 
 /// Runs bulk work on so many threads.
@@ -214,7 +290,7 @@ pub fn world() -> World {
     world.init_resource::<relink_engine::frame::Frame>();
     world.init_resource::<relink_engine::frame::Patch>();
     world.init_resource::<relink_engine::program::Program>();
-    world.init_resource::<relink_engine::plan::Plan>();
+    world.init_resource::<Plan>();
     world.init_resource::<relink_engine::image::Draft>();
     world.init_resource::<relink_engine::components::RelocationPool>();
     world.insert_resource(Clock(Instant::now()));

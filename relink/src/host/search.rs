@@ -152,6 +152,7 @@ pub fn resolve_inputs(io: &Arc<dyn Io>, search: &SearchPath, args: &[InputArg]) 
         directories: Vec::new(),
         archives: HashSet::new(),
         libraries: HashMap::new(),
+        contents: HashMap::new(),
         depth: 0,
         found: ResolvedInputs::default(),
     };
@@ -195,11 +196,14 @@ struct Resolver {
     archives: HashSet<(u64, u64)>,
     /// Shared libraries that are inputs already, in the same way, and their rows in `found.inputs`.
     libraries: HashMap<(u64, u64), usize>,
+    /// What the files are that were looked into: drivers name `libgcc.a` four times.
+    contents: HashMap<(u64, u64), Content>,
     depth: usize,
     found: ResolvedInputs,
 }
 
 /// What the first bytes of a file tell.
+#[derive(Clone, Copy)]
 enum Content {
     Object,
     Archive {
@@ -309,7 +313,7 @@ impl Resolver {
         }
     }
 
-    fn content(&self, path: &Path, stat: &Stat) -> io::Result<Content> {
+    fn content(&mut self, path: &Path, stat: &Stat) -> io::Result<Content> {
         match stat.kind {
             FileKind::Directory => return Err(io::ErrorKind::IsADirectory.into()),
             FileKind::Regular => {}
@@ -320,7 +324,15 @@ impl Resolver {
             // The two that come by the thousand are not opened before their bytes are wanted.
             Some("o") => Ok(Content::Object),
             Some("rlib") => Ok(Content::Archive { thin: false }),
-            _ => Ok(Content::of(&self.head(path)?)),
+            _ => {
+                let file = (stat.identity.device, stat.identity.inode);
+                if let Some(&known) = self.contents.get(&file) {
+                    return Ok(known);
+                }
+                let content = Content::of(&self.head(path)?);
+                self.contents.insert(file, content);
+                Ok(content)
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use formats::elf;
 use formats::merge::split;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
+use relink_engine::image::Image;
 use relink_engine::plan::NewPiece;
 use relink_engine::program::SectionUse;
 use relink_engine::records::{PoolRecord, atom_flags};
@@ -38,19 +39,55 @@ pub(super) fn match_pieces(context: &mut Context<'_>, input: &mut Input) -> Resu
             continue;
         };
         merge.pool = pool.0;
-        for (position, &start) in starts.iter().enumerate() {
-            let end = starts.get(position + 1).map_or(bytes.len(), |&next| next as usize);
-            match place_piece(context, pool, &bytes[start as usize..end])? {
-                Some(offset) => merge.offsets.push(offset),
-                None => {
-                    context.frame.refuse(exhausted());
-                    return Ok(());
-                }
+        merge.offsets = Vec::with_capacity(starts.len());
+        let run = Run::of(context, pool)?;
+        let end_of = |piece: usize| starts.get(piece + 1).map_or(bytes.len(), |&next| next as usize);
+        while let Some(&start) = starts.get(merge.offsets.len()) {
+            let piece = merge.offsets.len();
+            let Some(offset) = place_piece(context, pool, &bytes[start as usize..end_of(piece)])? else {
+                context.frame.refuse(exhausted());
+                return Ok(());
+            };
+            merge.offsets.push(offset);
+            let (from, at) = (end_of(piece), u64::from(offset) + (end_of(piece) - start as usize) as u64);
+            let common = run.as_ref().map_or(0, |run| run.common(context.image, at, &bytes[from..]));
+            while let Some(&start) = starts.get(merge.offsets.len())
+                && end_of(merge.offsets.len()) - from <= common
+            {
+                merge.offsets.push((at + u64::from(start) - from as u64) as u32);
             }
         }
-        merge.starts = starts;
+        merge.set_starts(starts);
     }
     Ok(())
+}
+
+/// A pool whose pieces lie without a gap between them. Those that an object was the first to bring lie there in its own
+/// order: behind one of its strings stands its next one, and is found by comparing bytes instead of by its hash.
+struct Run {
+    /// File offset of the pool.
+    base: u64,
+    /// Bytes of it that hold pieces.
+    used: u64,
+}
+
+impl Run {
+    fn of(context: &Context<'_>, row: PoolRow) -> Result<Option<Run>, StoreError> {
+        let pool = context.store.pools.get(row.0)?;
+        if pool.strings == 0 || pool.align != 0 {
+            return Ok(None);
+        }
+        let atom = context.store.atoms.get(pool.atom.0)?;
+        let base = context.store.sections.get(pool.output.0)?.file_offset(atom.address)?;
+        Ok(Some(Run { base, used: pool.used }))
+    }
+
+    /// How many of the bytes of strings stand at an offset of the pool, at which a piece begins. Whatever of these
+    /// strings is whole is a piece: strings end themselves.
+    fn common(&self, image: &Image, at: u64, bytes: &[u8]) -> usize {
+        let room = usize::try_from(self.used.saturating_sub(at)).unwrap_or(usize::MAX);
+        image.common_prefix(self.base.saturating_add(at), &bytes[..bytes.len().min(room)])
+    }
 }
 
 /// The pool that such a section's pieces go to: same section of the image, piece size and alignment.
@@ -93,7 +130,7 @@ fn place_piece(context: &mut Context<'_>, row: PoolRow, piece: &[u8]) -> Result<
             entry => {
                 let offset = entry - 1;
                 // Equal bytes are the same piece: strings end themselves, constants have one size.
-                if context.image.read(base + u64::from(offset), piece.len()).as_deref() == Some(piece) {
+                if context.image.matches(base + u64::from(offset), piece) {
                     return Ok(Some(offset));
                 }
             }

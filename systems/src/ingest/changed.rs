@@ -51,8 +51,7 @@ pub(crate) fn load_changed_inputs(
         let result = loader.compare_file(row, input);
         frame.check(result);
     }
-    for (row, name, bytes) in changed {
-        let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
+    for (row, name, bytes, hash) in changed {
         let record = store.inputs.get(row.0);
         let Some(record) = frame.check(record) else { return };
         frame.changed_inputs.push(name.clone());
@@ -146,7 +145,8 @@ struct Loader<'a> {
     store: &'a Store,
     plan: &'a mut Plan,
     frame: &'a mut Frame,
-    changed: &'a mut Vec<(InputRow, String, Bytes)>,
+    /// Which, its name, its bytes and their hash.
+    changed: &'a mut Vec<(InputRow, String, Bytes, u64)>,
 }
 
 impl Loader<'_> {
@@ -202,8 +202,9 @@ impl Loader<'_> {
 
     fn compare_object(&mut self, row: InputRow, name: String, bytes: Bytes) -> Result<(), StoreError> {
         let known = self.store.inputs.get(row.0)?;
-        if known.bytes_hash != xxhash_rust::xxh3::xxh3_64(&bytes) {
-            self.changed.push((row, name, bytes));
+        let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
+        if known.bytes_hash != hash {
+            self.changed.push((row, name, bytes, hash));
         }
         Ok(())
     }

@@ -254,7 +254,7 @@ fn write_atom(
         let (section, input) = names();
         return Ok(Err(GateReason::DynamicRelocationChanged { section, input }));
     }
-    let changed = image.read(offset, derived.bytes.len()).as_deref() != Some(&derived.bytes[..]);
+    let changed = !image.matches(offset, &derived.bytes);
     if changed && atom.old.flags & atom_flags::CODE != 0 && atom.old.flags & atom_flags::EXACT != 0
         || changed && atom.old.flags & atom_flags::FIXED != 0
     {
