@@ -6,6 +6,8 @@
 //! writes the pages that change. Without `--relink` our linker is built. Peers are lld and mold if they are installed,
 //! and the program in `$WILD`; system calls are counted by strace, in a run of their own.
 
+#![expect(clippy::print_stdout, reason = "a bench speaks to its user")]
+
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
@@ -15,7 +17,7 @@ use std::process::Command;
 use relink_benches::process::corpus::{Corpus, Variant};
 use relink_benches::process::floor::Floor;
 use relink_benches::process::measure::{run, system_calls};
-use relink_benches::process::table::{Row, print};
+use relink_benches::process::table::{Row, markdown};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -286,7 +288,7 @@ impl Bench<'_> {
         );
         let fastest =
             rows[PEERS..].iter().map(Row::wall_ms).filter(|&wall| wall > 0.0).min_by(f64::total_cmp);
-        print(rows, fastest);
+        print!("{}", markdown(rows, fastest));
         Ok(())
     }
 }

@@ -38,20 +38,19 @@ impl Row {
     }
 }
 
-/// Prints medians of rows; `fastest` is the wall time of the fastest full link of another linker.
-pub fn print(rows: &[Row], fastest: Option<f64>) {
-    println!(
+/// Medians of rows; `fastest` is the wall time of the fastest full link of another linker.
+pub fn markdown(rows: &[Row], fastest: Option<f64>) -> String {
+    let mut text = String::from(
         "| process | outcome | runs | wall ms | (least) | fastest full link / it | it / floor | KB read | KB written | \
-         minor faults | major | system calls |"
+         minor faults | major | system calls |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
-    println!("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     for row in rows.iter().filter(|row| !row.costs.is_empty()) {
         let wall = row.wall_ms();
         let least = row.costs.iter().map(|cost| cost.wall_ms).fold(f64::INFINITY, f64::min);
         let ratio = |ratio: Option<f64>| ratio.map_or(String::new(), |ratio| format!("{ratio:.1}"));
         let floor = row.floor.and_then(|floor| rows.get(floor)).filter(|floor| !floor.costs.is_empty());
-        println!(
-            "| {} | {} | {} | {wall:.2} | {least:.2} | {} | {} | {:.1} | {:.1} | {} | {} | {} |",
+        let line = format!(
+            "| {} | {} | {} | {wall:.2} | {least:.2} | {} | {} | {:.1} | {:.1} | {} | {} | {} |\n",
             row.label,
             row.outcome,
             row.costs.len(),
@@ -63,5 +62,7 @@ pub fn print(rows: &[Row], fastest: Option<f64>) {
             row.count(|cost| cost.major_faults),
             row.calls.map_or(String::new(), |calls| calls.to_string()),
         );
+        text.push_str(&line);
     }
+    text
 }

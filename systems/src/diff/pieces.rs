@@ -4,7 +4,6 @@ use formats::elf;
 use formats::merge::split;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
-use relink_engine::image::Image;
 use relink_engine::plan::NewPiece;
 use relink_engine::program::SectionUse;
 use relink_engine::records::{PoolRecord, atom_flags};
@@ -34,60 +33,89 @@ pub(super) fn match_pieces(context: &mut Context<'_>, input: &mut Input) -> Resu
             context.frame.refuse(exhausted());
             continue;
         };
-        let Ok(starts) = split(bytes, section.entsize, strings) else {
-            context.frame.refuse(exhausted());
-            continue;
-        };
         merge.pool = pool.0;
-        merge.offsets = Vec::with_capacity(starts.len());
-        let run = Run::of(context, pool)?;
-        let end_of = |piece: usize| starts.get(piece + 1).map_or(bytes.len(), |&next| next as usize);
-        while let Some(&start) = starts.get(merge.offsets.len()) {
-            let piece = merge.offsets.len();
-            let Some(offset) = place_piece(context, pool, &bytes[start as usize..end_of(piece)])? else {
-                context.frame.refuse(exhausted());
-                return Ok(());
-            };
-            merge.offsets.push(offset);
-            let (from, at) = (end_of(piece), u64::from(offset) + (end_of(piece) - start as usize) as u64);
-            let common = run.as_ref().map_or(0, |run| run.common(context.image, at, &bytes[from..]));
-            while let Some(&start) = starts.get(merge.offsets.len())
-                && end_of(merge.offsets.len()) - from <= common
-            {
-                merge.offsets.push((at + u64::from(start) - from as u64) as u32);
-            }
-        }
-        merge.set_starts(starts);
+        let record = context.store.pools.get(pool.0)?;
+        let found = if strings && section.entsize == 1 && record.align == 0 {
+            find_strings(context, pool, &record, bytes)?
+        } else {
+            find_pieces(context, pool, bytes, section.entsize, strings)?
+        };
+        let Some(runs) = found else {
+            context.frame.refuse(exhausted());
+            return Ok(());
+        };
+        merge.offsets = runs.offsets;
+        merge.set_starts(runs.starts);
     }
     Ok(())
 }
 
-/// A pool whose pieces lie without a gap between them. Those that an object was the first to bring lie there in its own
-/// order: behind one of its strings stands its next one, and is found by comparing bytes instead of by its hash.
-struct Run {
-    /// File offset of the pool.
-    base: u64,
-    /// Bytes of it that hold pieces.
-    used: u64,
+/// Where pieces of a section are in its pool; those that lie behind each other in both are one run.
+#[derive(Default)]
+struct Runs {
+    starts: Vec<u32>,
+    offsets: Vec<u32>,
 }
 
-impl Run {
-    fn of(context: &Context<'_>, row: PoolRow) -> Result<Option<Run>, StoreError> {
-        let pool = context.store.pools.get(row.0)?;
-        if pool.strings == 0 || pool.align != 0 {
-            return Ok(None);
+impl Runs {
+    fn push(&mut self, start: u32, offset: u32) {
+        let distance = |starts: &u32, offsets: &u32| offsets.wrapping_sub(*starts);
+        let last = self.starts.last().zip(self.offsets.last());
+        if last.is_none_or(|(starts, offsets)| distance(starts, offsets) != distance(&start, &offset)) {
+            self.starts.push(start);
+            self.offsets.push(offset);
         }
-        let atom = context.store.atoms.get(pool.atom.0)?;
-        let base = context.store.sections.get(pool.output.0)?.file_offset(atom.address)?;
-        Ok(Some(Run { base, used: pool.used }))
     }
+}
 
-    /// How many of the bytes of strings stand at an offset of the pool, at which a piece begins. Whatever of these
-    /// strings is whole is a piece: strings end themselves.
-    fn common(&self, image: &Image, at: u64, bytes: &[u8]) -> usize {
-        let room = usize::try_from(self.used.saturating_sub(at)).unwrap_or(usize::MAX);
-        image.common_prefix(self.base.saturating_add(at), &bytes[..bytes.len().min(room)])
+/// Gives each piece its place; `None` if there is no room, or the section is none of pieces.
+fn find_pieces(
+    context: &mut Context<'_>,
+    pool: PoolRow,
+    bytes: &[u8],
+    entsize: u64,
+    strings: bool,
+) -> Result<Option<Runs>, StoreError> {
+    let Ok(starts) = split(bytes, entsize, strings) else { return Ok(None) };
+    let mut runs = Runs::default();
+    for (index, &start) in starts.iter().enumerate() {
+        let end = starts.get(index + 1).map_or(bytes.len(), |&next| next as usize);
+        let Some(offset) = place_piece(context, pool, &bytes[start as usize..end])? else { return Ok(None) };
+        runs.push(start, offset);
     }
+    Ok(Some(runs))
+}
+
+/// The same for strings of bytes, whose pool has no gap between two of them. Those that an object was the first to bring
+/// lie there in its own order: behind one of its strings stands its next one, and comparing bytes finds it sooner than
+/// its hash does.
+fn find_strings(
+    context: &mut Context<'_>,
+    row: PoolRow,
+    pool: &PoolRecord,
+    bytes: &[u8],
+) -> Result<Option<Runs>, StoreError> {
+    let atom = context.store.atoms.get(pool.atom.0)?;
+    let base = context.store.sections.get(pool.output.0)?.file_offset(atom.address)?;
+    let mut runs = Runs::default();
+    let mut from = 0;
+    while from < bytes.len() {
+        let (Some(end), Ok(start)) = (bytes[from..].iter().position(|&byte| byte == 0), u32::try_from(from))
+        else {
+            return Ok(None);
+        };
+        let piece = &bytes[from..=from + end];
+        let Some(offset) = place_piece(context, row, piece)? else { return Ok(None) };
+        runs.push(start, offset);
+        from += piece.len();
+        let behind = u64::from(offset) + piece.len() as u64;
+        let room = usize::try_from(pool.used.saturating_sub(behind)).unwrap_or(usize::MAX);
+        let wanted = &bytes[from..bytes.len().min(from.saturating_add(room))];
+        // Whatever is whole of what the two have in common are pieces: strings end themselves.
+        let common = context.image.common_prefix(base.saturating_add(behind), wanted);
+        from += wanted[..common].iter().rposition(|&byte| byte == 0).map_or(0, |last| last + 1);
+    }
+    Ok(Some(runs))
 }
 
 /// The pool that such a section's pieces go to: same section of the image, piece size and alignment.
