@@ -1,10 +1,79 @@
 //! The image that was published last: owned, or a mapping with the pages that later frames rewrote on top.
 
+use std::fmt::Debug;
+use std::ops::{Deref, DerefMut, Range};
+
 use bevy_ecs::prelude::Resource;
 use formats::Bytes;
 use formats::build_id::PAGE_BYTES;
 use hashbrown::HashMap;
 use relink_formats as formats;
+
+/// Memory that somebody else lends for an image: a mapped file, so that its bytes are where they belong once they are made.
+pub trait ImageMemory: Debug + Send + Sync {
+    /// All of it.
+    fn bytes(&self) -> &[u8];
+    /// All of it, to write.
+    fn bytes_mut(&mut self) -> &mut [u8];
+    /// Makes a range of it ready to be written, if that is cheaper than page after page.
+    fn prepare(&self, range: Range<usize>) {
+        let _ = range;
+    }
+}
+
+/// The bytes of an image in the making.
+#[derive(Debug)]
+pub enum ImageBytes {
+    /// Our own memory.
+    Owned(Vec<u8>),
+    /// Lent memory.
+    Lent(Box<dyn ImageMemory>),
+}
+
+impl Default for ImageBytes {
+    fn default() -> ImageBytes {
+        ImageBytes::Owned(Vec::new())
+    }
+}
+
+impl Deref for ImageBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            ImageBytes::Owned(bytes) => bytes,
+            ImageBytes::Lent(memory) => memory.bytes(),
+        }
+    }
+}
+
+impl DerefMut for ImageBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            ImageBytes::Owned(bytes) => bytes,
+            ImageBytes::Lent(memory) => memory.bytes_mut(),
+        }
+    }
+}
+
+impl ImageBytes {
+    /// The bytes in our own memory, whose length may change.
+    pub fn into_owned(self) -> Vec<u8> {
+        match self {
+            ImageBytes::Owned(bytes) => bytes,
+            ImageBytes::Lent(memory) => memory.bytes().to_vec(),
+        }
+    }
+}
+
+/// Lent memory that is only read from now on.
+#[derive(Debug)]
+struct Finished(Box<dyn ImageMemory>);
+
+impl AsRef<[u8]> for Finished {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
 
 /// Bytes that are compared at once, before the first that differs is looked for.
 const COMPARED_BYTES: usize = 256;
@@ -21,6 +90,15 @@ impl Image {
     /// An image in memory.
     pub fn owned(bytes: Vec<u8>) -> Image {
         Image { owned: bytes, ..Image::default() }
+    }
+
+    /// An image that was just made. Later frames write to our own memory alone: what is lent may be a file that is in use
+    /// by then.
+    pub fn made(bytes: ImageBytes) -> Image {
+        match bytes {
+            ImageBytes::Owned(bytes) => Image::owned(bytes),
+            ImageBytes::Lent(memory) => Image::mapped(Bytes::from_owner(Finished(memory))),
+        }
     }
 
     /// An image of an earlier process; only pages that are written are copied.

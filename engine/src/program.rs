@@ -8,6 +8,7 @@ use formats::shared_object::SharedObject;
 use hashbrown::{HashMap, HashTable};
 use relink_formats as formats;
 
+use crate::image::{ImageBytes, ImageMemory};
 use crate::options::OutputKind;
 use crate::records::{AtomRecord, RelocRecord, SymbolRecord};
 use crate::rows::{AtomRow, FileRow, NONE, SectionRow, Span, SymbolRow, Target};
@@ -560,7 +561,9 @@ pub struct Program {
     /// Some object asks for an executable stack.
     pub exec_stack: bool,
     /// The image; empty until it is written.
-    pub image: Vec<u8>,
+    pub image: ImageBytes,
+    /// What was lent for it: zeros, as many as the image has bytes.
+    pub memory: Option<Box<dyn ImageMemory>>,
     /// What each task of Relocate applied, if the store is to know it.
     pub applied: Vec<Applied>,
     /// Nodes of its digest tree.

@@ -23,9 +23,18 @@ use bevy_ecs::prelude::{In, IntoScheduleConfigs, IntoSystem, ResMut, Resource, S
 use bevy_ecs::schedule::ScheduleLabel;
 use bevy_ecs::system::{BoxedSystem, ScheduleSystem};
 use relink_engine::frame::{Frame, FrameKind, LinkSet};
+use relink_engine::image::ImageMemory;
 use relink_engine::options::ScheduleKind;
 use relink_engine::plan::Plan;
+use relink_engine::program::Program;
 use relink_engine::report::SetTime;
+
+/// The part of a cold frame that decides where everything is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, ScheduleLabel)]
+pub struct LayOut;
+
+/// Lends memory for an image of so many bytes; `None` leaves it to the session.
+pub type Lend<'a> = &'a mut dyn FnMut(u64) -> Option<Box<dyn ImageMemory>>;
 
 /// The part of a frame that derives everything and changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, ScheduleLabel)]
@@ -49,16 +58,23 @@ pub struct Frames {
 }
 
 struct ColdParts {
-    derive: Schedule,
+    /// Up to the moment when the length of the image is known.
+    lay_out: Schedule,
+    write: Schedule,
     publish: Schedule,
 }
 
 impl ColdParts {
     fn new(schedules: ScheduleKind) -> ColdParts {
-        let mut parts = ColdParts { derive: Schedule::new(Derive), publish: Schedule::new(Publish) };
+        let mut parts = ColdParts {
+            lay_out: Schedule::new(LayOut),
+            write: Schedule::new(Derive),
+            publish: Schedule::new(Publish),
+        };
         let policy = policies::schedule(schedules);
-        policy.prepare(&mut parts.derive);
-        policy.prepare(&mut parts.publish);
+        for schedule in [&mut parts.lay_out, &mut parts.write, &mut parts.publish] {
+            policy.prepare(schedule);
+        }
         add_bulk_drivers(&mut parts);
         parts
     }
@@ -136,14 +152,26 @@ impl Frames {
         self.warm.get_or_insert_with(changed_drivers)
     }
 
-    /// Derives a frame of the kind that [`Frame`] says.
-    pub fn derive(&mut self, world: &mut World) {
-        match world.resource::<Frame>().kind {
-            FrameKind::Cold => {
-                self.cold().derive.run(world);
-            }
-            FrameKind::Warm => run_steps(&mut self.warm().derive, world),
+    /// Derives a frame of the kind that [`Frame`] says; a cold one on so many threads (0: one for each processor), and
+    /// into lent memory if there is any.
+    pub fn derive(&mut self, world: &mut World, threads: usize, lend: Lend<'_>) {
+        if world.resource::<Frame>().kind == FrameKind::Warm {
+            return run_steps(&mut self.warm().derive, world);
         }
+        // Without threads to be had the caller's own does it all.
+        let pool = (threads > 0).then(|| rayon::ThreadPoolBuilder::new().num_threads(threads).build().ok());
+        let pool = pool.flatten();
+        let parts = self.cold();
+        let run = |schedule: &mut Schedule, world: &mut World| match &pool {
+            Some(pool) => pool.install(|| schedule.run(world)),
+            None => schedule.run(world),
+        };
+        run(&mut parts.lay_out, world);
+        if world.resource::<Frame>().errors.is_empty() {
+            let len = world.resource::<Program>().image_len;
+            world.resource_mut::<Program>().memory = lend(len);
+        }
+        run(&mut parts.write, world);
     }
 
     /// Publishes the frame that was derived last.
@@ -191,6 +219,9 @@ fn add_bulk_drivers(parts: &mut ColdParts) {
         )
             .chain(),
         ended(no_driver, LinkSet::Move),
+    );
+    parts.lay_out.add_systems(sets.chain());
+    let sets = (
         (
             relocate::bulk::write_atoms,
             relocate::tables::write_tables,
@@ -205,7 +236,7 @@ fn add_bulk_drivers(parts: &mut ColdParts) {
             .chain(),
         ended(build_id::hash_image, LinkSet::BuildId),
     );
-    parts.derive.add_systems(sets.chain());
+    parts.write.add_systems(sets.chain());
     let clear = ended(commit::changed::clear_frame, LinkSet::Commit);
     parts.publish.add_systems((commit::bulk::commit_program, clear).chain());
 }
@@ -267,14 +298,6 @@ fn note_time(set: LinkSet, time: Duration, frame: &mut Frame) {
     }
 }
 
-/// Runs bulk work on so many threads.
-pub fn with_threads(threads: usize, work: impl FnOnce() + Send) {
-    match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
-        Ok(pool) => pool.install(work),
-        Err(_) => work(), // No threads to be had: the caller's own does it all.
-    }
-}
-
 /// The digest of each loadable segment's pages.
 pub fn segment_digests(
     store: &relink_engine::store::Store,
@@ -289,7 +312,7 @@ pub fn world() -> World {
     world.init_resource::<relink_engine::frame::Request>();
     world.init_resource::<relink_engine::frame::Frame>();
     world.init_resource::<relink_engine::frame::Patch>();
-    world.init_resource::<relink_engine::program::Program>();
+    world.init_resource::<Program>();
     world.init_resource::<Plan>();
     world.init_resource::<relink_engine::image::Draft>();
     world.init_resource::<relink_engine::components::RelocationPool>();

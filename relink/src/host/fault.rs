@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use relink_engine::image::ImageMemory;
 use relink_formats::Bytes;
 
 use super::io::{Dir, Io, Open, Stat, SystemIo};
@@ -27,6 +28,7 @@ pub struct FaultyIo {
     mutations: AtomicUsize,
     written: AtomicU64,
     no_exchange: bool,
+    no_memory: bool,
     dead: AtomicBool,
 }
 
@@ -39,6 +41,7 @@ impl FaultyIo {
             mutations: AtomicUsize::new(0),
             written: AtomicU64::new(0),
             no_exchange: false,
+            no_memory: false,
             dead: AtomicBool::new(false),
         }
     }
@@ -46,6 +49,11 @@ impl FaultyIo {
     /// A file system that can't exchange names.
     pub fn without_exchange(self) -> FaultyIo {
         FaultyIo { no_exchange: true, ..self }
+    }
+
+    /// A file system on which a file can't be memory to write to.
+    pub fn without_memory(self) -> FaultyIo {
+        FaultyIo { no_memory: true, ..self }
     }
 
     /// Call number `index` (from 0) of those that change something meets `fault`.
@@ -209,6 +217,14 @@ impl Io for FaultyIo {
         let copied = self.inner.copy(from, to, length)?;
         self.count(copied);
         Ok(copied)
+    }
+    fn map_new(&self, file: &File, length: usize) -> io::Result<Box<dyn ImageMemory>> {
+        self.mutate()?;
+        if self.no_memory {
+            return Err(io::Error::from_raw_os_error(95)); // EOPNOTSUPP, as those say that can't.
+        }
+        self.count(length as u64);
+        self.inner.map_new(file, length)
     }
     fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
         self.mutate()?;

@@ -8,6 +8,7 @@ use object::LittleEndian;
 use rayon::prelude::*;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
+use relink_engine::image::ImageBytes;
 use relink_engine::program::{Applied, Object, Program};
 use relink_engine::records::{AtomRecord, atom_flags};
 use relink_engine::rows::{AtomRow, NONE, Target, TargetKind};
@@ -40,6 +41,9 @@ struct Job<'a> {
 /// Atoms a task handles: enough to hide the cost of a task, few enough to balance two cores.
 const ATOMS_PER_TASK: usize = 64;
 
+/// Bytes of lent memory that a task makes ready.
+const PREPARED_BYTES: usize = 8 << 20;
+
 /// Writes all atoms into a new image.
 pub(crate) fn write_atoms(
     request: Res<'_, Request>,
@@ -49,7 +53,16 @@ pub(crate) fn write_atoms(
     if !frame.cold() {
         return;
     }
-    let mut image = vec![0; program.image_len as usize];
+    let mut image = match program.memory.take() {
+        Some(memory) if memory.bytes().len() as u64 == program.image_len => {
+            let len = memory.bytes().len();
+            (0..len.div_ceil(PREPARED_BYTES)).into_par_iter().for_each(|part| {
+                memory.prepare(part * PREPARED_BYTES..len.min((part + 1) * PREPARED_BYTES));
+            });
+            ImageBytes::Lent(memory)
+        }
+        _ => ImageBytes::Owned(vec![0; program.image_len as usize]),
+    };
     let written = write_image_atoms(&program, &mut image, request.options.incremental.is_some());
     let mut dynamic = Vec::with_capacity(program.dynamic_relocs as usize);
     program.applied.clear();
