@@ -11,7 +11,7 @@ export LC_ALL=C.UTF-8
 needs=(
   "gcc=gcc libc6-dev" "g++=g++" "ld.bfd=binutils" "ar=binutils" "nm=binutils" "readelf=binutils" "addr2line=binutils"
   "gdb=gdb" "eu-readelf=elfutils" "eu-addr2line=elfutils" "eu-elflint=elfutils" "strace=strace" "setpriv=util-linux"
-  "llvm-dwarfdump=llvm" "llvm-symbolizer=llvm"
+  "llvm-dwarfdump=llvm" "llvm-symbolizer=llvm" "make=make"
 )
 missing=()
 for need in "${needs[@]}"; do

@@ -23,7 +23,8 @@ pub fn options(output_kind: OutputKind) -> LinkOptions {
 
 /// A unit's object as an input with the identity of a file; another `version` is another file.
 pub fn input(unit: usize, version: i64, bytes: &Arc<dyn InputSource>) -> Input {
-    let identity = FileIdentity { device: 1, inode: unit as u64 + 1, size: 0, mtime_ns: version };
+    let identity =
+        FileIdentity { device: 1, inode: unit as u64 + 1, size: 0, mtime_ns: version, changed_ns: 0 };
     Input::lazy(format!("unit{unit}.o"), Some(identity), bytes.clone())
 }
 

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use relink::host::{
-    self, Command, HostError, HostRequest, Io, JobTokens, ResolveError, ResolvedInputs, SystemIo,
+    self, Command, HostError, HostRequest, Io, JobTokens, ResolveError, ResolvedInputs, StateTrust, SystemIo,
 };
 use relink::{BuildId, LinkError, LinkOptions, LinkSession};
 
@@ -64,7 +64,11 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
     }
     let tokens = take_tokens(&io, &mut command, &environment);
     let (files, sources) = (inputs.dependencies.clone(), inputs.files.clone());
-    let linked = link(&io, &command, inputs, &args);
+    let mut found = Some(inputs);
+    let linked = host::while_inputs_change(|| match found.take() {
+        Some(inputs) => link(&io, &command, inputs, &args),
+        None => link_again(&io, &command, &environment, &args),
+    });
     drop(tokens);
     if let Some(path) = &command.reproduce {
         // A link that fails is one to be reproduced; only after it is known which members thin archives gave.
@@ -184,6 +188,7 @@ fn link(
         inputs,
         incremental: command.incremental,
         verify: command.verify,
+        trust: command.trust,
         command: command.incremental.then(|| recorded(args)),
     };
     // The process ends right after: giving back the memory of a large program piece by piece would only take time.
@@ -197,6 +202,27 @@ fn link(
     listings::write(&**io, command, &session, &dependencies)?;
     show_warnings(command, &result.warnings);
     Ok(i32::from(command.fatal_warnings && !command.suppress_warnings && !result.warnings.is_empty()))
+}
+
+/// The same once more, since what was read of the inputs has changed meanwhile.
+fn link_again(
+    io: &Arc<dyn Io>,
+    first: &LdCommand,
+    environment: &Environment,
+    args: &[OsString],
+) -> Result<i32, HostError> {
+    let mut command = parse::parse(args, environment);
+    command.options.threads = first.options.threads;
+    let inputs = resolve(io, &mut command);
+    match command.errors.is_empty() {
+        true => link(io, &command, inputs, args),
+        false => Ok(show_errors(&command)),
+    }
+}
+
+/// Whose state the tools may look at.
+pub(crate) fn trusted_state() -> StateTrust {
+    LdCommand::new(&Environment::of_process()).trust
 }
 
 fn recorded(args: &[OsString]) -> Command {

@@ -37,8 +37,18 @@ pub struct FileIdentity {
     pub inode: u64,
     /// Size, bytes.
     pub size: u64,
-    /// Modification time, nanoseconds since 1970.
+    /// Modification time, nanoseconds since 1970. Anybody may set it.
     pub mtime_ns: i64,
+    /// When anything about the file changed last, its names and mode too, nanoseconds since 1970; 0 if unknown. Nobody can
+    /// set it: where it alone differs, the contents are compared.
+    pub changed_ns: i64,
+}
+
+impl FileIdentity {
+    /// Whether nobody wrote to the file, as far as its times tell that a program may set.
+    pub fn same_bytes(&self, other: &FileIdentity) -> bool {
+        FileIdentity { changed_ns: 0, ..*self } == FileIdentity { changed_ns: 0, ..*other }
+    }
 }
 
 /// One object or archive of the command line.

@@ -23,7 +23,7 @@ macro_rules! records {
 
 records! {
     /// A file of the command line, by its place on it.
-    FileRecord = 64 {
+    FileRecord = 80 {
         /// Name as given, in the string column.
         name: Span,
         /// Its loaded objects: one for an object file, the pulled members of an archive.
@@ -36,12 +36,16 @@ records! {
         size: u64,
         /// Modification time, nanoseconds.
         mtime_ns: i64,
+        /// Time of the last change of any kind, nanoseconds.
+        changed_ns: i64,
         /// [`file_flags`].
         flags: u32,
         /// Number of members (archives).
         members: u32,
         /// xxh3 of an archive's names and members' layout, to notice a change of its index.
         index_hash: u64,
+        /// xxh3 of the name that the output needs a shared library by, if that is its path; 0 otherwise.
+        needed_hash: u64,
     }
     /// A loaded object.
     InputRecord = 72 {

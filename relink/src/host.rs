@@ -12,8 +12,8 @@
 //! let inputs = host::resolve_inputs(&io, &SearchPath::default(), &[object]);
 //! assert!(inputs.errors.is_empty());
 //! let options = relink::LinkOptions { incremental: Some(Default::default()), ..Default::default() };
-//! let request =
-//!     HostRequest { output: "a.out".into(), inputs, incremental: true, verify: false, command: None };
+//! let (verify, trust, command) = (false, Default::default(), None);
+//! let request = HostRequest { output: "a.out".into(), inputs, incremental: true, verify, trust, command };
 //! let result = host::link(options, request, &*io)?;
 //! println!("{}", result.report.outcome);
 //! # Ok::<(), host::HostError>(())
@@ -41,7 +41,11 @@ pub use fault::{Fault, FaultyIo};
 pub use input::FileInput;
 pub use io::{Dir, FileKind, Io, Open, Stat, SystemIo};
 pub use jobserver::JobTokens;
-pub use link::{HostRequest, HostResult, Session, StoredLink, link, link_with, open_stored, read_file};
+pub use link::{
+    HostRequest, HostResult, Session, StoredLink, link, link_with, open_stored, read_file,
+    while_inputs_change,
+};
 pub use log::{Command, read_log};
 pub use publish::{write_file, write_file_with};
 pub use search::{InputArg, InputName, ResolveError, ResolvedInputs, SearchPath, resolve_inputs};
+pub use state::StateTrust;

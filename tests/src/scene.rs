@@ -30,6 +30,13 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace()
 }
 
+/// Writes a file, in a folder that may have to be made.
+#[track_caller]
+fn put(path: &Path, bytes: &[u8]) {
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder of ours");
+    crate::write(path, bytes);
+}
+
 impl Scene {
     /// An empty one.
     pub fn new() -> Scene {
@@ -109,7 +116,7 @@ impl Scene {
     fn stage(&self) -> Stage {
         let stage = Stage { dir: crate::scratch() };
         for (name, bytes) in &self.files {
-            crate::write(stage.path(name), bytes);
+            put(&stage.path(name), bytes);
         }
         stage
     }
@@ -170,10 +177,17 @@ impl Scene {
     pub fn again(&self, stage: &Stage) -> Vec<Linked> {
         for (name, bytes) in &self.files {
             if std::fs::read(stage.path(name)).ok().as_ref() != Some(bytes) {
-                crate::write(stage.path(name), bytes);
+                put(&stage.path(name), bytes);
             }
         }
         self.links.iter().map(|(driver, args)| stage.relink(driver, args)).collect()
+    }
+
+    /// Links again, judges the links, and compares.
+    #[track_caller]
+    pub fn compare_after(&self, stage: &Stage, judge: impl FnOnce(&[Linked])) {
+        judge(&self.again(stage));
+        self.compare(stage);
     }
 
     /// The program in a folder does what the system's linker makes of the same files, and the oracle finds nothing.

@@ -57,6 +57,10 @@ tools! {
     TIMEOUT = "coreutils": "timeout";
     /// The archiver's friend: changes finished images.
     STRIP = "binutils": "strip";
+    /// Builds by times.
+    MAKE = "make": "make";
+    /// Runs a program as another user.
+    SETPRIV = "util-linux": "setpriv";
 }
 
 /// What a program said.

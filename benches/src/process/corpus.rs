@@ -21,12 +21,16 @@ pub struct Variant {
     pub dir: PathBuf,
     /// Files that no other variant has, and their bytes: what a compiler writes anew.
     own: Vec<(PathBuf, Vec<u8>)>,
+    /// Files that another variant has under another name, and that name: rustc names its objects anew each time, and
+    /// links them to the files it keeps.
+    renamed: Vec<(PathBuf, PathBuf)>,
     /// What the link line names, in the folder.
     pub inputs: Vec<PathBuf>,
 }
 
 impl Variant {
-    /// Writes the variant's own files as compilers do: new files under the old names.
+    /// Writes the variant's own files as compilers do, new files under the old names, and links those that got another
+    /// name.
     ///
     /// # Errors
     /// Those of writing.
@@ -35,6 +39,10 @@ impl Variant {
             let new = path.with_extension("new");
             fs::write(&new, bytes)?;
             fs::rename(new, path)?;
+        }
+        for (path, kept) in &self.renamed {
+            fs::remove_file(path)?;
+            fs::hard_link(kept, path)?;
         }
         Ok(())
     }
@@ -101,11 +109,16 @@ impl Corpus {
         let inodes = |variant: &Variant| variant.inputs.iter().map(inode).collect::<io::Result<Vec<_>>>();
         let all = self.variants.iter().map(inodes).collect::<io::Result<Vec<_>>>()?;
         for index in 0..self.variants.len() {
-            let Some(other) = all.get(usize::from(index == 0)) else { continue };
+            let other = usize::from(index == 0);
+            let Some(inodes) = all.get(other) else { continue };
+            let paths = self.variants[other].inputs.clone();
             let variant = &mut self.variants[index];
             for (path, inode) in variant.inputs.iter().zip(&all[index]) {
-                if !other.contains(inode) && !variant.own.iter().any(|(known, _)| known == path) {
-                    variant.own.push((path.clone(), fs::read(path)?));
+                match inodes.iter().position(|known| known == inode) {
+                    Some(at) if paths[at].file_name() == path.file_name() => {}
+                    Some(at) => variant.renamed.push((path.clone(), paths[at].clone())),
+                    None if variant.own.iter().any(|(known, _)| known == path) => {}
+                    None => variant.own.push((path.clone(), fs::read(path)?)),
                 }
             }
         }
@@ -132,5 +145,5 @@ fn lay_out(name: &'static str, from: &Path, to: &Path, known: &mut Contents) -> 
         }
     }
     let inputs = args.lines().map(|arg| to.join(arg)).filter(|path| path.is_file()).collect();
-    Ok(Variant { name, dir: to.to_owned(), own: Vec::new(), inputs })
+    Ok(Variant { name, dir: to.to_owned(), own: Vec::new(), renamed: Vec::new(), inputs })
 }

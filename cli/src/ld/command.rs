@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use anstream::ColorChoice;
-use relink::host::{InputArg, InputName, SearchPath};
+use relink::host::{InputArg, InputName, SearchPath, StateTrust};
 use relink::{DynamicOptions, IncrementalOptions, LinkOptions, OutputKind, Unresolved};
 
 /// Text instead of a link.
@@ -23,6 +23,8 @@ pub(super) struct Environment {
     pub(super) incremental: Option<OsString>,
     /// `RELINK_REPORT`.
     pub(super) report: Option<OsString>,
+    /// `RELINK_TRUST_STATE`.
+    pub(super) trust_state: Option<OsString>,
     /// `MAKEFLAGS`.
     pub(super) make_flags: Option<OsString>,
 }
@@ -33,6 +35,7 @@ impl Environment {
         Environment {
             incremental: std::env::var_os("RELINK_INCREMENTAL"),
             report: std::env::var_os("RELINK_REPORT"),
+            trust_state: std::env::var_os("RELINK_TRUST_STATE"),
             make_flags: std::env::var_os("MAKEFLAGS"),
         }
     }
@@ -84,6 +87,8 @@ pub(super) struct LdCommand {
     pub(super) incremental: bool,
     pub(super) incremental_options: IncrementalOptions,
     pub(super) verify: bool,
+    /// `--trust-state`.
+    pub(super) trust: StateTrust,
     pub(super) show: Option<Show>,
     /// `-v`: the version, then the link if there is anything to link.
     pub(super) announce: bool,
@@ -136,6 +141,11 @@ impl LdCommand {
             incremental: environment.incremental.as_ref().is_some_and(on),
             incremental_options: IncrementalOptions::default(),
             verify: false,
+            trust: if environment.trust_state.as_ref().is_some_and(on) {
+                StateTrust::Any
+            } else {
+                StateTrust::Own
+            },
             show: None,
             announce: false,
             emulations: false,

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use relink::host::{self, HostRequest, HostResult, InputArg, InputName, Io, SearchPath, SystemIo};
+use relink::host::{
+    self, HostRequest, HostResult, InputArg, InputName, Io, SearchPath, StateTrust, SystemIo,
+};
 use relink::{BuildId, IncrementalOptions, LinkOptions, LinkSession, Outcome};
 
 use super::{ToolResult, duration, log, size};
@@ -158,6 +160,7 @@ impl Demo<'_> {
             inputs,
             incremental: true,
             verify: false,
+            trust: StateTrust::Own,
             command: None,
         };
         let options = LinkOptions {

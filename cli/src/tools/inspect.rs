@@ -6,12 +6,12 @@ use relink::host::{self, SystemIo};
 use serde_json::Value;
 
 use super::{ToolResult, duration, log, size};
-use crate::console;
+use crate::{console, ld};
 
 pub(super) fn run(output: &Path) -> ToolResult {
-    let io = SystemIo;
-    let stored = host::open_stored(&io, output).map_err(|error| error.to_string())?;
-    let entries = host::read_log(&io, output).map_err(|error| error.to_string())?;
+    let (io, trust) = (SystemIo, ld::trusted_state());
+    let stored = host::open_stored(&io, output, trust).map_err(|error| error.to_string())?;
+    let entries = host::read_log(&io, output, trust).map_err(|error| error.to_string())?;
     console::line(console::bold(output.display()));
     let (image, state) = (stored.image.len() as u64, stored.state.len() as u64);
     console::line(format_args!("  image   {:>10}", size(image)));

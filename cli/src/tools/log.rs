@@ -6,13 +6,14 @@ use relink::host::{self, SystemIo};
 use serde_json::Value;
 
 use super::{ToolResult, duration};
-use crate::console;
+use crate::{console, ld};
 
 /// Reasons shown in a line each; the rest are counted.
 const REASONS_MAX: usize = 5;
 
 pub(super) fn run(output: &Path, json: bool) -> ToolResult {
-    let entries = host::read_log(&SystemIo, output).map_err(|error| error.to_string())?;
+    let entries = host::read_log(&SystemIo, output, ld::trusted_state());
+    let entries = entries.map_err(|error| error.to_string())?;
     for entry in &entries {
         match json {
             true => console::line(entry),

@@ -13,7 +13,7 @@ use crate::{console, ld};
 pub(super) fn run(output: &Path) -> ToolResult {
     let io: Arc<dyn Io> = Arc::new(SystemIo);
     let output = std::path::absolute(output).unwrap_or_else(|_| output.to_owned());
-    let stored = host::open_stored(&*io, &output).map_err(|error| error.to_string())?;
+    let stored = host::open_stored(&*io, &output, ld::trusted_state()).map_err(|error| error.to_string())?;
     let mut violations: Vec<String> = stored.output_differs.iter().cloned().collect();
     let mut session = relinked(&io, &stored)?;
     let outcome = session.resolve().map_err(|error| format!("linking the present inputs: {error}"))?;

@@ -1,6 +1,8 @@
-//! A file system that fails on demand, for tests of what a failure leaves behind.
+//! A file system that fails on demand, for tests of what a failure leaves behind; and one whose files change while they
+//! are read, whose clock is wrong, and that counts how often it is asked.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,19 @@ pub struct FaultyIo {
     no_exchange: bool,
     no_memory: bool,
     dead: AtomicBool,
+    looks: AtomicUsize,
+    clock_offset_ns: i64,
+    owner: Option<u32>,
+    meddler: Option<Meddler>,
+}
+
+/// Called with the path of each file that was opened to be read.
+struct Meddler(Box<dyn Fn(&Path) + Send + Sync>);
+
+impl fmt::Debug for Meddler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meddler")
+    }
 }
 
 impl FaultyIo {
@@ -43,6 +58,10 @@ impl FaultyIo {
             no_exchange: false,
             no_memory: false,
             dead: AtomicBool::new(false),
+            looks: AtomicUsize::new(0),
+            clock_offset_ns: 0,
+            owner: None,
+            meddler: None,
         }
     }
 
@@ -54,6 +73,26 @@ impl FaultyIo {
     /// A file system on which a file can't be memory to write to.
     pub fn without_memory(self) -> FaultyIo {
         FaultyIo { no_memory: true, ..self }
+    }
+
+    /// A machine whose clock is wrong by so many nanoseconds. Times of files that the kernel sets are right.
+    pub fn with_clock(self, offset_ns: i64) -> FaultyIo {
+        FaultyIo { clock_offset_ns: offset_ns, ..self }
+    }
+
+    /// A file system all of whose directories belong to this user.
+    pub fn with_owner(self, owner: u32) -> FaultyIo {
+        FaultyIo { owner: Some(owner), ..self }
+    }
+
+    /// Somebody who may do something to a file between the moment it is opened to be read and the read.
+    pub fn with_meddler(self, meddler: impl Fn(&Path) + Send + Sync + 'static) -> FaultyIo {
+        FaultyIo { meddler: Some(Meddler(Box::new(meddler))), ..self }
+    }
+
+    /// How many calls asked something: opened, listed, read, or took the `stat` of a file or directory.
+    pub fn looks(&self) -> usize {
+        self.looks.load(Ordering::SeqCst)
     }
 
     /// Call number `index` (from 0) of those that change something meets `fault`.
@@ -82,6 +121,12 @@ impl FaultyIo {
         }
     }
 
+    /// Counts a call that asks something.
+    fn look(&self) -> io::Result<()> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.alive()
+    }
+
     /// Counts a changing call; an error if it is the chosen one.
     fn mutate(&self) -> io::Result<()> {
         self.alive()?;
@@ -99,78 +144,83 @@ impl FaultyIo {
 
 impl Io for FaultyIo {
     fn open_read(&self, path: &Path) -> io::Result<File> {
-        self.alive()?;
-        self.inner.open_read(path)
+        self.look()?;
+        let file = self.inner.open_read(path)?;
+        if let Some(Meddler(meddle)) = &self.meddler {
+            meddle(path);
+        }
+        Ok(file)
     }
     fn open_dir(&self, path: &Path) -> io::Result<Dir> {
-        self.alive()?;
+        self.look()?;
         self.inner.open_dir(path)
     }
     fn open_dir_at(&self, dir: &Dir, name: &OsStr) -> io::Result<Dir> {
-        self.alive()?;
+        self.look()?;
         self.inner.open_dir_at(dir, name)
     }
     fn stat(&self, path: &Path) -> io::Result<Stat> {
-        self.alive()?;
+        self.look()?;
         self.inner.stat(path)
     }
     fn stat_at(&self, dir: &Dir, name: &OsStr) -> io::Result<Stat> {
-        self.alive()?;
+        self.look()?;
         self.inner.stat_at(dir, name)
     }
     fn stat_file(&self, file: &File) -> io::Result<Stat> {
-        self.alive()?;
+        self.look()?;
         self.inner.stat_file(file)
     }
     fn stat_dir(&self, dir: &Dir) -> io::Result<Stat> {
-        self.alive()?;
-        self.inner.stat_dir(dir)
+        self.look()?;
+        let stat = self.inner.stat_dir(dir)?;
+        Ok(Stat { owner: self.owner.unwrap_or(stat.owner), ..stat })
     }
     fn read_link_at(&self, dir: &Dir, name: &OsStr) -> io::Result<PathBuf> {
-        self.alive()?;
+        self.look()?;
         self.inner.read_link_at(dir, name)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        self.alive()?;
+        self.look()?;
         self.inner.list(path)
     }
     fn list_dir(&self, dir: &Dir) -> io::Result<Vec<OsString>> {
-        self.alive()?;
+        self.look()?;
         self.inner.list_dir(dir)
     }
     fn read_at(&self, file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        self.alive()?;
+        self.look()?;
         self.inner.read_at(file, offset, length)
     }
     fn read_to_end(&self, file: &File) -> io::Result<Vec<u8>> {
-        self.alive()?;
+        self.look()?;
         self.inner.read_to_end(file)
     }
     fn open_pipe(&self, path: &Path, write: bool) -> io::Result<File> {
-        self.alive()?;
+        self.look()?;
         self.inner.open_pipe(path, write)
     }
     fn read_now(&self, file: &File, length: usize) -> io::Result<Vec<u8>> {
-        self.alive()?;
+        self.look()?;
         self.inner.read_now(file, length)
     }
     fn map(&self, file: &File, length: usize) -> io::Result<Bytes> {
-        self.alive()?;
+        self.look()?;
         self.inner.map(file, length)
     }
     fn is_alone(&self, file: &File) -> io::Result<bool> {
-        self.alive()?;
+        self.look()?;
         self.inner.is_alone(file)
     }
     fn now_ns(&self) -> i64 {
-        self.inner.now_ns()
+        self.inner.now_ns() + self.clock_offset_ns
     }
 
     fn open_at(&self, dir: &Dir, name: &OsStr, how: Open) -> io::Result<File> {
         if how.mutates() {
             self.mutate()?
         } else {
-            self.alive()?
+            self.look()?
         }
         self.inner.open_at(dir, name, how)
     }

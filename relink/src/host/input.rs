@@ -32,6 +32,8 @@ pub struct FileInput {
     /// Whether `stat` proves that the bytes are the same next time.
     proves: bool,
     was_read: AtomicBool,
+    /// It was another file, or was written to, when it was read.
+    has_changed: AtomicBool,
     /// Members of a thin archive that were read.
     members: Mutex<Vec<(PathBuf, FileIdentity)>>,
 }
@@ -39,15 +41,19 @@ pub struct FileInput {
 impl FileInput {
     /// A file that `stat` was taken of. `thin` says that it is a thin archive, whose members are elsewhere.
     pub fn new(io: Arc<dyn Io>, path: PathBuf, stat: &Stat, thin: bool) -> FileInput {
+        let settled = io.now_ns().saturating_sub(STAMP_STEP_NS);
+        let identity = &stat.identity;
         let proves = !thin
             && stat.kind == FileKind::Regular
-            && stat.identity.mtime_ns < io.now_ns().saturating_sub(STAMP_STEP_NS);
+            && identity.mtime_ns < settled
+            && identity.changed_ns < settled;
         FileInput {
             io,
             path,
             stat: stat.identity,
             proves,
             was_read: AtomicBool::new(false),
+            has_changed: AtomicBool::new(false),
             members: Mutex::default(),
         }
     }
@@ -73,6 +79,9 @@ impl FileInput {
     /// now (a compiler renamed a new object over it) is fine: what was mapped is still the old one.
     pub fn check_unchanged(&self) -> Result<(), HostError> {
         let mut read: Vec<(&Path, FileIdentity)> = Vec::new();
+        if self.has_changed.load(Ordering::Relaxed) {
+            return Err(HostError::InputChanged { path: self.path.clone() });
+        }
         let members = self.members.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self.was_read.load(Ordering::Relaxed) {
             read.push((&self.path, self.stat));
@@ -92,7 +101,10 @@ impl FileInput {
 
     /// Reads one file, whose identity must be `expected` if there is an expectation.
     fn load(&self, path: &Path, expected: Option<FileIdentity>) -> io::Result<(Bytes, FileIdentity)> {
-        let changed = || io::Error::other("changed while it was being linked; link again");
+        let changed = || {
+            self.has_changed.store(true, Ordering::Relaxed);
+            io::Error::other("changed while it was being linked; link again")
+        };
         let file = self.io.open_read(path)?;
         let before = self.io.stat_file(&file)?;
         match before.kind {
@@ -101,7 +113,7 @@ impl FileInput {
             // A pipe: no size to go by, and nothing to compare.
             _ => return Ok((Bytes::from(self.io.read_to_end(&file)?), before.identity)),
         }
-        if expected.is_some_and(|identity| identity != before.identity) {
+        if expected.is_some_and(|identity| !identity.same_bytes(&before.identity)) {
             return Err(changed());
         }
         let size = usize::try_from(before.identity.size).map_err(|_| io::ErrorKind::FileTooLarge)?;
@@ -110,15 +122,16 @@ impl FileInput {
         } else {
             self.io.map(&file, size)?
         };
-        if self.io.stat_file(&file)?.identity != before.identity || bytes.len() != size {
+        if !self.io.stat_file(&file)?.identity.same_bytes(&before.identity) || bytes.len() != size {
             return Err(changed());
         }
         Ok((bytes, before.identity))
     }
 }
 
+/// A name more or less, or another mode, is no write: rustc's objects get names while they are linked.
 fn written_to(before: FileIdentity, now: FileIdentity) -> bool {
-    (before.device, before.inode) == (now.device, now.inode) && before != now
+    (before.device, before.inode) == (now.device, now.inode) && !before.same_bytes(&now)
 }
 
 impl InputSource for FileInput {
@@ -151,6 +164,8 @@ mod tests {
     fn age(path: &Path) {
         let file = std::fs::File::options().append(true).open(path).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        // The time of the last change can't be set.
+        std::thread::sleep(Duration::from_millis(40));
     }
 
     #[test]

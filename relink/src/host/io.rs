@@ -50,10 +50,8 @@ pub struct Stat {
     pub group: u32,
     /// Names of the file; 0 once it is removed.
     pub links: u64,
-    /// Device, inode, size and time.
+    /// Device, inode, size and times.
     pub identity: FileIdentity,
-    /// When anything about the file changed last, its names and mode too; nobody can set it.
-    pub changed_ns: i64,
 }
 
 /// How [`Io::open_at`] opens a file. None of them follows a symbolic link.
@@ -200,8 +198,8 @@ fn stat_of(stat: &fs::Stat) -> Stat {
             inode: stat.st_ino,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             mtime_ns: time(stat.st_mtime, stat.st_mtime_nsec),
+            changed_ns: time(stat.st_ctime, stat.st_ctime_nsec),
         },
-        changed_ns: time(stat.st_ctime, stat.st_ctime_nsec),
     }
 }
 
@@ -342,7 +340,8 @@ impl Io for SystemIo {
     fn open_at(&self, dir: &Dir, name: &OsStr, how: Open) -> io::Result<File> {
         let private = Mode::RUSR | Mode::WUSR;
         let (flags, mode) = match how {
-            Open::Read => (OFlags::RDONLY, Mode::empty()),
+            // A pipe that somebody put into a state folder is no reason to wait.
+            Open::Read => (OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()),
             Open::CreateNew { private: true } => (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, private),
             Open::CreateNew { private: false } => {
                 (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, Mode::RWXU | Mode::RWXG | Mode::RWXO)

@@ -18,7 +18,7 @@ use super::keep;
 use super::log::{Command, LogEntry, never_linked, slot_of};
 use super::publish::{self, Slot, Target, Temporary};
 use super::search::ResolvedInputs;
-use super::state::{Current, Part, Prior, Seen, StateFolder};
+use super::state::{Current, Part, Prior, Seen, StateFolder, StateTrust};
 use super::turns::{self, Kept, Turn, Written};
 use crate::{Lend, LinkSession, PatchBytes, Violation};
 
@@ -95,6 +95,8 @@ pub struct HostRequest {
     pub incremental: bool,
     /// Compare the image with a full link before it is published.
     pub verify: bool,
+    /// Whose state is used.
+    pub trust: StateTrust,
     /// Command line to keep for `relink verify`.
     pub command: Option<Command>,
 }
@@ -131,9 +133,9 @@ pub fn link_with<S: Session + ?Sized>(
         notes: Vec::new(),
         written: Written::default(),
     };
-    let HostRequest { output, inputs, incremental, verify, command } = request;
+    let HostRequest { output, inputs, incremental, verify, trust, command } = request;
     let target = publish::locate(io, &output)?;
-    let folder = if incremental { job.open_folder(&target, &output) } else { None };
+    let folder = if incremental { job.open_folder(&target, &output, trust) } else { None };
     let passing = inputs.dependencies.iter().filter(|path| keep::passes(path)).cloned().collect::<Vec<_>>();
     let made = job.make(session, inputs, &target, folder.as_ref(), verify);
     if let Some(folder) = &folder {
@@ -141,6 +143,26 @@ pub fn link_with<S: Session + ?Sized>(
     }
     let report = made?;
     Ok(HostResult { report, warnings: job.warnings, notes: job.notes })
+}
+
+/// How often a link is begun while its inputs change under it.
+const ATTEMPTS_MAX: u32 = 3;
+/// Time for a compiler to be done with an object; twice as much before the last attempt.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(30);
+
+/// Begins a link again, a few times, if an input was written to while it was read. `attempt` has to find its inputs anew
+/// and to have a session of its own each time.
+///
+/// # Errors
+/// Those of the last attempt.
+pub fn while_inputs_change<T>(mut attempt: impl FnMut() -> Result<T, HostError>) -> Result<T, HostError> {
+    for number in 1..ATTEMPTS_MAX {
+        match attempt() {
+            Err(HostError::InputChanged { .. }) => std::thread::sleep(PAUSE * number),
+            done => return done,
+        }
+    }
+    attempt()
 }
 
 /// One call of [`link_with`].
@@ -178,13 +200,13 @@ fn nanoseconds_since(instant: Instant) -> u64 {
 }
 
 impl Job<'_> {
-    fn open_folder(&mut self, target: &Target, output: &Path) -> Option<StateFolder> {
+    fn open_folder(&mut self, target: &Target, output: &Path, trust: StateTrust) -> Option<StateFolder> {
         let Target::File(slot) = target else {
             self.notes
                 .push(format!("{} is no plain file: nothing is kept for the next link", output.display()));
             return None;
         };
-        match StateFolder::open(self.io, &slot.dir, &slot.name, true) {
+        match StateFolder::open(self.io, &slot.dir, &slot.name, trust, true) {
             Ok(folder) => Some(folder),
             Err(error) => {
                 self.warnings.push(format!("not incremental: {error}"));
@@ -212,14 +234,16 @@ impl Job<'_> {
         let open_ns = nanoseconds_since(self.started);
         let mut lent = None;
         let generation = prior.as_ref().map_or(1, Prior::next_generation);
-        let outcome = session.resolve_into(&mut |length| {
+        let resolved = session.resolve_into(&mut |length| {
             let (file, memory) = lend(self.io, target, folder, generation, length)?;
             lent = Some(file);
             Some(memory)
-        })?;
+        });
+        // First of all: an input that is being written makes no sense, and that is not its author's error.
         for file in &inputs.files {
             file.check_unchanged()?;
         }
+        let outcome = resolved?;
         if verify {
             let violations = session.verify()?;
             if !violations.is_empty() {
@@ -233,7 +257,8 @@ impl Job<'_> {
         let publishing = Instant::now();
         self.publish(session, target, folder, prior.as_ref(), lent)?;
         let mut report = session.report().cloned().unwrap_or_else(|| empty_report(outcome));
-        self.warnings.extend_from_slice(&report.warnings);
+        self.warnings.append(&mut report.warnings);
+        report.warnings.clone_from(&self.warnings);
         report.timings_ns.insert(0, SetTime { set: "open", ns: open_ns });
         report.counters.image_file_bytes = self.written.image;
         report.counters.state_file_bytes = self.written.state;
@@ -366,11 +391,13 @@ impl Job<'_> {
         let log = session.patch().is_some().then(|| session.take_state_log()).flatten();
         if let (Some(log), Some(earlier)) = (log, earlier) {
             let bytes = earlier.state.bytes.saturating_add(log.len() as u64);
-            if bytes - earlier.state_base <= log_bytes_max(earlier.state_base) {
-                if !log.is_empty() {
-                    folder.append_state(io, &earlier.state, &log).map_err(failed)?;
-                    self.written.state += log.len() as u64;
-                }
+            if log.is_empty() {
+                return Ok((None, earlier.state.clone()));
+            }
+            if bytes - earlier.state_base <= log_bytes_max(earlier.state_base)
+                && folder.append_state(io, &earlier.state, &log).map_err(failed)?
+            {
+                self.written.state += log.len() as u64;
                 return Ok((None, Part { bytes, ..earlier.state }));
             }
         }
@@ -502,11 +529,11 @@ pub struct StoredLink {
 }
 
 /// Opens what the last incremental link of an output left.
-pub fn open_stored(io: &dyn Io, output: &Path) -> Result<StoredLink, HostError> {
+pub fn open_stored(io: &dyn Io, output: &Path, trust: StateTrust) -> Result<StoredLink, HostError> {
     let none = |why| HostError::io("use the state of", output)(io::Error::other(why));
     let slot = slot_of(io, output)?;
-    let folder =
-        StateFolder::open(io, &slot.dir, &slot.name, false).map_err(|error| never_linked(output, error))?;
+    let folder = StateFolder::open(io, &slot.dir, &slot.name, trust, false);
+    let folder = folder.map_err(|error| never_linked(output, error))?;
     let prior = folder.prior(io).map_err(none)?;
     let prior = prior.ok_or_else(|| none("there is none; link with --incremental".to_owned()))?;
     let image = match prior.overlay.is_empty() {

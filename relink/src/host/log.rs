@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::error::HostError;
 use super::io::{Io, Open};
 use super::publish::{Slot, Target, locate};
-use super::state::{COMMAND, LOG, StateFolder};
+use super::state::{COMMAND, LOG, StateFolder, StateTrust};
 
 /// Above this size the older half of the log goes: at 1 KiB per link, a thousand links.
 const LOG_BYTES_MAX: usize = 1 << 20;
@@ -49,8 +49,15 @@ pub struct Command {
 impl StateFolder {
     /// Appends a line, in one write: a kill may tear it, and then its reader leaves it out.
     pub(super) fn append_log(&self, io: &dyn Io, entry: &LogEntry<'_>) -> std::io::Result<()> {
-        let file = io.open_at(&self.dir, OsStr::new(LOG), Open::Append)?;
-        let size = io.stat_file(&file)?.identity.size;
+        let mut file = io.open_at(&self.dir, OsStr::new(LOG), Open::Append)?;
+        let stat = io.stat_file(&file)?;
+        if stat.links > 1 {
+            // A folder copied by hard links has a log of its own from here on.
+            let text = StateFolder::read(io, &self.dir, LOG)?.unwrap_or_default();
+            self.write(io, LOG, &text).map_err(std::io::Error::other)?;
+            file = io.open_at(&self.dir, OsStr::new(LOG), Open::Append)?;
+        }
+        let size = stat.identity.size;
         let mut line = Vec::new();
         if size > 0 && io.read_at(&file, size - 1, 1)? != b"\n" {
             line.push(b'\n'); // Behind a torn line this one starts anew.
@@ -103,9 +110,10 @@ pub(super) fn never_linked(output: &Path, error: HostError) -> HostError {
 }
 
 /// The history of an output, oldest first. A line that was torn by a crash is left out.
-pub fn read_log(io: &dyn Io, output: &Path) -> Result<Vec<serde_json::Value>, HostError> {
+pub fn read_log(io: &dyn Io, output: &Path, trust: StateTrust) -> Result<Vec<serde_json::Value>, HostError> {
     let slot = slot_of(io, output)?;
-    let dir = StateFolder::look(io, &slot.dir, &slot.name).map_err(|error| never_linked(output, error))?;
+    let dir = StateFolder::look(io, &slot.dir, &slot.name, trust);
+    let dir = dir.map_err(|error| never_linked(output, error))?;
     let text = StateFolder::read(io, &dir, LOG).map_err(HostError::io("read", dir.path().join(LOG)))?;
     let text = text.unwrap_or_default();
     Ok(text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())

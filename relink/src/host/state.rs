@@ -106,7 +106,7 @@ impl Seen {
             inode: identity.inode,
             size: identity.size,
             modified_ns: identity.mtime_ns,
-            changed_ns: stat.changed_ns,
+            changed_ns: identity.changed_ns,
         }
     }
 
@@ -191,9 +191,27 @@ fn boot_id(io: &dyn Io) -> Option<String> {
     Some(String::from_utf8(text).ok()?.trim().to_owned())
 }
 
-/// Opens a directory that only its owner, who must be us, may write to. Someone else's state would be their choice
-/// of the bytes of our program.
-fn private_dir(io: &dyn Io, parent: &Dir, name: &OsStr, create: bool) -> Result<Dir, HostError> {
+/// Whose state folder is used. Someone else's state would be their choice of the bytes of our program.
+///
+/// A folder is made with mode 0700 whatever the umask, so that one that a group may write to (umask 002, a group of its
+/// own for each user) was never made so by us. Symbolic links are never followed, whatever is trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StateTrust {
+    /// Our own, if nobody else may write to it.
+    #[default]
+    Own,
+    /// Anybody's: for file systems that know no owners, and for a root that is none outside of its container.
+    Any,
+}
+
+/// Opens a directory that only its owner, who must be us, may write to, unless all are trusted.
+fn private_dir(
+    io: &dyn Io,
+    parent: &Dir,
+    name: &OsStr,
+    trust: StateTrust,
+    create: bool,
+) -> Result<Dir, HostError> {
     let path = parent.path().join(name);
     let opened = match io.open_dir_at(parent, name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && create => match io.make_dir(parent, name) {
@@ -203,6 +221,9 @@ fn private_dir(io: &dyn Io, parent: &Dir, name: &OsStr, create: bool) -> Result<
         other => other,
     };
     let dir = opened.map_err(HostError::io("open state folder", &path))?;
+    if trust == StateTrust::Any {
+        return Ok(dir);
+    }
     let stat = io.stat_dir(&dir).map_err(HostError::io("open state folder", &path))?;
     let why = if stat.owner != rustix::process::geteuid().as_raw() {
         "it belongs to another user"
@@ -220,11 +241,12 @@ impl StateFolder {
         io: &dyn Io,
         output_dir: &Dir,
         name: &OsStr,
+        trust: StateTrust,
         create: bool,
     ) -> Result<StateFolder, HostError> {
         for _ in 0..LOCK_ROUNDS_MAX {
-            let parent = private_dir(io, output_dir, OsStr::new(FOLDER), create)?;
-            let dir = private_dir(io, &parent, name, create)?;
+            let parent = private_dir(io, output_dir, OsStr::new(FOLDER), trust, create)?;
+            let dir = private_dir(io, &parent, name, trust, create)?;
             let path = dir.path().join(LOCK);
             let locked = io.open_at(&dir, OsStr::new(LOCK), Open::Lock).and_then(|file| {
                 io.lock(&file)?;
@@ -243,9 +265,14 @@ impl StateFolder {
     }
 
     /// Opens the folder to read its log only: no lock, nothing is made.
-    pub(super) fn look(io: &dyn Io, output_dir: &Dir, name: &OsStr) -> Result<Dir, HostError> {
-        let parent = private_dir(io, output_dir, OsStr::new(FOLDER), false)?;
-        private_dir(io, &parent, name, false)
+    pub(super) fn look(
+        io: &dyn Io,
+        output_dir: &Dir,
+        name: &OsStr,
+        trust: StateTrust,
+    ) -> Result<Dir, HostError> {
+        let parent = private_dir(io, output_dir, OsStr::new(FOLDER), trust, false)?;
+        private_dir(io, &parent, name, trust, false)
     }
 
     /// A file of the folder, if it is there.
@@ -368,10 +395,16 @@ impl StateFolder {
         Temporary::named(io, &self.dir, name, stem != "image").map_err(HostError::io("write", path))
     }
 
-    /// Writes behind the bytes of the state that count; they become part of it when a marker counts them.
-    pub(super) fn append_state(&self, io: &dyn Io, state: &Part, log: &[u8]) -> io::Result<()> {
+    /// Writes behind the bytes of the state that count; they become part of it when a marker counts them. False, and
+    /// nothing is written, if the file has another name: that of a folder copied by hard links, whose own marker may
+    /// count other bytes there.
+    pub(super) fn append_state(&self, io: &dyn Io, state: &Part, log: &[u8]) -> io::Result<bool> {
         let file = io.open_at(&self.dir, &generation_name("state", state.generation), Open::Extend)?;
-        io.write_at(&file, state.bytes, log)
+        if io.stat_file(&file)?.links != 1 {
+            return Ok(false);
+        }
+        io.write_at(&file, state.bytes, log)?;
+        Ok(true)
     }
 
     /// Makes these files the ones that count. How many bytes the marker has.

@@ -131,6 +131,10 @@ impl Freezer {
             if let Some(library) = program.shared.iter().find(|library| library.file.0 as usize == row) {
                 record.flags |= file_flags::SHARED;
                 record.index_hash = library.parsed.interface_hash() as u64;
+                record.needed_hash = match library.parsed.soname() {
+                    Some(_) => 0,
+                    None => needed_hash(input),
+                };
             }
             self.rows.files.push(record);
         }
@@ -332,6 +336,12 @@ impl Freezer {
     }
 }
 
+/// A hash of the name by which a shared library is needed that has none of its own; never 0.
+pub(crate) fn needed_hash(input: &Input) -> u64 {
+    let name = input.needed_name.as_deref().unwrap_or(&input.name);
+    hash_name(name.as_bytes()) | 1
+}
+
 /// A file's record without its name and inputs.
 pub(crate) fn file_record(input: &Input) -> FileRecord {
     let identity = input.identity.unwrap_or_default();
@@ -343,6 +353,7 @@ pub(crate) fn file_record(input: &Input) -> FileRecord {
         inode: identity.inode,
         size: identity.size,
         mtime_ns: identity.mtime_ns,
+        changed_ns: identity.changed_ns,
         flags,
         ..Default::default()
     }

@@ -18,7 +18,7 @@ use relink_engine::store::Store;
 use relink_formats as formats;
 
 use super::bulk::is_shared_object;
-use crate::commit::bulk::{archive_shape, file_record};
+use crate::commit::bulk::{archive_shape, file_record, needed_hash};
 
 /// Compares the inputs with the store's and spawns an entity for each that differs.
 pub(crate) fn load_changed_inputs(
@@ -158,7 +158,14 @@ impl Loader<'_> {
             self.frame.refuse(GateReason::InputSetChanged { input: input.name.clone() });
             return Ok(());
         }
-        let identity = |record: &FileRecord| (record.device, record.inode, record.size, record.mtime_ns);
+        if known.needed_hash != 0 && known.needed_hash != needed_hash(input) {
+            // The same file, perhaps, but the output names it as the command line does.
+            self.frame.refuse(GateReason::InputSetChanged { input: input.name.clone() });
+            return Ok(());
+        }
+        let identity = |record: &FileRecord| {
+            (record.device, record.inode, record.size, record.mtime_ns, record.changed_ns)
+        };
         let vouched = known.flags & new.flags & file_flags::IDENTITY != 0;
         if vouched && identity(&known) == identity(&new) {
             return Ok(());
@@ -182,6 +189,7 @@ impl Loader<'_> {
             // Its code may be another; what counts is what it offers.
             record.flags |= file_flags::SHARED;
             record.index_hash = known.index_hash;
+            record.needed_hash = known.needed_hash;
             let hash = SharedObject::parse(bytes).map(|library| library.interface_hash() as u64).ok();
             if hash != Some(known.index_hash) {
                 self.frame.refuse(GateReason::SharedLibraryChanged { library: input.name.clone() });

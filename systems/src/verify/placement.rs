@@ -106,7 +106,9 @@ fn match_atoms(checker: &mut Checker<'_>, placement: &mut Placement, row: usize)
     let store = checker.store;
     let input = store.inputs.get(row as u32)?;
     let name = checker.program.objects[row].name.clone();
-    if !same_role(&store.text(input.name), &name) {
+    // Another object in the same place of the command line was linked if the state knows its bytes.
+    let linked = || input.bytes_hash == hash_name(&checker.program.objects[row].parsed.bytes);
+    if !same_role(&store.text(input.name), &name) && !linked() {
         checker.report(5, format!("a full link loads {name} where the image has {}", store.text(input.name)));
     }
     let parsed = checker.program.objects[row].parsed.clone();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use relink::host::{
     self, Fault, FaultyIo, HostError, HostRequest, HostResult, InputArg, InputName, Io, SearchPath,
+    StateTrust,
 };
 use relink_tests::cc::Opt;
 use relink_tests::fixture::{App, Core};
@@ -282,7 +283,8 @@ fn host_link(io: &Arc<FaultyIo>, dir: &Path) -> Result<HostResult, HostError> {
         return Err(relink::LinkError::other("inputs can't be read").into());
     }
     let output = dir.join("out");
-    let request = HostRequest { output, inputs, incremental: true, verify: false, command: None };
+    let trust = StateTrust::Own;
+    let request = HostRequest { output, inputs, incremental: true, verify: false, trust, command: None };
     host::link(program::incremental(), request, &**io)
 }
 

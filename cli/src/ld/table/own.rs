@@ -1,5 +1,6 @@
 //! Options that only this linker has; no other one must be given them.
 
+use relink::host::StateTrust;
 use relink::{GateKind, MoveKind, PlaceKind, ScheduleKind};
 
 use super::Act::{Do, Set};
@@ -32,6 +33,8 @@ pub(in crate::ld) static OWN: &[Spec] = &[
         "Write outcome, reasons, counters and times as JSON (or RELINK_REPORT=FILE)"),
     flag(&["--verify"], Set(|c| c.verify = true),
         "Compare the image with a full link before it is published"),
+    flag(&["--trust-state"], Set(|c| c.trust = StateTrust::Any),
+        "Use the state folder of another user, or one that others may write to (or RELINK_TRUST_STATE=1)"),
     with(&["--fallback-linker"], "PROGRAM", Do(|c, v| put(&mut c.fallback_linker, Ok(Some(v.into())))),
         "Run PROGRAM with the same arguments if they ask for what is not supported yet"),
 ];

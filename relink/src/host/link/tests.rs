@@ -170,6 +170,7 @@ impl Work {
             inputs: resolve_inputs(&system, &SearchPath::default(), &names),
             incremental: true,
             verify: false,
+            trust: StateTrust::Own,
             command: Some(Command { args: vec!["a.o".into()], cwd: "/".into() }),
         }
     }
@@ -229,7 +230,7 @@ fn text(image: &[u8]) -> String {
 }
 
 fn last_log(work: &Work) -> serde_json::Value {
-    read_log(&SystemIo, &work.path("out")).unwrap().pop().unwrap()
+    read_log(&SystemIo, &work.path("out"), StateTrust::Own).unwrap().pop().unwrap()
 }
 
 #[test]
@@ -610,6 +611,28 @@ fn folder_that_others_may_write_to_is_ignored() {
 }
 
 #[test]
+fn folder_of_another_user_is_ignored() {
+    let work = Work::new();
+    work.link();
+    let before = text_of(&work.folder().join("log"));
+    work.edit("a.o", "later");
+    for (trust, outcome) in [(StateTrust::Own, Outcome::Full), (StateTrust::Any, Outcome::Patched)] {
+        let io = FaultyIo::counting().with_owner(12_345);
+        let request = HostRequest { trust, ..work.request() };
+        let result = link_with(&mut Stub::default(), request, &io).unwrap();
+        assert_eq!((result.report.outcome, work.output().as_str()), (outcome, "later two"));
+        match trust {
+            StateTrust::Own => {
+                assert!(result.warnings[0].contains("it belongs to another user"), "{:?}", result.warnings);
+                assert_eq!(result.report.warnings, result.warnings);
+                assert_eq!(text_of(&work.folder().join("log")), before, "nothing is written there");
+            }
+            StateTrust::Any => assert_eq!(result.warnings, [""; 0]),
+        }
+    }
+}
+
+#[test]
 fn second_linker_waits_for_the_first() {
     let work = Arc::new(Work::new());
     work.link();
@@ -617,7 +640,7 @@ fn second_linker_waits_for_the_first() {
         Target::File(slot) => slot,
         other => panic!("{other:?}"),
     };
-    let held = StateFolder::open(&SystemIo, &slot.dir, &slot.name, true).unwrap();
+    let held = StateFolder::open(&SystemIo, &slot.dir, &slot.name, StateTrust::Own, true).unwrap();
     let second = std::thread::spawn({
         let work = work.clone();
         move || work.link().report.outcome
@@ -679,7 +702,7 @@ fn image_of_another_length_replaces_all_that_is_kept() {
     assert_eq!(work.output(), "one");
     assert_eq!(work.link().report.outcome, Outcome::FellBackFull);
     assert_eq!(work.output(), "one two");
-    let stored = open_stored(&SystemIo, &work.path("out")).unwrap();
+    let stored = open_stored(&SystemIo, &work.path("out"), StateTrust::Own).unwrap();
     assert_eq!((text(&stored.image).as_str(), stored.output_differs), ("one two", None));
     assert_eq!(stored.command.unwrap().args, ["a.o"]);
 }
@@ -689,7 +712,7 @@ fn changed_output_is_noticed_and_replaced() {
     let work = Work::new();
     work.link();
     fs::write(work.path("out"), b"stripped").unwrap();
-    let stored = open_stored(&SystemIo, &work.path("out")).unwrap();
+    let stored = open_stored(&SystemIo, &work.path("out"), StateTrust::Own).unwrap();
     assert!(stored.output_differs.unwrap().contains("8 bytes, the kept image 32"));
     drop(stored._folder);
     work.link();
@@ -704,11 +727,16 @@ fn long_log_loses_its_older_half() {
     let line = format!("{{\"outcome\":\"full\",\"notes\":[\"{}\"]}}\n", "x".repeat(1000));
     fs::write(&log, line.repeat(1100)).unwrap();
     work.link();
-    let lines = read_log(&SystemIo, &work.path("out")).unwrap();
+    let lines = read_log(&SystemIo, &work.path("out"), StateTrust::Own).unwrap();
     assert!((500..600).contains(&lines.len()), "{}", lines.len());
     assert_eq!(lines.last().unwrap()["outcome"], "patched");
     let name = Path::new("none");
-    assert!(read_log(&SystemIo, name).unwrap_err().to_string().contains("never linked with --incremental"));
+    assert!(
+        read_log(&SystemIo, name, StateTrust::Own)
+            .unwrap_err()
+            .to_string()
+            .contains("never linked with --incremental")
+    );
 }
 
 #[test]
@@ -719,7 +747,7 @@ fn torn_line_of_the_log_costs_that_line_only() {
     let text = fs::read(&log).unwrap();
     fs::write(&log, &text[..text.len() / 2]).unwrap();
     work.link();
-    let lines = read_log(&SystemIo, &work.path("out")).unwrap();
+    let lines = read_log(&SystemIo, &work.path("out"), StateTrust::Own).unwrap();
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["outcome"], "patched");
 }

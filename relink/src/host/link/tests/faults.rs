@@ -116,7 +116,7 @@ fn fault_at_every_call_leaves_old_or_new_and_the_next_link_patches() {
             }
             let made = usize::from(output.is_some() && scene.before.is_none());
             assert_eq!(names(), outside + made, "{at}: nothing else outside of the state folder");
-            let stored = open_stored(&SystemIo, &work.path("out")).unwrap();
+            let stored = open_stored(&SystemIo, &work.path("out"), StateTrust::Own).unwrap();
             assert!(!text(&stored.image).is_empty(), "{at}");
             drop(stored);
 
