@@ -42,7 +42,8 @@ fn main() -> Outcome {
     }
     let mut options = options(args)?;
     let relink = match options.relink.take() {
-        Some(relink) => fs::canonicalize(relink)?,
+        // The name decides what the program is.
+        Some(relink) => std::path::absolute(relink)?,
         None => build()?,
     };
     let load = fs::read_to_string("/proc/loadavg")?;

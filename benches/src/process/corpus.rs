@@ -63,7 +63,8 @@ pub struct Corpus {
     work: tempfile::TempDir,
 }
 
-type Contents = HashMap<(usize, u64), PathBuf>;
+/// Files by their contents.
+type Contents = HashMap<(usize, u64), Vec<PathBuf>>;
 
 fn content_key(bytes: &[u8]) -> (usize, u64) {
     let mut hasher = DefaultHasher::new();
@@ -136,11 +137,13 @@ fn lay_out(name: &'static str, from: &Path, to: &Path, known: &mut Contents) -> 
         let bytes = fs::read(&source)?;
         // What an edit has in common with the base is the same file, as it is for compilers that left it alone.
         let key = content_key(&bytes);
-        match known.get(&key).filter(|_| name != "base") {
+        let same = known.entry(key).or_default();
+        let named_so = same.iter().find(|path| path.file_name() == source.file_name());
+        match named_so.or(same.first()).filter(|_| name != "base") {
             Some(same) => fs::hard_link(same, target)?,
             None => {
                 fs::hard_link(&source, target)?;
-                known.insert(key, source);
+                same.push(source);
             }
         }
     }
