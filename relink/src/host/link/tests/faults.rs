@@ -207,7 +207,9 @@ fn fault_at_every_call_of_a_link_without_state_leaves_old_or_new() {
             }
             if fault != Fault::Kill {
                 let names = fs::read_dir(work.0.path()).unwrap().count();
-                assert_eq!(names, 3, "{at}: a temporary file stayed behind");
+                // The third call removes the file that could not be memory; one that fails leaves it.
+                let left = usize::from(!memory && index == 2);
+                assert_eq!(names, 3 + left, "{at}: a temporary file stayed behind");
             }
             if io.mutations() <= index {
                 assert!(index > 2, "{at}: only {index} calls");
