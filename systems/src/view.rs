@@ -80,7 +80,7 @@ impl<'a> View<'a> {
 const MEMO_ENTRIES: usize = 64;
 
 /// A view that remembers what it was asked last. Relocations of debug information ask for the same few sections again
-/// and again: the 81,000 of a unit of 6.8 MB for 440.
+/// and again: the 82,124 of a unit of 6.8 MB refer to 218 symbols.
 pub(crate) struct Memo<'v, 'a> {
     view: &'v View<'a>,
     bases: Bases,
