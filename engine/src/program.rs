@@ -179,7 +179,7 @@ impl MergeInput {
     /// Takes the start of each piece.
     ///
     /// Of a large section a step of a bisection is a cache miss, and debug information has more references than strings:
-    /// with 81,264 to 47,449 of them [`MergeInput::map`] took most of a patch's time.
+    /// with 81,264 to 47,449 of them [`MergeInput::map`] was the most expensive function of a patch.
     pub fn set_starts(&mut self, starts: Vec<u32>) {
         self.granules.clear();
         if starts.len() >= INDEXED_PIECES_MIN {
