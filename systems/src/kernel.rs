@@ -354,13 +354,14 @@ enum Base<'o> {
 /// Nearly all relocations of debug information are absolute ones against the symbols of a few sections: of a unit of 6.8 MB
 /// 82,122 of 82,124, against 218 symbols. What [`lower`] finds out about such a symbol it finds out once; with 530
 /// instructions for each relocation they were two thirds of a patch.
-pub(crate) struct SectionSymbols<'o>([Option<(u32, Base<'o>)>; Self::ENTRIES]);
+pub(crate) struct SectionSymbols<'o>([Option<(u32, Base<'o>)>; KNOWN_SYMBOLS]);
+
+/// Symbols whose indexes differ by less have entries of their own.
+const KNOWN_SYMBOLS: usize = 64;
 
 impl<'o> SectionSymbols<'o> {
-    const ENTRIES: usize = 64;
-
     pub(crate) fn new() -> SectionSymbols<'o> {
-        SectionSymbols([None; Self::ENTRIES])
+        SectionSymbols([None; KNOWN_SYMBOLS])
     }
 
     /// Value and width of a relocation of debug information, if it is one of those; for any other, and for one that is an
@@ -378,7 +379,7 @@ impl<'o> SectionSymbols<'o> {
             _ => return None,
         };
         let symbol = rela.r_sym(LittleEndian, false);
-        let entry = &mut self.0[symbol as usize % Self::ENTRIES];
+        let entry = &mut self.0[symbol as usize % KNOWN_SYMBOLS];
         let base = match entry {
             Some((known, base)) if *known == symbol => *base,
             _ => {
