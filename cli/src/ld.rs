@@ -15,7 +15,7 @@ mod value;
 
 use std::ffi::OsString;
 use std::mem::ManuallyDrop;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use relink::host::{
@@ -50,7 +50,7 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
             return 0;
         }
     }
-    let inputs = resolve(&io, &mut command);
+    let inputs = resolve(&io, &mut command, Claims::Trusted);
     if let (Some(linker), Some(why)) = (&command.fallback_linker, &command.out_of_reach) {
         return fallback::run(linker, why, &args);
     }
@@ -66,7 +66,12 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
     let (files, sources) = (inputs.dependencies.clone(), inputs.files.clone());
     let mut found = Some(inputs);
     let linked = host::while_inputs_change(|| match found.take() {
-        Some(inputs) => link(&io, &command, inputs, &args),
+        Some(inputs) if inputs.partial => match link(&io, &command, inputs, &args)? {
+            Some(code) => Ok(code),
+            // No patch: what is said of the inputs counts for nothing any more.
+            None => link_again(&io, &command, &environment, &args),
+        },
+        Some(inputs) => Ok(link(&io, &command, inputs, &args)?.unwrap_or(1)),
         None => link_again(&io, &command, &environment, &args),
     });
     drop(tokens);
@@ -91,19 +96,57 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
     }
 }
 
+/// Whether a command line's word for what changed counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claims {
+    /// A patch may be made without a look at the rest.
+    Trusted,
+    /// They were looked into already, and are not enough.
+    Checked,
+    /// This is no link.
+    Ignored,
+}
+
+/// Finds the inputs: those that are said to have changed, if that is enough, or all.
+fn find(io: &Arc<dyn Io>, command: &mut LdCommand, claims: Claims) -> ResolvedInputs {
+    for path in std::mem::take(&mut command.changed_lists) {
+        match texts::lines(&**io, &path) {
+            Ok(names) => command.changed.get_or_insert_default().extend(names),
+            Err(error) => command.error(format!("--changed-list: {error}")),
+        }
+    }
+    let LdCommand { output, trust, search, inputs, .. } = &*command;
+    let claimed = match &command.changed {
+        Some(changed) if claims == Claims::Trusted && command.incremental => {
+            // A version script, say, is read in any link.
+            let is_text = |path: &&PathBuf| !command.texts.iter().any(|(_, _, text)| text == *path);
+            let changed: Vec<PathBuf> = changed.iter().filter(is_text).cloned().collect();
+            host::resolve_claimed(io, output, *trust, search, inputs, &changed)
+        }
+        _ => None,
+    };
+    claimed.unwrap_or_else(|| host::resolve_inputs(io, search, inputs))
+}
+
 /// Finds the inputs; what is missing joins the errors of the command line.
-fn resolve(io: &Arc<dyn Io>, command: &mut LdCommand) -> ResolvedInputs {
+fn resolve(io: &Arc<dyn Io>, command: &mut LdCommand, claims: Claims) -> ResolvedInputs {
     if command.out_of_reach.is_some() {
         return ResolvedInputs::default();
     }
-    let mut found = host::resolve_inputs(io, &command.search, &command.inputs);
+    let mut found = find(io, command, claims);
     for error in found.errors.drain(..) {
         match error {
             ResolveError::OutOfReach { .. } => command.out_of_reach(error.to_string()),
             _ => command.error(explain(&error)),
         }
     }
-    found.dependencies.extend(texts::read(&**io, command));
+    let texts = texts::read(&**io, command);
+    if let (Some(changed), false) = (&command.changed, found.partial || claims == Claims::Ignored) {
+        for error in host::unknown_inputs(&**io, &found, &texts, changed) {
+            command.errors.push(explain(&error));
+        }
+    }
+    found.dependencies.extend(texts);
     command.decide_kind(found.has_shared_libraries);
     if command.options.entry.is_none() {
         command.options.entry = found.entry.take();
@@ -119,9 +162,21 @@ fn resolve(io: &Arc<dyn Io>, command: &mut LdCommand) -> ResolvedInputs {
     found
 }
 
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
 /// A missing input in words, with what may have been meant.
 fn explain(error: &ResolveError) -> String {
     let mut text = error.to_string();
+    if let ResolveError::NotChanged { path, known } = error {
+        let path = path.to_string_lossy();
+        let near = value::nearest(&path, known.iter().map(String::as_str));
+        let same_name = || known.iter().map(String::as_str).find(|name| file_name(name) == file_name(&path));
+        if let Some(near) = near.or_else(same_name) {
+            text += &format!("\n>>> did you mean: --changed={near}");
+        }
+    }
     if let ResolveError::LibraryNotFound { name, known, static_only, shared, directories } = error {
         if let Some(near) = value::nearest(name, known.iter().map(String::as_str)) {
             text += &format!("\n>>> did you mean: -l{near}");
@@ -156,7 +211,7 @@ pub(crate) fn reread(io: &Arc<dyn Io>, args: &[String]) -> Result<Recorded, Vec<
     // What made the link incremental may have been the environment.
     command.options.incremental = Some(command.incremental_options.clone());
     command.options.compress_debug = None;
-    let inputs = resolve(io, &mut command);
+    let inputs = resolve(io, &mut command, Claims::Ignored);
     match command.errors.is_empty() {
         true => Ok(Recorded { options: command.options, inputs }),
         false => Err(command.errors),
@@ -176,16 +231,18 @@ fn take_tokens(io: &Arc<dyn Io>, command: &mut LdCommand, environment: &Environm
     Some(tokens)
 }
 
+/// Links; no exit code if a patch is all that there may be, since not all inputs were looked at, and none is possible.
 fn link(
     io: &Arc<dyn Io>,
     command: &LdCommand,
     inputs: ResolvedInputs,
     args: &[OsString],
-) -> Result<i32, HostError> {
-    let dependencies = inputs.dependencies.clone();
+) -> Result<Option<i32>, HostError> {
+    let (dependencies, partial) = (inputs.dependencies.clone(), inputs.partial);
     let request = HostRequest {
         output: command.output.clone(),
         inputs,
+        names_changes: command.changed.is_some(),
         incremental: command.incremental,
         verify: command.verify,
         trust: command.trust,
@@ -193,7 +250,13 @@ fn link(
     };
     // The process ends right after: giving back the memory of a large program piece by piece would only take time.
     let mut session = ManuallyDrop::new(LinkSession::new(command.options.clone())?);
-    let result = host::link_with(&mut *session, request, &**io)?;
+    let result = match partial {
+        true => match host::patch_with(&mut *session, request, &**io)? {
+            Some(result) => result,
+            None => return Ok(None),
+        },
+        false => host::link_with(&mut *session, request, &**io)?,
+    };
     if let Some(path) = &command.report {
         let text = serde_json::to_vec_pretty(&result.report).map_err(std::io::Error::from);
         let text = text.map_err(|source| HostError::Io { action: "write", path: path.clone(), source })?;
@@ -201,7 +264,8 @@ fn link(
     }
     listings::write(&**io, command, &session, &dependencies)?;
     show_warnings(command, &result.warnings);
-    Ok(i32::from(command.fatal_warnings && !command.suppress_warnings && !result.warnings.is_empty()))
+    let failed = command.fatal_warnings && !command.suppress_warnings && !result.warnings.is_empty();
+    Ok(Some(i32::from(failed)))
 }
 
 /// The same once more, since what was read of the inputs has changed meanwhile.
@@ -213,9 +277,9 @@ fn link_again(
 ) -> Result<i32, HostError> {
     let mut command = parse::parse(args, environment);
     command.options.threads = first.options.threads;
-    let inputs = resolve(io, &mut command);
+    let inputs = resolve(io, &mut command, Claims::Checked);
     match command.errors.is_empty() {
-        true => link(io, &command, inputs, args),
+        true => Ok(link(io, &command, inputs, args)?.unwrap_or(1)),
         false => Ok(show_errors(&command)),
     }
 }
@@ -225,9 +289,17 @@ pub(crate) fn trusted_state() -> StateTrust {
     LdCommand::new(&Environment::of_process()).trust
 }
 
+/// The command line as `relink verify` needs it: what changed since when is of no use to it.
 fn recorded(args: &[OsString]) -> Command {
+    let passing = |word: &parse::Word<'_>| match &word.kind {
+        parse::Kind::Option(found) => {
+            found.spec.names.iter().any(|name| [table::CHANGED, table::CHANGED_LIST].contains(name))
+        }
+        _ => false,
+    };
+    let words = parse::words(args).filter(|word| !passing(word)).flat_map(|word| word.args);
     Command {
-        args: args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+        args: words.map(|arg| arg.to_string_lossy().into_owned()).collect(),
         cwd: std::env::current_dir().unwrap_or_default(),
     }
 }

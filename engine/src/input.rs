@@ -60,6 +60,9 @@ pub struct Input {
     pub source: Arc<dyn InputSource>,
     /// Its identity, if its owner vouches that equal identity means equal bytes.
     pub identity: Option<FileIdentity>,
+    /// Its owner vouches that it is what the last link found in its place: a patch does not look at it. A full link reads it
+    /// as any other.
+    pub unchanged: bool,
     /// `--whole-archive`: load all members.
     pub whole_archive: bool,
     /// `--as-needed`: a shared library is named in the output only if it defines something that is referred to.
@@ -75,6 +78,7 @@ impl Input {
             name: name.into(),
             source: Arc::new(InMemory(bytes.into())),
             identity: None,
+            unchanged: false,
             whole_archive: false,
             as_needed: false,
             needed_name: None,
@@ -91,6 +95,7 @@ impl Input {
             name: name.into(),
             source,
             identity,
+            unchanged: false,
             whole_archive: false,
             as_needed: false,
             needed_name: None,

@@ -62,6 +62,34 @@ struct LogHeader {
 }
 const LOG_MAGIC: u32 = 0x676f_6c72;
 
+/// What a column takes of a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ColumnSize {
+    /// Its name; `sums` has the checksums of the names.
+    pub name: &'static str,
+    /// Rows, without those that the log adds.
+    pub rows: u32,
+    /// Bytes of a row.
+    pub row_bytes: u32,
+    /// Bytes with checksums and the unused ends of blocks.
+    pub bytes: u64,
+}
+
+/// What a state is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateLayout {
+    /// In the order of the file.
+    pub columns: Vec<ColumnSize>,
+    /// Header and directory, bytes.
+    pub prefix_bytes: u64,
+    /// Bytes of the image, if it is in there.
+    pub image_bytes: u64,
+    /// Records of the log, one for each frame that changed a row.
+    pub log_records: u32,
+    /// Their bytes.
+    pub log_bytes: u64,
+}
+
 macro_rules! store {
     ($($(#[$doc:meta])* $column:ident: $type:ty,)*) => {
         /// All columns of one link.
@@ -80,6 +108,9 @@ macro_rules! store {
         impl Store {
             /// The columns, and two for the names: bytes and checksums.
             const COLUMNS: usize = [$(stringify!($column)),*].len() + 2;
+
+            /// Names of the columns, in the order of the directory.
+            const NAMES: [&str; Store::COLUMNS] = [$(stringify!($column),)* "strings", "sums"];
 
             /// Freezes a cold link's rows.
             pub fn freeze(rows: Rows) -> Store {
@@ -267,9 +298,51 @@ impl Store {
     /// # Errors
     /// [`StoreError`] for anything that does not fit; the caller then links from nothing.
     pub fn open(state: Bytes, options_hash: u64, build_hash: u64) -> Result<(Store, Bytes), StoreError> {
-        let malformed = |what: &str| StoreError::Malformed(what.to_owned());
+        let (header, prefix_len) = Store::header(&state, build_hash)?;
+        if header.options_hash != options_hash {
+            return Err(malformed("options-changed"));
+        }
+        let parts = Store::parts(&state, &header, prefix_len)?;
+        let blocks = Arc::new(Blocks::new(state.slice(prefix_len..parts.columns_end), header.seed));
+        let mut store = Store::map(&parts.directory, &blocks)?;
+        each_record(&state[parts.image_end..], |payload| store.replay(payload))?;
+        Ok((store, state.slice(parts.columns_end..parts.image_end)))
+    }
+
+    /// What takes how much of state bytes. O(columns and log): no row is read.
+    ///
+    /// # Errors
+    /// As [`Store::open`], but for options, which may be any.
+    pub fn layout(state: &[u8], build_hash: u64) -> Result<StateLayout, StoreError> {
+        let (header, prefix_len) = Store::header(state, build_hash)?;
+        let parts = Store::parts(state, &header, prefix_len)?;
+        let blocks = (parts.columns_end - prefix_len) as u64 / BLOCK_BYTES as u64;
+        let ends = parts.directory.iter().skip(1).map(|next| next.first).chain([blocks]);
+        let entries = parts.directory.iter().zip(ends).zip(Store::NAMES);
+        let columns = entries.map(|((entry, end), name)| ColumnSize {
+            name,
+            rows: entry.len,
+            row_bytes: entry.row_bytes,
+            bytes: end.saturating_sub(entry.first).saturating_mul(BLOCK_BYTES as u64),
+        });
+        let mut layout = StateLayout {
+            columns: columns.collect(),
+            prefix_bytes: prefix_len as u64,
+            image_bytes: (parts.image_end - parts.columns_end) as u64,
+            log_records: 0,
+            log_bytes: (state.len() - parts.image_end) as u64,
+        };
+        each_record(&state[parts.image_end..], |_| {
+            layout.log_records += 1;
+            Ok(())
+        })?;
+        Ok(layout)
+    }
+
+    /// The header, checked, and the length of the prefix.
+    fn header(state: &[u8], build_hash: u64) -> Result<(Header, usize), StoreError> {
         let (mut header, _) =
-            Header::read_from_prefix(&state).map_err(|_| malformed("it is shorter than its header"))?;
+            Header::read_from_prefix(state).map_err(|_| malformed("it is shorter than its header"))?;
         if header.magic != MAGIC {
             return Err(malformed("it is not a state of relink"));
         }
@@ -288,37 +361,26 @@ impl Store {
         if hasher.digest() != stored_hash {
             return Err(malformed("checksum of its directory does not match"));
         }
-        if header.options_hash != options_hash {
-            return Err(malformed("options-changed"));
-        }
+        Ok((header, prefix_len))
+    }
+
+    /// Directory, end of the columns, end of the image: all within the state.
+    fn parts(state: &[u8], header: &Header, prefix_len: usize) -> Result<Parts, StoreError> {
         let columns_len = usize::try_from(header.columns_len).unwrap_or(usize::MAX);
         let columns_end = prefix_len.checked_add(columns_len).filter(|&end| end <= state.len());
         let columns_end = columns_end.ok_or_else(|| malformed("it is shorter than its columns"))?;
         let directory_len = (header.columns as usize).saturating_mul(size_of::<DirectoryEntry>());
         let directory_bytes =
-            prefix.get(size_of::<Header>()..size_of::<Header>().saturating_add(directory_len));
+            state[..prefix_len].get(size_of::<Header>()..size_of::<Header>().saturating_add(directory_len));
         let directory_bytes = directory_bytes.ok_or_else(|| malformed("its directory is cut short"))?;
-        let directory: Vec<DirectoryEntry> = directory_bytes
+        let directory = directory_bytes
             .chunks_exact(size_of::<DirectoryEntry>())
             .filter_map(|bytes| DirectoryEntry::read_from_bytes(bytes).ok())
             .collect();
-        let blocks = Arc::new(Blocks::new(state.slice(prefix_len..columns_end), header.seed));
-        let mut store = Store::map(&directory, &blocks)?;
         let image_len = usize::try_from(header.image_len).unwrap_or(usize::MAX);
         let image_end = columns_end.checked_add(image_len).filter(|&end| end <= state.len());
         let image_end = image_end.ok_or_else(|| malformed("it is shorter than its image"))?;
-        let mut log = &state[image_end..];
-        while !log.is_empty() {
-            let (record, rest) =
-                LogHeader::read_from_prefix(log).map_err(|_| malformed("its log is cut short"))?;
-            let payload = rest.get(..record.len as usize).ok_or_else(|| malformed("its log is cut short"))?;
-            if record.magic != LOG_MAGIC || xxhash_rust::xxh3::xxh3_64(payload) != record.hash {
-                return Err(malformed("checksum of its log does not match"));
-            }
-            store.replay(payload)?;
-            log = &rest[record.len as usize..];
-        }
-        Ok((store, state.slice(columns_end..image_end)))
+        Ok(Parts { directory, columns_end, image_end })
     }
 
     /// The options hash of state bytes, if they have a header at all.
@@ -363,6 +425,35 @@ impl Store {
         }
         Ok(None)
     }
+}
+
+/// Where the parts of a state are.
+struct Parts {
+    directory: Vec<DirectoryEntry>,
+    columns_end: usize,
+    image_end: usize,
+}
+
+fn malformed(what: &str) -> StoreError {
+    StoreError::Malformed(what.to_owned())
+}
+
+/// Calls `visit` with the payload of each record of a log, in order.
+fn each_record(
+    mut log: &[u8],
+    mut visit: impl FnMut(&[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    while !log.is_empty() {
+        let (record, rest) =
+            LogHeader::read_from_prefix(log).map_err(|_| malformed("its log is cut short"))?;
+        let payload = rest.get(..record.len as usize).ok_or_else(|| malformed("its log is cut short"))?;
+        if record.magic != LOG_MAGIC || xxhash_rust::xxh3::xxh3_64(payload) != record.hash {
+            return Err(malformed("checksum of its log does not match"));
+        }
+        visit(payload)?;
+        log = &rest[record.len as usize..];
+    }
+    Ok(())
 }
 
 /// The hash of a name in `name_slots` and of a piece in `pool_slots`.

@@ -13,7 +13,8 @@
 //! assert!(inputs.errors.is_empty());
 //! let options = relink::LinkOptions { incremental: Some(Default::default()), ..Default::default() };
 //! let (verify, trust, command) = (false, Default::default(), None);
-//! let request = HostRequest { output: "a.out".into(), inputs, incremental: true, verify, trust, command };
+//! let names_changes = false;
+//! let request = HostRequest { names_changes, output: "a.out".into(), inputs, incremental: true, verify, trust, command };
 //! let result = host::link(options, request, &*io)?;
 //! println!("{}", result.report.outcome);
 //! # Ok::<(), host::HostError>(())
@@ -21,6 +22,7 @@
 
 mod build_id;
 mod change;
+mod claim;
 mod error;
 mod fault;
 mod input;
@@ -36,13 +38,14 @@ mod state;
 mod turns;
 
 pub use build_id::{BuildIdCheck, check_build_id};
+pub use claim::{resolve_claimed, unknown_inputs};
 pub use error::{HostError, reason};
 pub use fault::{Fault, FaultyIo};
 pub use input::FileInput;
 pub use io::{Dir, FileKind, Io, Open, Stat, SystemIo};
 pub use jobserver::JobTokens;
 pub use link::{
-    HostRequest, HostResult, Session, StoredLink, link, link_with, open_stored, read_file,
+    HostRequest, HostResult, Session, StoredLink, link, link_with, open_stored, patch_with, read_file,
     while_inputs_change,
 };
 pub use log::{Command, read_log};

@@ -21,8 +21,9 @@ pub use relink_engine::options::{
     MoveKind, OutputKind, PlaceKind, ScheduleKind, Strip, Symbolic, Unresolved,
 };
 pub use relink_engine::report::{Counters, FrameReport, GateReason, Outcome, SetTime};
+pub use relink_engine::store::{ColumnSize, StateLayout};
 pub use relink_formats::compress::Algorithm as CompressionAlgorithm;
 pub use relink_formats::units::{FileOffset, VirtAddr};
 pub use relink_systems::Lend;
-pub use session::{ImageSink, InputId, LinkSession, PatchBytes, Violation};
+pub use session::{ImageSink, InputId, LinkSession, PatchBytes, Violation, state_layout};
 pub use uses::NameUse;

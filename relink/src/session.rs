@@ -14,7 +14,7 @@ use relink_engine::input::Input;
 use relink_engine::options::{BuildId, GateKind, LinkOptions};
 use relink_engine::program::Program;
 use relink_engine::report::{FrameReport, GateReason, Outcome};
-use relink_engine::store::Store;
+use relink_engine::store::{StateLayout, Store};
 use relink_formats::Bytes;
 use relink_systems as systems;
 use relink_systems::Lend;
@@ -266,6 +266,30 @@ impl LinkSession {
             return Ok(report.outcome);
         }
         let start = Instant::now();
+        let mut reasons = match self.patch_from(start) {
+            Ok(outcome) => return Ok(outcome),
+            Err(reasons) => reasons,
+        };
+        let outcome = self.full_outcome(&reasons);
+        self.derive_full(None, lend)?;
+        self.publish();
+        self.finished(outcome, &mut reasons, start)
+            .ok_or_else(|| LinkError::other("a full link was derived but could not be published"))
+    }
+
+    /// Links as [`LinkSession::resolve`] does if a patch is possible. If not, nothing is changed, and what speaks against it
+    /// is the error: no reasons if there is no state to patch.
+    ///
+    /// # Errors
+    /// The reasons.
+    pub fn try_patch(&mut self) -> Result<Outcome, Vec<GateReason>> {
+        match (self.dirty, &self.report) {
+            (false, Some(report)) => Ok(report.outcome),
+            _ => self.patch_from(Instant::now()),
+        }
+    }
+
+    fn patch_from(&mut self, start: Instant) -> Result<Outcome, Vec<GateReason>> {
         let mut reasons = self.prior_reasons();
         if self.may_patch(&reasons) {
             match self.derive_patch(None) {
@@ -278,16 +302,12 @@ impl LinkSession {
                 Err(refused) => reasons.extend(refused),
             }
         }
-        let outcome = self.full_outcome(&reasons);
-        self.derive_full(None, lend)?;
-        self.publish();
-        self.finished(outcome, &mut reasons, start)
-            .ok_or_else(|| LinkError::other("a full link was derived but could not be published"))
+        Err(reasons)
     }
 
     /// What speaks against a patch before anything was looked at.
     pub(crate) fn prior_reasons(&mut self) -> Vec<GateReason> {
-        let mut reasons: Vec<GateReason> = self.unusable.take().into_iter().collect();
+        let mut reasons: Vec<GateReason> = self.unusable.clone().into_iter().collect();
         if self.world.contains_resource::<Store>() {
             reasons.extend(self.reshaped.clone());
             let gate = self.options.incremental.as_ref().map(|options| options.gate_kind);
@@ -382,6 +402,7 @@ impl LinkSession {
         self.changed.clear();
         self.dirty = false;
         self.reshaped = None;
+        self.unusable = None;
         let patch = std::mem::take(&mut *self.world.resource_mut::<Patch>());
         let patched = outcome == Outcome::Patched;
         let ranges = patch.writes.into_iter().map(|(offset, bytes)| PatchBytes { offset, bytes });
@@ -538,6 +559,15 @@ impl LinkSession {
             None => systems::map::write(self.world.resource::<Program>(), writer),
         }
     }
+}
+
+/// What takes how much of the bytes that [`LinkSession::serialize_columns`] or [`LinkSession::serialize_state`] wrote, and of
+/// the log behind them.
+///
+/// # Errors
+/// What is wrong with them, in words.
+pub fn state_layout(state: &[u8]) -> Result<StateLayout, String> {
+    Store::layout(state, build_hash()).map_err(|error| error.to_string())
 }
 
 fn no_such_input() -> LinkError {

@@ -151,6 +151,23 @@ pub(super) fn export_symbol(command: &mut LdCommand, pattern: &OsStr) -> Done {
     Ok(())
 }
 
+pub(super) fn changed(command: &mut LdCommand, path: &OsStr) -> Done {
+    command.changed.get_or_insert_default().push(path.into());
+    Ok(())
+}
+
+/// The `@` says that the value is a file with names, as it does for arguments; it may be left out.
+pub(super) fn changed_list(command: &mut LdCommand, value: &OsStr) -> Done {
+    use std::os::unix::ffi::OsStrExt;
+    let path = value.as_bytes().strip_prefix(b"@").unwrap_or(value.as_bytes());
+    if path.is_empty() {
+        return Err("it names no file".to_owned());
+    }
+    command.changed.get_or_insert_default();
+    command.changed_lists.push(OsStr::from_bytes(path).into());
+    Ok(())
+}
+
 /// Notes a file whose text is wanted: understanding a command line opens nothing.
 pub(super) fn text_file(command: &mut LdCommand, option: &'static str, use_: TextUse, path: &OsStr) -> Done {
     command.texts.push((option, use_, path.into()));

@@ -87,6 +87,10 @@ pub(super) struct LdCommand {
     pub(super) incremental: bool,
     pub(super) incremental_options: IncrementalOptions,
     pub(super) verify: bool,
+    /// `--changed`: the inputs that are other ones than at the last link; none if nobody says so.
+    pub(super) changed: Option<Vec<PathBuf>>,
+    /// `--changed-list`: files with names of such.
+    pub(super) changed_lists: Vec<PathBuf>,
     /// `--trust-state`.
     pub(super) trust: StateTrust,
     pub(super) show: Option<Show>,
@@ -141,6 +145,8 @@ impl LdCommand {
             incremental: environment.incremental.as_ref().is_some_and(on),
             incremental_options: IncrementalOptions::default(),
             verify: false,
+            changed: None,
+            changed_lists: Vec::new(),
             trust: if environment.trust_state.as_ref().is_some_and(on) {
                 StateTrust::Any
             } else {

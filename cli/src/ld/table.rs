@@ -12,7 +12,7 @@ use super::act;
 use super::command::{LdCommand, Shape, Show, TextUse};
 use super::keyword;
 use super::value::{address, build_id, choice, number, put, text};
-pub(super) use own::OWN;
+pub(super) use own::{CHANGED, CHANGED_LIST, OWN};
 
 /// How an option is given its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

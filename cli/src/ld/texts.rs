@@ -27,6 +27,14 @@ pub(super) fn read(io: &dyn Io, command: &mut LdCommand) -> Vec<PathBuf> {
     files
 }
 
+/// Names of files, one a line.
+pub(super) fn lines(io: &dyn Io, path: &Path) -> Result<Vec<PathBuf>, String> {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = host::read_file(io, path).map_err(|error| error.to_string())?;
+    let lines = bytes.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    Ok(lines.filter(|line| !line.is_empty()).map(|line| std::ffi::OsStr::from_bytes(line).into()).collect())
+}
+
 fn read_one(io: &dyn Io, command: &mut LdCommand, use_: TextUse, path: &Path) -> Result<(), String> {
     let bytes = host::read_file(io, path).map_err(|error| error.to_string())?;
     // Symbols are ASCII; what is not may stand in comments.
@@ -120,7 +128,7 @@ mod tests {
     use relink::host::SystemIo;
 
     use super::super::command::Environment;
-    use super::super::{parse, resolve};
+    use super::super::{Claims, parse, resolve};
     use super::*;
 
     #[test]
@@ -156,7 +164,7 @@ mod tests {
             let io: Arc<dyn Io> = Arc::new(SystemIo);
             let words: Vec<OsString> = words.iter().map(OsString::from).collect();
             let mut command = parse::parse(&words, &Environment::default());
-            let found = resolve(&io, &mut command);
+            let found = resolve(&io, &mut command, Claims::Trusted);
             (command, found)
         };
         let (command, found) = linked(&[

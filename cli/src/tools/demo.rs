@@ -158,6 +158,7 @@ impl Demo<'_> {
         let request = HostRequest {
             output: self.dir.join(program),
             inputs,
+            names_changes: false,
             incremental: true,
             verify: false,
             trust: StateTrust::Own,

@@ -16,6 +16,7 @@ pub(super) fn run(output: &Path) -> ToolResult {
     let (image, state) = (stored.image.len() as u64, stored.state.len() as u64);
     console::line(format_args!("  image   {:>10}", size(image)));
     console::line(format_args!("  state   {:>10}", size(state)));
+    show_columns(&stored.state)?;
     match &stored.output_differs {
         None => console::line("  output  as it was linked"),
         Some(why) => console::line(format_args!("  output  {why}")),
@@ -31,6 +32,27 @@ pub(super) fn run(output: &Path) -> ToolResult {
         show_work(last);
     }
     Ok(0)
+}
+
+/// What the state is made of: empty columns are left out.
+fn show_columns(state: &[u8]) -> Result<(), String> {
+    let layout = relink::state_layout(state)?;
+    let base: u64 = layout.prefix_bytes + layout.columns.iter().map(|column| column.bytes).sum::<u64>();
+    console::line(format_args!("  log     {:>10}  {} records", size(layout.log_bytes), layout.log_records));
+    console::line("  column               rows  bytes a row       bytes  with checksums a row   share");
+    for column in layout.columns.iter().filter(|column| column.rows > 0) {
+        let (rows, bytes) = (f64::from(column.rows), column.bytes as f64);
+        console::line(format_args!(
+            "  {:<12} {:>12}  {:>11}  {:>10}  {:>20.1}  {:>5.1} %",
+            column.name,
+            column.rows,
+            column.row_bytes,
+            column.bytes,
+            bytes / rows,
+            100.0 * bytes / base as f64
+        ));
+    }
+    Ok(())
 }
 
 /// Counters and times of one link; what is zero is left out.

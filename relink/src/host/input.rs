@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use relink_engine::input::{FileIdentity, InputSource};
 use relink_formats::Bytes;
@@ -28,10 +28,12 @@ const STAMP_STEP_NS: i64 = 20_000_000;
 pub struct FileInput {
     io: Arc<dyn Io>,
     path: PathBuf,
-    stat: FileIdentity,
+    /// None if nobody has looked yet.
+    stat: Option<FileIdentity>,
     /// Whether `stat` proves that the bytes are the same next time.
     proves: bool,
-    was_read: AtomicBool,
+    /// What it was when it was read.
+    read: OnceLock<FileIdentity>,
     /// It was another file, or was written to, when it was read.
     has_changed: AtomicBool,
     /// Members of a thin archive that were read.
@@ -50,12 +52,35 @@ impl FileInput {
         FileInput {
             io,
             path,
-            stat: stat.identity,
+            stat: Some(stat.identity),
             proves,
-            was_read: AtomicBool::new(false),
+            read: OnceLock::new(),
             has_changed: AtomicBool::new(false),
             members: Mutex::default(),
         }
+    }
+
+    /// A file that nobody has looked at, for it is said to be as it was.
+    pub(super) fn unseen(io: Arc<dyn Io>, path: PathBuf) -> FileInput {
+        FileInput {
+            io,
+            path,
+            stat: None,
+            proves: false,
+            read: OnceLock::new(),
+            has_changed: AtomicBool::new(false),
+            members: Mutex::default(),
+        }
+    }
+
+    /// Whether it is this device's file of this inode.
+    pub(super) fn is_file(&self, file: (u64, u64)) -> bool {
+        self.stat.is_some_and(|stat| (stat.device, stat.inode) == file)
+    }
+
+    /// The path of a thin archive's member: as ar writes them, relative to the archive's own directory.
+    pub(super) fn beside(&self, member: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(member)
     }
 
     /// The path that it is read from.
@@ -66,7 +91,7 @@ impl FileInput {
     /// The file's identity, if equal identity next time means equal bytes. `None` for a file that was modified
     /// within the step of the clock, for a thin archive (its own bytes say nothing of its members) and for a pipe.
     pub fn identity(&self) -> Option<FileIdentity> {
-        self.proves.then_some(self.stat)
+        self.stat.filter(|_| self.proves)
     }
 
     /// The files that were read as members of a thin archive.
@@ -83,8 +108,8 @@ impl FileInput {
             return Err(HostError::InputChanged { path: self.path.clone() });
         }
         let members = self.members.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if self.was_read.load(Ordering::Relaxed) {
-            read.push((&self.path, self.stat));
+        if let Some(&stat) = self.read.get() {
+            read.push((&self.path, stat));
         }
         read.extend(members.iter().map(|(path, identity)| (path.as_path(), *identity)));
         for (path, before) in read {
@@ -136,14 +161,13 @@ fn written_to(before: FileIdentity, now: FileIdentity) -> bool {
 
 impl InputSource for FileInput {
     fn bytes(&self) -> io::Result<Bytes> {
-        let (bytes, _) = self.load(&self.path, Some(self.stat))?;
-        self.was_read.store(true, Ordering::Relaxed);
+        let (bytes, stat) = self.load(&self.path, self.stat)?;
+        self.read.get_or_init(|| stat);
         Ok(bytes)
     }
 
     fn member(&self, path: &str) -> io::Result<Bytes> {
-        // As ar writes them: relative to the archive's own directory.
-        let path = self.path.parent().unwrap_or(Path::new("")).join(path);
+        let path = self.beside(path);
         let (bytes, identity) = self.load(&path, None)?;
         self.members.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((path, identity));
         Ok(bytes)

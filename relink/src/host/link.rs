@@ -9,7 +9,7 @@ use relink_engine::diagnostic::LinkError;
 use relink_engine::image::ImageMemory;
 use relink_engine::input::Input;
 use relink_engine::options::{LinkOptions, OutputKind};
-use relink_engine::report::{Counters, FrameReport, Outcome, SetTime};
+use relink_engine::report::{Counters, FrameReport, GateReason, Outcome, SetTime};
 use relink_formats::Bytes;
 
 use super::error::HostError;
@@ -34,6 +34,8 @@ pub trait Session {
     fn resolve_into(&mut self, lend: Lend<'_>) -> Result<Outcome, LinkError>;
     /// See [`LinkSession::release_image`].
     fn release_image(&mut self, bytes: Bytes);
+    /// See [`LinkSession::try_patch`].
+    fn try_patch(&mut self) -> Result<Outcome, Vec<GateReason>>;
     /// See [`LinkSession::image`].
     fn image(&self) -> Cow<'_, [u8]>;
     /// See [`LinkSession::patch`].
@@ -64,6 +66,9 @@ impl Session for LinkSession {
     fn release_image(&mut self, bytes: Bytes) {
         LinkSession::release_image(self, bytes);
     }
+    fn try_patch(&mut self) -> Result<Outcome, Vec<GateReason>> {
+        LinkSession::try_patch(self)
+    }
     fn image(&self) -> Cow<'_, [u8]> {
         LinkSession::image(self)
     }
@@ -91,6 +96,8 @@ pub struct HostRequest {
     pub output: PathBuf,
     /// What to link; its errors must have been dealt with.
     pub inputs: ResolvedInputs,
+    /// Whether the next link may be told what changed: the list of files is kept up for it.
+    pub names_changes: bool,
     /// Keep state beside the output and use what is there.
     pub incremental: bool,
     /// Compare the image with a full link before it is published.
@@ -126,6 +133,30 @@ pub fn link_with<S: Session + ?Sized>(
     request: HostRequest,
     io: &dyn Io,
 ) -> Result<HostResult, HostError> {
+    let done = run(session, request, io, false)?;
+    done.ok_or_else(|| LinkError::other("a link ended without an image").into())
+}
+
+/// The same if a patch is possible; `None`, and nothing is changed, if a full link has to be made. For inputs that
+/// [`resolve_claimed`](super::resolve_claimed) found: a full link takes none but those of
+/// [`resolve_inputs`](super::resolve_inputs), and another session.
+///
+/// # Errors
+/// As [`link_with`].
+pub fn patch_with<S: Session + ?Sized>(
+    session: &mut S,
+    request: HostRequest,
+    io: &dyn Io,
+) -> Result<Option<HostResult>, HostError> {
+    run(session, request, io, true)
+}
+
+fn run<S: Session + ?Sized>(
+    session: &mut S,
+    request: HostRequest,
+    io: &dyn Io,
+    only_patch: bool,
+) -> Result<Option<HostResult>, HostError> {
     let mut job = Job {
         io,
         started: Instant::now(),
@@ -133,16 +164,28 @@ pub fn link_with<S: Session + ?Sized>(
         notes: Vec::new(),
         written: Written::default(),
     };
-    let HostRequest { output, inputs, incremental, verify, trust, command } = request;
+    let HostRequest { output, inputs, names_changes, incremental, verify, trust, command } = request;
     let target = publish::locate(io, &output)?;
     let folder = if incremental { job.open_folder(&target, &output, trust) } else { None };
     let passing = inputs.dependencies.iter().filter(|path| keep::passes(path)).cloned().collect::<Vec<_>>();
-    let made = job.make(session, inputs, &target, folder.as_ref(), verify);
+    let made = job.make(session, &inputs, &target, folder.as_ref(), verify, only_patch);
+    let made = match made {
+        Ok(None) => return Ok(None),
+        Ok(Some(report)) => Ok(report),
+        Err(error) => Err(error),
+    };
     if let Some(folder) = &folder {
+        if let Ok(report) = &made
+            && !inputs.partial
+            && (names_changes || report.outcome != Outcome::Patched)
+            && let Err(error) = folder.keep_resolved(io, &inputs, report.outcome != Outcome::Patched)
+        {
+            job.notes.push(format!("the list of files was not written: {error}"));
+        }
         job.record(folder, made.as_ref(), &passing, command.as_ref());
     }
     let report = made?;
-    Ok(HostResult { report, warnings: job.warnings, notes: job.notes })
+    Ok(Some(HostResult { report, warnings: job.warnings, notes: job.notes }))
 }
 
 /// How often a link is begun while its inputs change under it.
@@ -219,14 +262,15 @@ impl Job<'_> {
     fn make<S: Session + ?Sized>(
         &mut self,
         session: &mut S,
-        inputs: ResolvedInputs,
+        inputs: &ResolvedInputs,
         target: &Target,
         folder: Option<&StateFolder>,
         verify: bool,
-    ) -> Result<FrameReport, HostError> {
+        only_patch: bool,
+    ) -> Result<Option<FrameReport>, HostError> {
         let prior = folder.and_then(|folder| self.open_prior(folder));
-        for input in inputs.inputs {
-            session.add_input(input);
+        for input in &inputs.inputs {
+            session.add_input(input.clone());
         }
         if let Some(prior) = &prior {
             session.set_prior_patched(prior.state.clone(), prior.image.clone(), &prior.overlay);
@@ -234,11 +278,17 @@ impl Job<'_> {
         let open_ns = nanoseconds_since(self.started);
         let mut lent = None;
         let generation = prior.as_ref().map_or(1, Prior::next_generation);
-        let resolved = session.resolve_into(&mut |length| {
-            let (file, memory) = lend(self.io, target, folder, generation, length)?;
-            lent = Some(file);
-            Some(memory)
-        });
+        let resolved = match only_patch {
+            true => match session.try_patch() {
+                Ok(outcome) => Ok(outcome),
+                Err(_) => return Ok(None),
+            },
+            false => session.resolve_into(&mut |length| {
+                let (file, memory) = lend(self.io, target, folder, generation, length)?;
+                lent = Some(file);
+                Some(memory)
+            }),
+        };
         // First of all: an input that is being written makes no sense, and that is not its author's error.
         for file in &inputs.files {
             file.check_unchanged()?;
@@ -264,7 +314,7 @@ impl Job<'_> {
         report.counters.state_file_bytes = self.written.state;
         report.timings_ns.push(SetTime { set: "publish", ns: nanoseconds_since(publishing) });
         report.total_ns = nanoseconds_since(self.started);
-        Ok(report)
+        Ok(Some(report))
     }
 
     fn open_prior(&mut self, folder: &StateFolder) -> Option<Prior> {
@@ -351,6 +401,7 @@ impl Job<'_> {
         let current = Current {
             generation,
             state_base: extended.map_or(state.bytes, |earlier| earlier.state_base),
+            replayed: extended.map_or(0, Current::replayed_by_next),
             state,
             image: kept.image,
             image_seen: kept.image_seen,
@@ -394,7 +445,9 @@ impl Job<'_> {
             if log.is_empty() {
                 return Ok((None, earlier.state.clone()));
             }
-            if bytes - earlier.state_base <= log_bytes_max(earlier.state_base)
+            let base = earlier.state_base;
+            if bytes - base <= log_bytes_max(base)
+                && earlier.replayed_by_next() <= replayed_bytes_max(base)
                 && folder.append_state(io, &earlier.state, &log).map_err(failed)?
             {
                 self.written.state += log.len() as u64;
@@ -509,9 +562,19 @@ impl Write for IoWriter<'_> {
     }
 }
 
-/// How long the log of a state may be: replaying it costs time in each link, writing the state anew costs it once.
+/// How long the log of a state may be, whatever it saves: a share of what is on the disk anyway.
 fn log_bytes_max(base: u64) -> u64 {
     (base / 4).clamp(64 << 10, 64 << 20)
+}
+
+/// How much log may have been replayed in all before the state is written anew.
+///
+/// Each link replays the whole log, about 1 ns a byte, and writing the state takes about 2 ns a byte. Who pays rent until it
+/// has cost as much as buying never pays more than twice the best that there is, however large patches are: a program with
+/// 268 MB of state whose patches have 1 KB writes it after 1,000 of them, with a log of 1 MB. Less than a MiB of state is no
+/// cheaper to write, for a file has to be made and another removed.
+fn replayed_bytes_max(base: u64) -> u64 {
+    2 * base.max(1 << 20)
 }
 
 /// The state of an output, held locked, to be checked.

@@ -13,6 +13,7 @@ use relink_engine::input::Input;
 use relink_formats::error::FormatError;
 use relink_formats::script::{self, ScriptItem};
 
+use super::claim::FileContent;
 use super::error::reason;
 use super::input::FileInput;
 use super::io::{FileKind, Io, Stat};
@@ -78,6 +79,12 @@ pub struct ResolvedInputs {
     pub has_shared_libraries: bool,
     /// What is wrong, in order.
     pub errors: Vec<ResolveError>,
+    /// Some of the inputs were not looked at: see [`resolve_claimed`](super::resolve_claimed).
+    pub partial: bool,
+    /// What each of `inputs` is.
+    pub(super) contents: Vec<FileContent>,
+    /// Hash of the words that led here.
+    pub(super) key: u64,
 }
 
 /// Why a word of the command line is no input.
@@ -108,6 +115,13 @@ pub enum ResolveError {
         /// The file.
         path: PathBuf,
     },
+    /// A file that is said to have changed, and is none of the link.
+    NotChanged {
+        /// The file.
+        path: PathBuf,
+        /// Those that are, to suggest one.
+        known: Vec<String>,
+    },
     /// Something that another linker knows what to do with.
     OutOfReach {
         /// The file.
@@ -137,6 +151,9 @@ impl fmt::Display for ResolveError {
             ResolveError::SharedLibrary { path } => {
                 write!(f, "{}: a shared library can't be part of a static link", path.display())
             }
+            ResolveError::NotChanged { path, .. } => {
+                write!(f, "--changed={}: this link has no such input", path.display())
+            }
             ResolveError::OutOfReach { path, why } | ResolveError::NotAnInput { path, why } => {
                 write!(f, "{}: {why}", path.display())
             }
@@ -152,12 +169,13 @@ pub fn resolve_inputs(io: &Arc<dyn Io>, search: &SearchPath, args: &[InputArg]) 
         directories: Vec::new(),
         archives: HashSet::new(),
         libraries: HashMap::new(),
-        contents: HashMap::new(),
+        kinds: HashMap::new(),
         depth: 0,
         found: ResolvedInputs::default(),
     };
     resolver.directories =
         search.directories.iter().map(|dir| resolver.in_sysroot(dir.as_os_str())).collect();
+    resolver.found.key = super::claim::key(&**io, search, args);
     for arg in args {
         let wish = Wish::of(arg);
         match &arg.name {
@@ -197,7 +215,7 @@ struct Resolver {
     /// Shared libraries that are inputs already, in the same way, and their rows in `found.inputs`.
     libraries: HashMap<(u64, u64), usize>,
     /// What the files are that were looked into: drivers name `libgcc.a` four times.
-    contents: HashMap<(u64, u64), Content>,
+    kinds: HashMap<(u64, u64), Content>,
     depth: usize,
     found: ResolvedInputs,
 }
@@ -242,6 +260,36 @@ impl Content {
     }
 }
 
+fn head(io: &dyn Io, path: &Path) -> io::Result<Vec<u8>> {
+    io.read_at(&io.open_read(path)?, 0, HEAD_BYTES)
+}
+
+fn content(io: &dyn Io, path: &Path, stat: &Stat) -> io::Result<Content> {
+    match stat.kind {
+        FileKind::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+        FileKind::Regular => {}
+        // A pipe can be read only once, so it is what a pipe mostly is.
+        _ => return Ok(Content::Object),
+    }
+    match path.extension().and_then(OsStr::to_str) {
+        // The two that come by the thousand are not opened before their bytes are wanted.
+        Some("o") => Ok(Content::Object),
+        Some("rlib") => Ok(Content::Archive { thin: false }),
+        _ => Ok(Content::of(&head(io, path)?)),
+    }
+}
+
+/// What a file that was an input may be as one.
+pub(super) fn content_of(io: &dyn Io, path: &Path, stat: &Stat) -> io::Result<FileContent> {
+    match content(io, path, stat)? {
+        Content::Object | Content::Foreign => Ok(FileContent::Object),
+        Content::Archive { thin: false } => Ok(FileContent::Archive),
+        Content::Archive { thin: true } => Ok(FileContent::ThinArchive),
+        Content::Shared => Ok(FileContent::Shared),
+        Content::Script | Content::Bitcode | Content::Other(_) => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
 impl Resolver {
     /// `=dir` and `$SYSROOT/dir` lie below the system root.
     fn in_sysroot(&self, path: &OsStr) -> PathBuf {
@@ -273,11 +321,12 @@ impl Resolver {
         };
         let file = (stat.identity.device, stat.identity.inode);
         match self.content(path, &stat) {
-            Ok(Content::Object | Content::Foreign) => self.add(path, &stat, wish, false),
+            Ok(Content::Object | Content::Foreign) => self.add(path, &stat, wish, FileContent::Object),
             Ok(Content::Archive { thin }) => {
                 let known = !self.archives.insert(file);
                 if !known || wish.whole_archive {
-                    self.add(path, &stat, wish, thin);
+                    let content = if thin { FileContent::ThinArchive } else { FileContent::Archive };
+                    self.add(path, &stat, wish, content);
                 }
             }
             Ok(Content::Script) => self.script(path, wish),
@@ -293,7 +342,7 @@ impl Resolver {
                 }
                 self.libraries.insert(file, self.found.inputs.len());
                 self.found.has_shared_libraries = true;
-                self.add(path, &stat, wish, false);
+                self.add(path, &stat, wish, FileContent::Shared);
                 let name = if wish.searched { path.file_name() } else { None };
                 let name = name.unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
                 if let Some(input) = self.found.inputs.last_mut() {
@@ -313,39 +362,32 @@ impl Resolver {
         }
     }
 
+    /// What a file is; each is looked into once.
     fn content(&mut self, path: &Path, stat: &Stat) -> io::Result<Content> {
-        match stat.kind {
-            FileKind::Directory => return Err(io::ErrorKind::IsADirectory.into()),
-            FileKind::Regular => {}
-            // A pipe can be read only once, so it is what a pipe mostly is.
-            _ => return Ok(Content::Object),
+        if matches!(path.extension().and_then(OsStr::to_str), Some("o" | "rlib")) {
+            return content(&*self.io, path, stat); // Its name tells.
         }
-        match path.extension().and_then(OsStr::to_str) {
-            // The two that come by the thousand are not opened before their bytes are wanted.
-            Some("o") => Ok(Content::Object),
-            Some("rlib") => Ok(Content::Archive { thin: false }),
-            _ => {
-                let file = (stat.identity.device, stat.identity.inode);
-                if let Some(&known) = self.contents.get(&file) {
-                    return Ok(known);
-                }
-                let content = Content::of(&self.head(path)?);
-                self.contents.insert(file, content);
-                Ok(content)
-            }
+        let file = (stat.identity.device, stat.identity.inode);
+        if let Some(&known) = self.kinds.get(&file) {
+            return Ok(known);
         }
+        let content = content(&*self.io, path, stat)?;
+        self.kinds.insert(file, content);
+        Ok(content)
     }
 
     fn head(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.io.read_at(&self.io.open_read(path)?, 0, HEAD_BYTES)
+        head(&*self.io, path)
     }
 
-    fn add(&mut self, path: &Path, stat: &Stat, wish: Wish, thin: bool) {
+    fn add(&mut self, path: &Path, stat: &Stat, wish: Wish, content: FileContent) {
+        let thin = content == FileContent::ThinArchive;
         let file = Arc::new(FileInput::new(self.io.clone(), path.to_owned(), stat, thin));
         let mut input = Input::lazy(path.to_string_lossy(), file.identity(), file.clone());
         input.whole_archive = wish.whole_archive;
         self.found.inputs.push(input);
         self.found.files.push(file);
+        self.found.contents.push(content);
         self.found.dependencies.push(path.to_owned());
     }
 

@@ -7,6 +7,7 @@
 //! | `patch-N` | what link N changed of the image, with the bytes from before (`change.rs`) |
 //! | `current` | the marker: which state, image and patch belong together; everything else may be torn |
 //! | `command` | the command line of the last link, for `relink verify` |
+//! | `resolved` | the files that the command line led to, for a link that is told what changed (`claim.rs`) |
 //! | `inputs/` | hard links to inputs that rustc removes after the link, for `relink verify` |
 //! | `log` | one line of JSON per link |
 //! | `lock` | held for the whole link; the second linker of an output waits |
@@ -55,8 +56,9 @@ const MARKER: &str = "current";
 const LOCK: &str = "lock";
 pub(super) const LOG: &str = "log";
 pub(super) const COMMAND: &str = "command";
+pub(super) const RESOLVED: &str = "resolved";
 /// Layout of this folder; another number is another layout, and means a full link.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Rounds of waiting for a lock whose folder was removed (`cargo clean`) in the meantime.
 const LOCK_ROUNDS_MAX: usize = 10;
 
@@ -79,6 +81,8 @@ pub(super) struct Current {
     pub(super) state: Part,
     /// Bytes of the state that are columns; the rest is what later links appended.
     pub(super) state_base: u64,
+    /// Bytes of log that all links since those columns were written have replayed, one after the other.
+    pub(super) replayed: u64,
     pub(super) image: Part,
     /// What the image file was when it was left; a file that somebody wrote to since is no image of ours.
     pub(super) image_seen: Seen,
@@ -86,6 +90,18 @@ pub(super) struct Current {
     pub(super) patch: Option<Part>,
     /// The output as it was published. Only a file that still is this one becomes a kept image.
     pub(super) output: Option<Seen>,
+}
+
+impl Current {
+    /// Bytes of the log, which the next link replays.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.state.bytes.saturating_sub(self.state_base)
+    }
+
+    /// Bytes that have been replayed once the link that opened this one is done.
+    pub(super) fn replayed_by_next(&self) -> u64 {
+        self.replayed.saturating_add(self.log_bytes())
+    }
 }
 
 /// What tells whether somebody wrote to a file.
@@ -364,7 +380,8 @@ impl StateFolder {
 
     /// Removes what no marker names, but for the patches that a killed link left: they are what makes the image whole.
     pub(super) fn sweep(&self, io: &dyn Io, prior: Option<&Prior>) {
-        let mut keep: Vec<OsString> = [LOCK, LOG, COMMAND, MARKER].iter().map(OsString::from).collect();
+        let mut keep: Vec<OsString> =
+            [LOCK, LOG, COMMAND, RESOLVED, MARKER].iter().map(OsString::from).collect();
         keep.push(StateFolder::inputs_name());
         if let Some(prior) = prior {
             keep.extend(named_by(&prior.current));
@@ -439,6 +456,13 @@ impl StateFolder {
             temporary.rename(&self.dir, OsStr::new(name))
         };
         write().map_err(HostError::io("write", self.dir.path().join(name)))
+    }
+
+    /// The same for a file that is worth no flush.
+    pub(super) fn replace_unflushed(&self, io: &dyn Io, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = Temporary::named(io, &self.dir, format!("{name}.new"), true)?;
+        io.write_all(temporary.file()?, bytes)?;
+        temporary.rename_unflushed(&self.dir, OsStr::new(name))
     }
 
     /// Removes the files of the earlier link that the new marker does not name.

@@ -163,6 +163,9 @@ impl Loader<'_> {
             self.frame.refuse(GateReason::InputSetChanged { input: input.name.clone() });
             return Ok(());
         }
+        if input.unchanged && self.store.strings.bytes(known.name)? == input.name.as_bytes() {
+            return Ok(());
+        }
         let identity = |record: &FileRecord| {
             (record.device, record.inode, record.size, record.mtime_ns, record.changed_ns)
         };

@@ -166,7 +166,15 @@ fn host_link(io: FaultyIo, dir: &Path, inputs: &Inputs) -> Result<HostResult, Ho
         let inputs = host::resolve_inputs(&io, &SearchPath::default(), &args);
         assert!(inputs.errors.is_empty(), "{:?}", inputs.errors);
         let (output, trust) = (dir.join("out"), StateTrust::Own);
-        let request = HostRequest { output, inputs, incremental: true, verify: false, trust, command: None };
+        let request = HostRequest {
+            output,
+            inputs,
+            names_changes: false,
+            incremental: true,
+            verify: false,
+            trust,
+            command: None,
+        };
         host::link(program::incremental(), request, &*io)
     })
 }

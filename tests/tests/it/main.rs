@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod acceptance_ld;
+mod claims;
 mod determinism;
 mod dynamic;
 mod dynamic_incremental;

@@ -284,7 +284,15 @@ fn host_link(io: &Arc<FaultyIo>, dir: &Path) -> Result<HostResult, HostError> {
     }
     let output = dir.join("out");
     let trust = StateTrust::Own;
-    let request = HostRequest { output, inputs, incremental: true, verify: false, trust, command: None };
+    let request = HostRequest {
+        output,
+        inputs,
+        names_changes: false,
+        incremental: true,
+        verify: false,
+        trust,
+        command: None,
+    };
     host::link(program::incremental(), request, &**io)
 }
 

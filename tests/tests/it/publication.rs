@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use relink::host::{self, HostRequest, InputArg, InputName, Io, SearchPath, StateTrust, SystemIo};
 use relink_tests::cc::{Cc, Opt};
 use relink_tests::fixture::{App, Core};
 use relink_tests::ld::{self, Workplace};
@@ -408,14 +409,14 @@ fn lost_state_means_a_full_link() {
     };
     place.write(&get);
     place.link().assert_outcome("patched");
-    let kinds = ["command", "current", "image-", "lock", "log", "patch-", "state-"];
+    let kinds = ["command", "current", "image-", "lock", "log", "patch-", "resolved", "state-"];
     assert!(names().iter().zip(kinds).all(|(name, kind)| name.starts_with(kind)), "{:?}", names());
     for (number, kind) in kinds.iter().enumerate() {
         let name = names().into_iter().find(|name| name.starts_with(kind)).unwrap();
         std::fs::remove_file(folder.join(&name)).unwrap();
         let inputs = [&old, &get][number % 2];
         place.write(inputs);
-        let needed = !["command", "lock", "log"].contains(kind);
+        let needed = !["command", "lock", "log", "resolved"].contains(kind);
         place.link().assert_outcome(if needed { "full" } else { "patched" });
         assert_right(&place, inputs);
         // A patch file of its own for the next turn.
@@ -599,3 +600,127 @@ fn make_finds_nothing_to_do_after_a_link() {
     std::fs::hard_link(path("own.o"), path("name")).unwrap();
     expect(make(true), 0);
 }
+
+/// Hundreds of patches: state and log stay within their bounds, and the log is short enough to be replayed each time.
+#[test]
+fn hundreds_of_patches_keep_the_state_within_its_bounds() {
+    const PATCHES: usize = 320;
+    const KIB: usize = 1 << 10;
+    let dir = scratch();
+    let units: Vec<Inputs> =
+        (0..8).map(|grown| inputs(&[&*format!("TBL_SUM_GROW={}", grown % 3), GET[grown / 4]])).collect();
+    let io: std::sync::Arc<dyn Io> = std::sync::Arc::new(SystemIo);
+    let link = |inputs: &Inputs| {
+        inputs.iter().for_each(|(name, bytes)| relink_tests::write(dir.path().join(name), bytes));
+        let args = inputs.iter().map(|(name, _)| InputArg {
+            static_only: true,
+            ..InputArg::new(InputName::File(dir.path().join(name)))
+        });
+        let inputs = host::resolve_inputs(&io, &SearchPath::default(), &args.collect::<Vec<_>>());
+        let (output, trust) = (dir.path().join("out"), StateTrust::Own);
+        let request = HostRequest {
+            output,
+            inputs,
+            names_changes: false,
+            incremental: true,
+            verify: false,
+            trust,
+            command: None,
+        };
+        host::link(program::incremental(), request, &*io).unwrap().report
+    };
+    assert_eq!(link(&units[0]).outcome, relink::Outcome::Full);
+    let folder = dir.path().join(".relink/out");
+    let (mut states, mut records_max, mut falls) = (Vec::new(), 0, 0);
+    for number in 1..=PATCHES {
+        let report = link(&units[number % units.len()]);
+        if report.outcome != relink::Outcome::Patched {
+            // What moves leaves holes; a limit of them is a full link now and then.
+            let kinds: Vec<_> = report.reasons.iter().map(relink::GateReason::kind).collect();
+            assert_eq!(kinds, ["debris-limit"], "{number}");
+            falls += 1;
+        }
+        let marker: serde_json::Value = serde_json::from_slice(&read(folder.join("current"))).unwrap();
+        let current = &marker["current"];
+        let number_of = |value: &serde_json::Value| usize::try_from(value.as_u64().unwrap()).unwrap();
+        let generation = number_of(&current["state"]["generation"]);
+        let state = read(folder.join(format!("state-{generation}")));
+        let (base, counted) = (number_of(&current["state_base"]), number_of(&current["state"]["bytes"]));
+        assert_eq!(state.len(), counted, "{number}: nothing lies behind what counts");
+        assert!(
+            counted - base <= (base / 4).max(64 * KIB),
+            "{number}: a log of {} behind {base}",
+            counted - base
+        );
+        // Records: magic, length, checksum; then as many bytes.
+        let (mut records, mut at) = (0, base);
+        while at < counted {
+            assert_eq!(&state[at..at + 4], b"rlog", "{number}");
+            at += 16 + u32::from_le_bytes(state[at + 4..at + 8].try_into().unwrap()) as usize;
+            records += 1;
+        }
+        records_max = records_max.max(records);
+        if states.last() != Some(&generation) {
+            states.push(generation);
+        }
+    }
+    // A state costs as much as replaying two MiB; no record is shorter than its head and a count for each column.
+    assert!(states.len() > 2 && states.len() < PATCHES / 8, "written anew now and then: {states:?}");
+    assert!(records_max <= 213, "{records_max} records are replayed");
+    assert!(falls < PATCHES / 8, "{falls} full links");
+    let said = tools::run_image(&dir.path().join("out"), &[]);
+    let last = &units[PATCHES % units.len()];
+    assert_eq!((said.status, said.stdout.clone()), reference(last), "{said}");
+    let stored = host::open_stored(&*io, &dir.path().join("out"), StateTrust::Own).unwrap();
+    let options = relink::LinkOptions { output_name: String::new(), ..program::incremental() };
+    let mut session = relink::LinkSession::new(options).unwrap();
+    for (name, bytes) in last {
+        session.add_input(relink::Input::bytes(dir.path().join(name).display().to_string(), bytes.clone()));
+    }
+    session.set_prior_parts(stored.state.clone(), stored.image.clone());
+    session.resolve().unwrap();
+    assert_eq!(session.verify().unwrap(), []);
+}
+
+/// What `relink inspect` says of a state adds up to the file.
+#[test]
+fn state_is_accounted_for_column_by_column() {
+    let [get, old] = edits();
+    let place = Workplace::new(&old, &["--incremental"]);
+    place.link().assert_outcome("full");
+    for records in 0..3 {
+        if records > 0 {
+            place.write([&old, &get][records as usize % 2]);
+            place.link().assert_outcome("patched");
+        }
+        let state = read(place.path(".relink/out/state-1"));
+        let layout = relink::state_layout(&state).unwrap();
+        let columns: u64 = layout.columns.iter().map(|column| column.bytes).sum();
+        assert_eq!(layout.prefix_bytes + columns + layout.log_bytes, state.len() as u64);
+        assert_eq!((layout.log_records, layout.log_bytes > 0), (records, records > 0));
+        for column in &layout.columns {
+            let rows = u64::from(column.rows) * u64::from(column.row_bytes);
+            // A checksum of 8 bytes in 512, what no row fits into, and the end of the last block.
+            assert!(rows <= column.bytes && column.bytes <= rows * 8 / 7 + 2 * 512, "{column:?}");
+        }
+        let said = place.relink(["inspect", "out"]).ok().stdout;
+        for column in layout.columns.iter().filter(|column| column.rows > 0) {
+            let line = said.lines().find(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                words.len() > 5 && words[0] == column.name
+            });
+            let words: Vec<&str> =
+                line.unwrap_or_else(|| panic!("{}: {said}", column.name)).split_whitespace().collect();
+            let numbers = [u64::from(column.rows), u64::from(column.row_bytes), column.bytes];
+            assert_eq!(words[1..4], numbers.map(|number| number.to_string()), "{said}");
+        }
+        assert!(said.contains(&format!("{records} records")), "{said}");
+        let mut damaged = state.clone();
+        damaged[60] ^= 1;
+        assert!(relink::state_layout(&damaged).unwrap_err().contains("checksum"));
+        assert!(relink::state_layout(&state[..state.len() - 1]).unwrap_err().contains("state"));
+    }
+}
+
+/// The table's other function, as it is and edited.
+const GET: [&str; 2] = ["TBL_GET_AS_IT_IS", "TBL_GET_EDIT"];

@@ -5,7 +5,13 @@ use relink::{GateKind, MoveKind, PlaceKind, ScheduleKind};
 
 use super::Act::{Do, Set};
 use super::{Spec, flag, with};
+use crate::ld::act;
 use crate::ld::value::{choice, percent, put, text};
+
+/// Names what is other than last time.
+pub(in crate::ld) const CHANGED: &str = "--changed";
+/// Names a file with such names.
+pub(in crate::ld) const CHANGED_LIST: &str = "--changed-list";
 
 /// All of them; a static, so that a row of it is known by its address.
 #[rustfmt::skip]
@@ -33,6 +39,10 @@ pub(in crate::ld) static OWN: &[Spec] = &[
         "Write outcome, reasons, counters and times as JSON (or RELINK_REPORT=FILE)"),
     flag(&["--verify"], Set(|c| c.verify = true),
         "Compare the image with a full link before it is published"),
+    with(&[CHANGED], "FILE", Do(act::changed),
+        "This input is another one than at the last link; those that are not named are not looked at"),
+    with(&[CHANGED_LIST], "@FILE", Do(act::changed_list),
+        "The same for a file with a name in each line, which may be none"),
     flag(&["--trust-state"], Set(|c| c.trust = StateTrust::Any),
         "Use the state folder of another user, or one that others may write to (or RELINK_TRUST_STATE=1)"),
     with(&["--fallback-linker"], "PROGRAM", Do(|c, v| put(&mut c.fallback_linker, Ok(Some(v.into())))),
