@@ -10,7 +10,7 @@ export LC_ALL=C.UTF-8
 # Tool of the tests, and the Debian packages that have it, the best first.
 needs=(
   "gcc=gcc libc6-dev" "g++=g++" "ld.bfd=binutils" "ar=binutils" "nm=binutils" "readelf=binutils" "addr2line=binutils"
-  "gdb=gdb" "eu-readelf=elfutils" "eu-addr2line=elfutils" "eu-elflint=elfutils" "strace=strace" "setpriv=util-linux"
+  "gdb=gdb" "eu-readelf=elfutils" "eu-addr2line=elfutils" "eu-elflint=elfutils" "strace=strace" "setpriv=util-linux" "prlimit=util-linux"
   "llvm-dwarfdump=llvm" "llvm-symbolizer=llvm" "make=make"
 )
 missing=()

@@ -96,6 +96,29 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
     }
 }
 
+/// A command line, understood: what would be linked, and how.
+#[derive(Debug)]
+pub struct Understood {
+    /// Options of the link.
+    pub options: LinkOptions,
+    /// What is linked.
+    pub inputs: ResolvedInputs,
+    /// Everything that is wrong; if there is anything, nothing would be linked.
+    pub errors: Vec<String>,
+    /// What else the user would be told.
+    pub warnings: Vec<String>,
+}
+
+/// Understands a command line (without the program's name), reads the response files and texts that it names, and
+/// finds its inputs; links nothing and prints nothing.
+pub fn understand(io: &Arc<dyn Io>, args: Vec<OsString>) -> Understood {
+    let (args, mut errors) = response::expand(&**io, args);
+    let mut command = parse::parse(&args, &Environment::default());
+    let inputs = resolve(io, &mut command, Claims::Checked);
+    errors.append(&mut command.errors);
+    Understood { options: command.options, inputs, errors, warnings: command.warnings }
+}
+
 /// Whether a command line's word for what changed counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Claims {

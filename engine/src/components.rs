@@ -7,7 +7,7 @@ use bevy_ecs::prelude::{Component, Entity, Resource};
 
 use crate::program::Object;
 use crate::records::{AtomRecord, InputRecord, RelocRecord, SymbolRecord};
-use crate::rows::{AtomRow, InputRow, RelocRow, SymbolRow};
+use crate::rows::{AtomRow, FdeRow, InputRow, RelocRow, SymbolRow};
 
 /// A changed input: what the store has of it, and what was parsed now.
 #[derive(Component, Debug)]
@@ -18,6 +18,8 @@ pub struct Input {
     pub record: InputRecord,
     /// The new object, with its sections and symbols matched to the store's rows.
     pub object: Object,
+    /// The rows of the object's FDEs, in their order.
+    pub fde_rows: Vec<FdeRow>,
 }
 
 /// An atom of a changed input.
@@ -29,8 +31,12 @@ pub struct Atom {
     pub input: Entity,
     /// Section of the new object.
     pub section: u32,
-    /// The row's contents before the frame.
+    /// The row's contents before the frame; those that it starts from if it is new.
     pub old: AtomRecord,
+    /// It has no slot yet.
+    pub unplaced: bool,
+    /// Exponent of the alignment that it needs now.
+    pub align: u32,
 }
 
 /// Where an atom is after the frame.

@@ -139,6 +139,8 @@ pub struct Frame {
     pub kind: FrameKind,
     /// Reasons against a patch. A warm frame with one of them changes nothing; a cold one follows.
     pub reasons: Vec<GateReason>,
+    /// Differences that the frame has a plan for; the gate decides about them.
+    pub planned: Vec<GateReason>,
     /// Errors of the user's making. A frame with one of them changes nothing.
     pub errors: Vec<Diagnostic>,
     /// What would be an error if the options did not say otherwise.
@@ -176,6 +178,11 @@ impl Frame {
     /// Notes a reason against the patch.
     pub fn refuse(&mut self, reason: GateReason) {
         self.reasons.push(reason);
+    }
+
+    /// Notes a difference that the frame has a plan for.
+    pub fn differ(&mut self, reason: GateReason) {
+        self.planned.push(reason);
     }
 
     /// Damaged state is a reason, never an error.

@@ -234,6 +234,8 @@ pub enum GateKind {
     /// The resolution table, the set of inputs and the layout contract must stay as they are.
     #[default]
     Strict,
+    /// Functions, data, names and groups of changed objects may come and go as well, as far as the image has room.
+    Wide,
     /// Never patch: the do-nothing twin, to compare with.
     Closed,
 }

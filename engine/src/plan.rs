@@ -4,8 +4,8 @@ use bevy_ecs::prelude::{Entity, Resource};
 use hashbrown::HashMap;
 
 use crate::records::{
-    AtomRecord, FdeRecord, FileRecord, FreeRecord, ImageRecord, IslandRecord, PoolRecord, SectionRecord,
-    SymbolRecord,
+    AtomRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord, InputRecord,
+    IslandRecord, PoolRecord, SectionRecord, SymbolRecord,
 };
 use crate::rows::{AtomRow, FdeRow, PoolRow, RelocRow, SymbolRow};
 
@@ -38,6 +38,26 @@ pub struct FreeSpace {
     pub blocks: Vec<FreeRecord>,
 }
 
+/// Where columns end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are columns of `Store`")]
+pub struct RowEnds {
+    pub atoms: u32,
+    pub symbols: u32,
+    pub globals: u32,
+    pub fdes: u32,
+    pub groups: u32,
+}
+
+/// An entry of the image's `.symtab` that goes.
+#[derive(Clone, Copy, Debug)]
+pub struct OldSymbol {
+    /// Its index.
+    pub index: u32,
+    /// Whether it stands among the local ones.
+    pub local: bool,
+}
+
 /// The plan of a frame. Nothing of it is in store or image before Commit.
 #[derive(Debug, Default, Resource)]
 pub struct Plan {
@@ -48,7 +68,8 @@ pub struct Plan {
     /// Hashes of the changed inputs' bytes.
     pub input_hashes: Vec<(u32, u64)>,
     /// Archives whose index differs, to be explained by a more exact reason or to be one.
-    pub changed_archives: Vec<String>,
+    /// The other half of an entry: whether all that unloaded members offer is known.
+    pub changed_archives: Vec<(String, bool)>,
     /// The changed inputs.
     pub inputs: Vec<Entity>,
     /// Their atoms.
@@ -89,4 +110,26 @@ pub struct Plan {
     pub digests: Vec<(u64, [u8; 32])>,
     /// Symbols whose entry in `.symtab` is to be written.
     pub written_symbols: Vec<SymbolRow>,
+    /// Bytes of names that the frame brings; they will stand behind those of the store.
+    pub names: Vec<u8>,
+    /// Records of the changed inputs whose spans of rows grow, as they will be.
+    pub input_records: HashMap<u32, InputRecord>,
+    /// Rows of the columns after the frame, if any of them grows.
+    pub ends: RowEnds,
+    /// Mentions of global names by row, as they will be.
+    pub globals: HashMap<u32, GlobalRecord>,
+    /// COMDAT groups by row, as they will be.
+    pub groups: HashMap<u32, GroupRecord>,
+    /// Global names that the frame brings.
+    pub new_names: HashMap<Vec<u8>, SymbolRow>,
+    /// Signatures whose owners the frame brings, by row of the group.
+    pub new_signatures: HashMap<Vec<u8>, u32>,
+    /// Atoms whose sections are gone, with the records that they had.
+    pub removed_atoms: Vec<(AtomRow, AtomRecord)>,
+    /// Symbols that are in `.symtab` for the first time.
+    pub added_symbols: Vec<SymbolRow>,
+    /// Entries of `.symtab` that go.
+    pub removed_symbols: Vec<OldSymbol>,
+    /// FDEs that go: row, record, address of their code.
+    pub removed_fdes: Vec<(FdeRow, FdeRecord, u64)>,
 }

@@ -5,10 +5,19 @@ use bevy_ecs::prelude::Schedule;
 
 use crate::report::GateReason;
 
+/// What Diff found: everything that is not as the earlier link had it, beyond bytes of atoms and values of symbols.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// Those that the frame has a plan for: rows that come and go, data that moves.
+    pub planned: Vec<GateReason>,
+    /// Those that only a full link can follow.
+    pub beyond: Vec<GateReason>,
+}
+
 /// Which differences force a full link. Called once a frame with all differences that Diff found.
 pub trait GatePolicy: Send + Sync {
-    /// Keeps the differences that can't be patched.
-    fn refuse(&self, differences: Vec<GateReason>) -> Vec<GateReason>;
+    /// The reasons for a full link. What is [`Differences::beyond`] a patch must be among them.
+    fn refuse(&self, differences: Differences) -> Vec<GateReason>;
 }
 
 /// A free range as a place policy sees it. Units: bytes, in the addresses of its section.

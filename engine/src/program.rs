@@ -574,6 +574,10 @@ pub struct Program {
     pub dynamic_relocs: u32,
     /// How many of them are RELATIVE.
     pub relative_relocs: u32,
+    /// Those of them that no pointer has yet, beside the spare slots' own.
+    pub relative_spare: u32,
+    /// Entries for pointers that name symbols, and that none has yet.
+    pub symbolic_spare: u32,
 }
 
 impl Program {

@@ -48,7 +48,7 @@ records! {
         needed_hash: u64,
     }
     /// A loaded object.
-    InputRecord = 72 {
+    InputRecord = 112 {
         /// `a.o` or `libx.a(m.o)`.
         name: Span,
         /// The file that it came from.
@@ -71,6 +71,16 @@ records! {
         properties: u32,
         /// xxh3 of the object's bytes, to prove a touched file unchanged without a parse.
         bytes_hash: u64,
+        /// Rows of atoms that frames brought; some may be vacant. So are the other spans of this kind.
+        more_atoms: Span,
+        /// See above.
+        more_locals: Span,
+        /// See above.
+        more_globals: Span,
+        /// See above.
+        more_fdes: Span,
+        /// See above.
+        more_groups: Span,
     }
     /// The smallest thing that is placed.
     AtomRecord = 72 {
@@ -271,16 +281,18 @@ records! {
         row: PoolRow,
     }
     /// A COMDAT group of an object.
-    GroupRecord = 16 {
+    GroupRecord = 20 {
         /// Its signature in the string column.
         signature: Span,
+        /// The object.
+        input: InputRow,
         /// 1 if this object owns it.
         owner: u32,
-        /// Number of its sections.
-        sections: u32,
+        /// Other objects that hold it; the owner's row counts them.
+        copies: u32,
     }
     /// Facts of the whole image, one row.
-    ImageRecord = 192 {
+    ImageRecord = 208 {
         /// Bytes of the image.
         len: u64,
         /// File offset of the build-id's descriptor; 0 for none.
@@ -349,6 +361,15 @@ records! {
         got_used: u32,
         /// All slots of `.got`.
         got_slots: u32,
+        /// Of the RELATIVE entries of `.rela.dyn` those at its start that stand in the order of their places. Behind them are spare
+        /// ones.
+        sorted_relocs: u32,
+        /// Entries in use in `name_slots`.
+        name_entries: u32,
+        /// Entries in use in `group_slots`, those of groups that are gone included.
+        group_entries: u32,
+        /// Unused.
+        reserved: u32,
     }
 }
 
@@ -430,6 +451,8 @@ pub mod atom_flags {
     pub const COMMON: u32 = 0x8000;
     /// Read-only once the loader is done.
     pub const RELRO: u32 = 0x1_0000;
+    /// The row is unused: its section is gone from the object.
+    pub const VACANT: u32 = 0x2_0000;
 }
 
 /// What a symbol's `atom` says when it is no atom.
@@ -443,9 +466,11 @@ pub mod place {
     pub const LAZY: AtomRow = AtomRow(u32::MAX - 2);
     /// A shared library defines it.
     pub const SHARED: AtomRow = AtomRow(u32::MAX - 3);
+    /// The row is unused: the symbol is gone from its object.
+    pub const VACANT: AtomRow = AtomRow(u32::MAX - 4);
     /// Whether a row is a real atom.
     pub const fn is_atom(row: AtomRow) -> bool {
-        row.0 < u32::MAX - 3
+        row.0 < u32::MAX - 4
     }
 }
 
@@ -463,14 +488,12 @@ pub mod symbol_flags {
     pub const IFUNC: u16 = 0x10;
     /// Thread-local.
     pub const TLS: u16 = 0x20;
-    /// Its atom is dropped.
-    pub const DROPPED: u16 = 0x40;
+    /// A library of the command line offers the name as well: what no object defines is taken from there.
+    pub const OFFERED: u16 = 0x40;
     /// A common symbol.
     pub const COMMON: u16 = 0x80;
     /// Fixed by an option: `--defsym`, `-u`, `-e`.
     pub const OPTION: u16 = 0x100;
-    /// A branch somewhere still goes through its island.
-    pub const ISLANDED: u16 = 0x200;
     /// Another module's definition may prevail at load time.
     pub const PREEMPTIBLE: u16 = 0x400;
     /// A shared library's datum whose storage is a copy in this image.

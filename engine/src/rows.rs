@@ -137,6 +137,11 @@ impl Span {
         self.start..self.start.saturating_add(self.len)
     }
 
+    /// The rows of this run and of another one.
+    pub fn and(self, more: Span) -> impl Iterator<Item = u32> + Clone {
+        self.range().chain(more.range())
+    }
+
     /// The rows as slice indexes.
     pub const fn indexes(self) -> std::ops::Range<usize> {
         self.start as usize..self.start as usize + self.len as usize

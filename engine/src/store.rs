@@ -179,6 +179,7 @@ macro_rules! store {
             pub fn take_journal(&mut self) -> Vec<u8> {
                 let mut payload = Vec::new();
                 $(self.$column.take_journal(&mut payload);)*
+                self.strings.take_journal(&mut payload);
                 if payload.iter().all(|&byte| byte == 0) {
                     return Vec::new(); // Each column counts its rows: all counts are zero.
                 }
@@ -195,11 +196,13 @@ macro_rules! store {
             /// Forgets the journal, after the whole state was written.
             pub fn clear_journal(&mut self) {
                 $(self.$column.clear_journal();)*
+                self.strings.clear_journal();
             }
 
             fn replay(&mut self, payload: &[u8]) -> Result<(), StoreError> {
                 let mut rest = payload;
                 $(rest = self.$column.replay(rest)?;)*
+                rest = self.strings.replay(rest)?;
                 if rest.is_empty() { Ok(()) } else { Err(StoreError::Malformed("log record is too long".to_owned())) }
             }
         }
@@ -241,6 +244,8 @@ store! {
     pool_slots: u32,
     /// COMDAT groups of the objects.
     groups: GroupRecord,
+    /// Index of the signatures: rows of their owners + 1, open addressing by xxh3, a power of two, 0 is empty.
+    group_slots: u32,
     /// Nodes of the image's digest tree, leaves first.
     digests: [u8; 32],
 }

@@ -8,12 +8,18 @@ use crate::blocks::{BLOCK_BYTES, BlockSink, Blocks};
 use crate::column::{Column, StoreError};
 use crate::rows::Span;
 
-/// The names that rows refer to. Only a cold link writes them.
+/// The names that rows refer to: those of the cold link, and behind them those that frames brought.
 ///
 /// A name may be longer than a block and is read in one piece, so that its blocks have no checksums inside: the column
-/// `sums` has one for each.
+/// `sums` has one for each. No name stands on both sides of the border.
 #[derive(Debug)]
-pub struct Texts(Base);
+pub struct Texts {
+    base: Base,
+    /// Names of later frames.
+    tail: Vec<u8>,
+    /// How many of their bytes the journal has had.
+    journaled: usize,
+}
 
 #[derive(Debug)]
 enum Base {
@@ -24,7 +30,7 @@ enum Base {
 impl Texts {
     /// Names in memory.
     pub fn owned(bytes: Vec<u8>) -> Texts {
-        Texts(Base::Owned(bytes))
+        Texts::over(Base::Owned(bytes))
     }
 
     /// Names in a mapped state: `len` bytes from block `first`.
@@ -41,15 +47,23 @@ impl Texts {
         if sums.len() as usize != count || first.checked_add(count).is_none_or(|end| end > blocks.len()) {
             return Err(StoreError::Malformed("its names are cut short".to_owned()));
         }
-        Ok(Texts(Base::Mapped { blocks, first, len, sums }))
+        Ok(Texts::over(Base::Mapped { blocks, first, len, sums }))
+    }
+
+    fn over(base: Base) -> Texts {
+        Texts { base, tail: Vec::new(), journaled: 0 }
+    }
+
+    fn base_len(&self) -> u32 {
+        match &self.base {
+            Base::Owned(bytes) => bytes.len() as u32,
+            Base::Mapped { len, .. } => *len,
+        }
     }
 
     /// Bytes of all names.
     pub fn len(&self) -> u32 {
-        match &self.0 {
-            Base::Owned(bytes) => bytes.len() as u32,
-            Base::Mapped { len, .. } => *len,
-        }
+        self.base_len() + self.tail.len() as u32
     }
 
     /// Whether there are none.
@@ -67,7 +81,10 @@ impl Texts {
             row: u64::from(span.start) + u64::from(span.len),
             len: u64::from(self.len()),
         };
-        match &self.0 {
+        if let Some(start) = span.start.checked_sub(self.base_len()).filter(|_| !self.tail.is_empty()) {
+            return self.tail.get(Span::new(start, span.len).indexes()).ok_or_else(beyond);
+        }
+        match &self.base {
             Base::Owned(bytes) => bytes.get(span.indexes()).ok_or_else(beyond),
             Base::Mapped { blocks, first, len, sums } => {
                 let range = span.indexes();
@@ -85,12 +102,45 @@ impl Texts {
         }
     }
 
+    /// Adds names; their bytes start where [`Texts::len`] was.
+    pub fn append(&mut self, names: &[u8]) {
+        self.tail.extend_from_slice(names);
+    }
+
+    /// Appends to a log record what was added since the last call: a count of bytes, and the bytes.
+    pub(crate) fn take_journal(&mut self, out: &mut Vec<u8>) {
+        let new = &self.tail[self.journaled..];
+        out.extend_from_slice(&(new.len() as u32).to_le_bytes());
+        out.extend_from_slice(new);
+        self.journaled = self.tail.len();
+    }
+
+    /// Forgets what is new, after a new base was written.
+    pub(crate) fn clear_journal(&mut self) {
+        self.journaled = self.tail.len();
+    }
+
+    /// Applies a log record's part; returns what is behind it.
+    pub(crate) fn replay<'a>(&mut self, log: &'a [u8]) -> Result<&'a [u8], StoreError> {
+        let short = || StoreError::Malformed("log of the names is cut short".to_owned());
+        let (len, rest) = log.split_first_chunk().ok_or_else(short)?;
+        let len = u32::from_le_bytes(*len);
+        let (names, rest) = rest.split_at_checked(len as usize).ok_or_else(short)?;
+        if self.len().checked_add(len).is_none() {
+            return Err(StoreError::Malformed("its names are too long".to_owned()));
+        }
+        self.append(names);
+        self.journaled = self.tail.len();
+        Ok(rest)
+    }
+
     /// All bytes, for writing a state.
     pub(crate) fn all(&self) -> Result<std::borrow::Cow<'_, [u8]>, StoreError> {
-        Ok(match &self.0 {
+        let base: std::borrow::Cow<'_, [u8]> = match &self.base {
             Base::Owned(bytes) => bytes.into(),
             Base::Mapped { len, .. } => self.bytes(Span::new(0, *len))?.into(),
-        })
+        };
+        Ok(if self.tail.is_empty() { base } else { [&base, &self.tail[..]].concat().into() })
     }
 
     /// The checksums of names, block by block.
@@ -144,5 +194,26 @@ mod tests {
         assert!(store.strings.bytes(Span::new(0, 512)).is_ok());
         assert!(store.strings.bytes(Span::new(510, 3)).is_err());
         assert!(store.digests.get(39).is_ok() && store.digests.get(40).is_err());
+    }
+
+    #[test]
+    fn names_of_later_frames_come_with_the_log() {
+        let base = state(Rows { strings: b"first".to_vec(), ..Rows::default() });
+        let mut store = Store::open(base.clone().into(), 1, 2).unwrap().0;
+        assert_eq!(store.take_journal(), Vec::<u8>::new());
+        let mut log = base;
+        for (name, start) in [(&b"second"[..], 5), (b"third", 11)] {
+            assert_eq!(store.strings.len(), start);
+            store.strings.append(name);
+            log.extend(store.take_journal());
+        }
+        let store = Store::open(log.clone().into(), 1, 2).unwrap().0;
+        for (start, name) in [(0, &b"first"[..]), (5, b"second"), (11, b"third")] {
+            assert_eq!(store.strings.bytes(Span::new(start, name.len() as u32)).unwrap(), name);
+        }
+        assert!(store.strings.bytes(Span::new(11, 6)).is_err(), "beyond its end");
+        let at = log.len() - 2;
+        log[at] ^= 1;
+        assert!(Store::open(log.into(), 1, 2).is_err(), "the record has a checksum");
     }
 }

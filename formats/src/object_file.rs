@@ -224,7 +224,7 @@ impl ObjectFile {
             .unwrap_or_default()
     }
 
-    /// The relocations to apply to a section, in file order.
+    /// The relocations to apply to a section, in file order; those of call frames ascend.
     #[inline]
     pub fn relocations(&self, index: usize) -> &[Rela] {
         self.sections.get(index).map(|section| entries(self.slice(&section.relocations))).unwrap_or_default()
@@ -408,9 +408,21 @@ impl ObjectFile {
             // Inside the file: `Headers::sections` has checked it.
             let range = file_range(file_offset, size).unwrap_or_default();
             self.check_relocations(&range, patched.size)?;
+            // Records of call frames find theirs by bisection; no compiler writes them otherwise.
+            let ascend = entries::<Rela>(self.slice(&range)).is_sorted_by_key(|rela| rela.r_offset.get(LE));
+            if !ascend && self.has_call_frames(target) {
+                let what =
+                    "relocations of call frames (`.eh_frame`) that are not in the order of their places";
+                return unsupported(what, offset);
+            }
             self.sections[target].relocations = range;
         }
         Ok(())
+    }
+
+    fn has_call_frames(&self, index: usize) -> bool {
+        self.section_name(index) == b".eh_frame"
+            || self.sections.get(index).is_some_and(|section| section.kind == elf::SHT_X86_64_UNWIND.0)
     }
 
     fn check_relocations(&self, range: &Range<usize>, size: u64) -> Result<(), FormatError> {
@@ -594,10 +606,18 @@ impl<'a> Headers<'a> {
             value: align,
             offset: at,
         })?;
+        let flags = header.sh_flags.get(LE).0;
+        // Anything else could not be part of the one range that `PT_TLS` names.
+        let tls = (elf::SHF_ALLOC | elf::SHF_WRITE | elf::SHF_TLS).0;
+        let of_tls = flags & (tls | elf::SHF_EXECINSTR.0) == tls
+            && matches!(kind, elf::SHT_PROGBITS | elf::SHT_NOBITS);
+        if flags & elf::SHF_TLS.0 != 0 && !of_tls {
+            return Err(FormatError::BadValue { what: "flags of TLS section", value: flags, offset: at });
+        }
         Ok(Section {
             name: self.name(header.sh_name.get(LE), at)?,
             kind: kind.0,
-            flags: header.sh_flags.get(LE).0,
+            flags,
             offset,
             size,
             align,

@@ -1,10 +1,4 @@
-//! A linker script that names inputs.
+//! A linker script: see `relink_tests::fuzz`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use relink_formats::script;
-
-fuzz_target!(|data: &[u8]| {
-    script::looks_like_script(data);
-    let _ = script::parse(data);
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| relink_tests::fuzz::judge("script")(data));

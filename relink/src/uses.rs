@@ -35,7 +35,7 @@ pub(crate) fn of_store(store: &Store, mut visit: impl FnMut(&str, &str, NameUse)
     for row in 0..store.inputs.len() {
         let Ok(input) = store.inputs.get(row) else { continue };
         let object = store.text(input.name);
-        for global in input.globals.range() {
+        for global in input.globals.and(input.more_globals) {
             let Ok(global) = store.globals.get(global) else { continue };
             let Ok(symbol) = store.symbols.get(global.symbol.0) else { continue };
             let name_use = match global.state {

@@ -24,6 +24,7 @@ use relink_formats as formats;
 
 use crate::kernel::Places;
 use crate::relocate::dynamic::{SlotKind, slot_kind};
+use crate::relocate::dynamic_relocs::DynamicRelocs;
 use crate::view::{View, offset_of_address};
 
 /// Finds all sites that refer to a changed address.
@@ -106,13 +107,24 @@ impl Mover<'_> {
                 self.follow_table_slots(symbol, new)?;
             }
         }
+        let mut left = HashSet::new();
         for (row, old) in self.plan.moved.clone() {
             if old.flags & atom_flags::CODE != 0 {
                 self.leave_slot(row, &old, symbols)?;
+                left.insert(row);
+            } else if old.flags & atom_flags::DEBUG == 0 {
+                self.frame.counters.atoms_moved += 1;
+                self.vacate((old.output, old.address, old.capacity), old.flags)?;
+            }
+        }
+        for (_, old) in self.plan.removed_atoms.clone() {
+            let cut = atom_flags::MERGE | atom_flags::EH_FRAME;
+            if old.flags & (atom_flags::LIVE | cut) == atom_flags::LIVE {
+                self.vacate((old.output, old.address, old.capacity), old.flags)?;
             }
         }
         for symbol in symbols {
-            let moved = self.plan.moved.iter().any(|(row, _)| *row == symbol.old.atom);
+            let moved = left.contains(&symbol.old.atom);
             let new = self.definition(&symbol.new, true)?;
             if !moved && self.definition(&symbol.old, false)? != new {
                 // Shifted within its atom: nothing of it can stand at the old place.
@@ -228,10 +240,8 @@ impl Mover<'_> {
     }
 
     fn write_relative(&mut self, place: u64, value: u64) -> Result<(), StoreError> {
-        let result = crate::relocate::changed::write_relative(
-            self.store, self.plan, self.image, self.draft, place, value,
-        )?;
-        if !result {
+        let mut table = DynamicRelocs::new(self.store, self.plan, self.image, self.draft)?;
+        if !table.update(place, value) {
             let section = ".rela.dyn".to_owned();
             self.frame.refuse(GateReason::DynamicRelocationChanged { section, input: String::new() });
         }
@@ -278,7 +288,7 @@ impl Mover<'_> {
         let mut branches = Vec::new();
         let mut entry = SymbolRow(NONE);
         for symbol in symbols.iter().filter(|symbol| symbol.old.atom == row) {
-            let at_entry = symbol.old.value == 0 && symbol.new.value == 0;
+            let at_entry = symbol.old.value == 0 && (symbol.new.atom, symbol.new.value) == (row, 0);
             if at_entry && entry.some().is_none() && symbol.old.size > 0 {
                 entry = symbol.row;
             }
@@ -313,7 +323,7 @@ impl Mover<'_> {
                 let offset = offset_of_address(self.store, island.address)?;
                 self.write(offset, &code);
                 let vacated = (old.output, old.address, old.capacity);
-                self.vacate(vacated)?;
+                self.vacate(vacated, old.flags)?;
                 self.plan.islands.push(NewIsland { row: old.island, record: island });
             }
             None if keep => {
@@ -325,7 +335,7 @@ impl Mover<'_> {
                     self.frame.refuse(GateReason::RelocationUnpatchable { input, why });
                     return Ok(());
                 }
-                self.vacate((old.output, old.address + kept, old.capacity - kept))?;
+                self.vacate((old.output, old.address + kept, old.capacity - kept), old.flags)?;
                 let offset = offset_of_address(self.store, old.address)?;
                 let mut slot = vec![0xcc; kept as usize];
                 slot[..code.len()].copy_from_slice(&code);
@@ -343,7 +353,7 @@ impl Mover<'_> {
                 self.plan.islands.push(NewIsland { row: IslandRow(NONE), record });
                 self.frame.counters.islands_written += 1;
             }
-            None => self.vacate((old.output, old.address, old.capacity))?,
+            None => self.vacate((old.output, old.address, old.capacity), old.flags)?,
         }
         Ok(())
     }
@@ -357,13 +367,18 @@ impl Mover<'_> {
     fn vacate(
         &mut self,
         (section, start, len): (relink_engine::rows::SectionRow, u64, u64),
+        flags: u32,
     ) -> Result<(), StoreError> {
         if len == 0 {
             return Ok(());
         }
-        let offset = offset_of_address(self.store, start)?;
-        let hole = self.image.padded(&[], len, 0xcc)?;
-        self.write(offset, &hole);
+        // Debug information is closed by fillers, later; zeros that are not in the file stay where they are.
+        if flags & (atom_flags::NOBITS | atom_flags::DEBUG) == 0 {
+            let offset = offset_of_address(self.store, start)?;
+            let filler = if flags & atom_flags::CODE != 0 { 0xcc } else { 0 };
+            let hole = self.image.padded(&[], len, filler)?;
+            self.write(offset, &hole);
+        }
         self.plan.freed.push((section, start, len));
         Ok(())
     }

@@ -5,11 +5,12 @@ use std::cell::{Cell, RefCell};
 use formats::elf;
 use relink_engine::column::StoreError;
 use relink_engine::plan::Plan;
-use relink_engine::records::{AtomRecord, SectionRecord, SymbolRecord, image_flags, place};
-use relink_engine::rows::{AtomRow, PoolRow, SectionRow, SymbolRow};
+use relink_engine::records::{AtomRecord, InputRecord, SectionRecord, SymbolRecord, image_flags, place};
+use relink_engine::rows::{AtomRow, PoolRow, SectionRow, Span, SymbolRow};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
+use crate::diff::rows::is_vacant_atom;
 use crate::kernel::{Bases, Places, SymbolView};
 
 /// Store and plan, read as one. Damage is remembered and makes the frame fall back.
@@ -124,6 +125,52 @@ impl Places for Memo<'_, '_> {
     fn bases(&self) -> Bases {
         self.bases
     }
+}
+
+/// A name of the store, or one that the frame brings.
+pub(crate) fn name_of<'a>(store: &'a Store, plan: &'a Plan, span: Span) -> Result<&'a [u8], StoreError> {
+    match span.start.checked_sub(store.strings.len()) {
+        Some(start) if !plan.names.is_empty() && span.len > 0 => {
+            let name = plan.names.get(Span::new(start, span.len).indexes());
+            name.ok_or_else(|| StoreError::Malformed("a name of the plan is beyond its end".to_owned()))
+        }
+        _ => store.strings.bytes(span),
+    }
+}
+
+/// The same as text, for messages.
+pub(crate) fn text_of(store: &Store, plan: &Plan, span: Span) -> String {
+    name_of(store, plan, span).map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
+}
+
+/// An input's atoms in the order of its sections: the order that ordinals of equal names count in.
+pub(crate) fn atoms_of(store: &Store, input: &InputRecord) -> Result<Vec<(AtomRow, AtomRecord)>, StoreError> {
+    let mut atoms = Vec::new();
+    for row in input.atoms.and(input.more_atoms) {
+        let record = store.atoms.get(row)?;
+        if !is_vacant_atom(&record) {
+            atoms.push((AtomRow(row), record));
+        }
+    }
+    if !atoms.is_sorted_by_key(|(_, record)| record.section) {
+        atoms.sort_by_key(|(_, record)| record.section);
+    }
+    Ok(atoms)
+}
+
+/// An input's local symbols that are there.
+pub(crate) fn locals_of(
+    store: &Store,
+    input: &InputRecord,
+) -> Result<Vec<(SymbolRow, SymbolRecord)>, StoreError> {
+    let mut locals = Vec::new();
+    for row in input.locals.and(input.more_locals) {
+        let record = store.symbols.get(row)?;
+        if record.atom != place::VACANT {
+            locals.push((SymbolRow(row), record));
+        }
+    }
+    Ok(locals)
 }
 
 /// Where the byte at an address is in the file.

@@ -8,6 +8,8 @@ pub mod cc;
 pub mod dwarf;
 pub mod elf;
 pub mod fixture;
+pub mod fuzz;
+pub mod kill;
 pub mod ld;
 pub mod lines;
 pub mod program;
@@ -16,6 +18,7 @@ pub mod real;
 pub mod rng;
 pub mod scene;
 pub mod simulate;
+pub mod soak;
 pub mod sources;
 pub mod start;
 pub mod state;
@@ -35,7 +38,11 @@ pub fn profile_dir() -> &'static Path {
     DIR.get_or_init(|| {
         let exe = std::env::current_exe().expect("path of the test executable");
         let dir = exe.parent().expect("a folder holds the test executable");
-        if dir.ends_with("deps") { dir.parent().unwrap_or(dir).to_owned() } else { dir.to_owned() }
+        if dir.ends_with("deps") || dir.ends_with("examples") {
+            dir.parent().unwrap_or(dir).to_owned()
+        } else {
+            dir.to_owned()
+        }
     })
 }
 

@@ -24,6 +24,8 @@ pub struct Scene {
 #[derive(Debug)]
 pub struct Stage {
     dir: tempfile::TempDir,
+    /// `--gate` of links with state.
+    gate: &'static str,
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -114,7 +116,7 @@ impl Scene {
     }
 
     fn stage(&self) -> Stage {
-        let stage = Stage { dir: crate::scratch() };
+        let stage = Stage { dir: crate::scratch(), gate: "strict" };
         for (name, bytes) in &self.files {
             put(&stage.path(name), bytes);
         }
@@ -172,6 +174,15 @@ impl Scene {
         (stage, linked)
     }
 
+    /// The same under the wide gate, for good.
+    #[track_caller]
+    pub fn incremental_wide(&self) -> (Stage, Vec<Linked>) {
+        let mut stage = self.stage();
+        stage.gate = "wide";
+        let linked = self.links.iter().map(|(driver, args)| stage.relink(driver, args)).collect();
+        (stage, linked)
+    }
+
     /// Writes those files that differ, and links again.
     #[track_caller]
     pub fn again(&self, stage: &Stage) -> Vec<Linked> {
@@ -193,6 +204,17 @@ impl Scene {
     /// The program in a folder does what the system's linker makes of the same files, and the oracle finds nothing.
     #[track_caller]
     pub fn compare(&self, stage: &Stage) {
+        self.compare_readers(stage, &self.built(None));
+    }
+
+    /// The same, but readers may say what they say of a link from scratch.
+    #[track_caller]
+    pub fn compare_with_scratch(&self, stage: &Stage) {
+        self.compare_readers(stage, &self.built(Some(ld::gcc_prefix())));
+    }
+
+    #[track_caller]
+    fn compare_readers(&self, stage: &Stage, measured: &Stage) {
         let theirs = self.built(None);
         let runs = if self.runs.is_empty() { vec!["main".to_owned()] } else { self.runs.clone() };
         for run in &runs {
@@ -201,7 +223,7 @@ impl Scene {
         }
         for output in self.outputs() {
             stage.verify(output);
-            let measure = readers::complaints_of_another(&theirs.path(output));
+            let measure = readers::complaints_of_another(&measured.path(output));
             readers::assert_no_worse(&stage.path(output), &measure);
         }
     }
@@ -231,6 +253,7 @@ impl Stage {
         let _ = std::fs::remove_file(&report);
         let mut command = driver.command();
         command.current_dir(self.dir.path()).arg(format!("-B{}/", ld::gcc_prefix().display()));
+        command.arg(format!("-Wl,--gate={}", self.gate));
         command.env("RELINK_INCREMENTAL", "1").env("RELINK_REPORT", &report);
         let said = tools::say(command.args(words(args))).ok();
         let report = serde_json::from_slice(&crate::read(report)).unwrap_or(Value::Null);

@@ -11,7 +11,7 @@ mod source;
 
 pub use edit::{Edit, EditKind};
 pub use model::Model;
-pub use run::{Failure, Statistics, inputs, replay};
+pub use run::{Compiler, Failure, Statistics, inputs, replay};
 pub use shrink::shrink;
 
 use crate::rng::Rng;

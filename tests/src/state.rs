@@ -53,57 +53,115 @@ impl Rows {
     }
 }
 
-/// The columns of rows: all but the names, whose blocks have no checksums inside.
-pub fn columns(state: &[u8]) -> Vec<Rows> {
-    let prefix = word(state, PREFIX_LEN) as usize;
-    let entry = |index: usize| {
-        let at = HEADER + 16 * index;
-        Rows {
-            start: prefix + word(state, at) as usize * BLOCK,
-            len: half(state, at + 8),
-            bytes: half(state, at + 12),
+/// Where everything lies in a state.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Bytes of header and directory.
+    pub prefix: usize,
+    /// The columns of rows: all but the names, whose blocks have no checksums inside.
+    pub columns: Vec<Rows>,
+    /// Payloads of the log's records, behind the columns.
+    pub log: Vec<Range<usize>>,
+}
+
+impl Layout {
+    /// The layout of a state that is whole.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn of(state: &[u8]) -> Layout {
+        let prefix = word(state, PREFIX_LEN) as usize;
+        let entry = |index: usize| {
+            let at = HEADER + 16 * index;
+            Rows {
+                start: prefix + word(state, at) as usize * BLOCK,
+                len: half(state, at + 8),
+                bytes: half(state, at + 12),
+            }
+        };
+        let columns = (0..half(state, COLUMNS)).map(entry).filter(|rows| rows.bytes > 1).collect();
+        let mut log = Vec::new();
+        let mut at = prefix + word(state, COLUMNS_LEN) as usize;
+        while at < state.len() {
+            let start = at + LOG_HEADER;
+            at = start + half(state, at + 4);
+            log.push(start..at);
         }
-    };
-    (0..half(state, COLUMNS)).map(entry).filter(|rows| rows.bytes > 1).collect()
-}
-
-/// Records of the log behind the columns: where the payload of each lies.
-pub fn log(state: &[u8]) -> Vec<Range<usize>> {
-    let mut records = Vec::new();
-    let mut at = (word(state, PREFIX_LEN) + word(state, COLUMNS_LEN)) as usize;
-    while at < state.len() {
-        let start = at + LOG_HEADER;
-        at = start + half(state, at + 4);
-        records.push(start..at);
+        Layout { prefix, columns, log }
     }
-    records
+
+    /// Makes all checksums right again: of blocks, of the prefix, of the log's records.
+    pub fn seal(&self, state: &mut [u8]) {
+        let seed = word(state, SEED);
+        for start in self.columns.iter().flat_map(Rows::blocks) {
+            let number = ((start - self.prefix) / BLOCK + 1) as u64;
+            let sum =
+                xxh3_64(&state[start..start + PAYLOAD]) ^ seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            state[start + PAYLOAD..start + BLOCK].copy_from_slice(&sum.to_le_bytes());
+        }
+        state[PREFIX_HASH..HEADER].fill(0);
+        let sum = xxh3_64(&state[..self.prefix]);
+        state[PREFIX_HASH..HEADER].copy_from_slice(&sum.to_le_bytes());
+        for record in &self.log {
+            let sum = xxh3_64(&state[record.clone()]);
+            state[record.start - 8..record.start].copy_from_slice(&sum.to_le_bytes());
+        }
+    }
 }
 
-/// Makes all checksums right again: of blocks, of the prefix, of the log's records.
+/// Columns by their place in the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// Free ranges shorter than a file block.
+    FreeSlots = 9,
+    /// Longer ones.
+    FreeBlocks = 10,
+}
+
+/// The rows of a column as the log leaves them.
+///
+/// # Panics
+/// If the state is not whole.
+pub fn rows(state: &[u8], column: Column) -> Vec<Vec<u8>> {
+    let Layout { mut columns, log, .. } = Layout::of(state);
+    columns.pop(); // The checksums of names are written anew with a whole state only.
+    let wanted = &columns[column as usize];
+    let mut rows: Vec<Vec<u8>> = (0..wanted.len).map(|row| state[wanted.at(row)].to_vec()).collect();
+    for record in log {
+        let mut rest = &state[record];
+        for (index, each) in columns.iter().enumerate() {
+            let count = half(rest, 0);
+            rest = &rest[4..];
+            for _ in 0..count {
+                let (row, bytes) = (half(rest, 0), &rest[4..4 + each.bytes]);
+                rest = &rest[4 + each.bytes..];
+                if index != column as usize {
+                    continue;
+                }
+                match rows.get_mut(row) {
+                    Some(known) => known.copy_from_slice(bytes),
+                    None => rows.push(bytes.to_vec()),
+                }
+            }
+        }
+        assert!(rest.is_empty(), "a record of the log is longer than its rows");
+    }
+    rows
+}
+
+/// Makes the checksums of a state right again whose layout was left as it was.
 pub fn seal(state: &mut [u8]) {
-    let (prefix, seed) = (word(state, PREFIX_LEN) as usize, word(state, SEED));
-    for start in columns(state).iter().flat_map(Rows::blocks) {
-        let number = ((start - prefix) / BLOCK + 1) as u64;
-        let sum = xxh3_64(&state[start..start + PAYLOAD]) ^ seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        state[start + PAYLOAD..start + BLOCK].copy_from_slice(&sum.to_le_bytes());
-    }
-    state[PREFIX_HASH..HEADER].fill(0);
-    let sum = xxh3_64(&state[..prefix]);
-    state[PREFIX_HASH..HEADER].copy_from_slice(&sum.to_le_bytes());
-    for record in log(state) {
-        let sum = xxh3_64(&state[record.clone()]);
-        state[record.start - 8..record.start].copy_from_slice(&sum.to_le_bytes());
-    }
+    Layout::of(state).seal(state);
 }
 
 /// A state with one to three numbers of its rows changed, under right checksums.
 pub fn damaged(state: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut out = state.to_vec();
     // Each column as often as any other: the small ones say most about the image.
-    let mut columns = columns(state);
+    let layout = Layout::of(state);
+    let Layout { mut columns, log, .. } = layout.clone();
     columns.pop(); // The checksums of names.
     columns.retain(|rows| rows.len > 0);
-    let log = log(state);
     for _ in 0..=rng.below(3) {
         if !log.is_empty() && rng.one_in(4) {
             let record = rng.pick(&log).clone();
@@ -117,7 +175,7 @@ pub fn damaged(state: &[u8], rng: &mut Rng) -> Vec<u8> {
         let at = rows.at(rng.below(rows.len)).start + rng.below(rows.bytes / width) * width;
         put(&mut out[at..at + width], rng);
     }
-    seal(&mut out);
+    layout.seal(&mut out);
     out
 }
 

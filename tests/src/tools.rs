@@ -53,6 +53,8 @@ tools! {
     GDB = "gdb": "gdb";
     /// Makes system calls fail.
     STRACE = "strace": "strace";
+    /// Limits the size of files.
+    PRLIMIT = "util-linux": "prlimit";
     /// Ends what hangs.
     TIMEOUT = "coreutils": "timeout";
     /// The archiver's friend: changes finished images.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anstream::ColorChoice;
 use relink::host::{InputArg, InputName, SearchPath, StateTrust};
-use relink::{DynamicOptions, IncrementalOptions, LinkOptions, OutputKind, Unresolved};
+use relink::{DynamicOptions, GateKind, IncrementalOptions, LinkOptions, OutputKind, Unresolved};
 
 /// Text instead of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum Show {
 /// What the environment says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Environment {
-    /// `RELINK_INCREMENTAL`.
+    /// `RELINK_INCREMENTAL`: empty or `0` is off, `wide` is on with that gate, anything else is on.
     pub(super) incremental: Option<OsString>,
     /// `RELINK_REPORT`.
     pub(super) report: Option<OsString>,
@@ -135,6 +135,8 @@ impl LdCommand {
     /// What an empty command line asks for.
     pub(super) fn new(environment: &Environment) -> LdCommand {
         let on = |value: &OsString| !value.is_empty() && value != "0";
+        let wide = environment.incremental.as_ref().is_some_and(|value| value == "wide");
+        let gate = if wide { GateKind::Wide } else { GateKind::default() };
         LdCommand {
             output: PathBuf::from("a.out"),
             options: LinkOptions::default(),
@@ -143,7 +145,7 @@ impl LdCommand {
             texts: Vec::new(),
             rpaths_or_files: Vec::new(),
             incremental: environment.incremental.as_ref().is_some_and(on),
-            incremental_options: IncrementalOptions::default(),
+            incremental_options: IncrementalOptions { gate_kind: gate, ..IncrementalOptions::default() },
             verify: false,
             changed: None,
             changed_lists: Vec::new(),

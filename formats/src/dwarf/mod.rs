@@ -3,6 +3,7 @@
 //! The linker never edits DWARF. It places whole contributions, applies their relocations, and fills what
 //! lies between them with units that every reader skips in silence ([`filler`]).
 
+pub mod aranges;
 pub mod filler;
 
 pub use filler::FILLER_ABBREVIATIONS;

@@ -82,6 +82,7 @@ impl Freezer {
         for row in 0..program.objects.len() {
             self.freeze_object(program, row);
         }
+        self.freeze_groups();
         self.freeze_relocs(program);
         self.freeze_unwind(program);
         self.freeze_pools(program);
@@ -182,7 +183,8 @@ impl Freezer {
         for (index, group) in parsed.groups.iter().enumerate() {
             let signature = self.shared(parsed.group_signature(group));
             let owner = u32::from(object.owns[index]);
-            self.rows.groups.push(GroupRecord { signature, owner, sections: group.sections.len() as u32 });
+            let input = InputRow(row as u32);
+            self.rows.groups.push(GroupRecord { signature, input, owner, copies: 0 });
         }
         let fdes = Span::new(self.rows.fdes.len() as u32, object.fdes.len() as u32);
         self.rows.fdes.extend(object.fdes.iter().map(|fde| FdeRecord {
@@ -207,7 +209,36 @@ impl Freezer {
             feature_1_and: property_of(parsed).0,
             properties: property_of(parsed).1,
             bytes_hash: xxhash_rust::xxh3::xxh3_64(&parsed.bytes),
+            ..Default::default()
         });
+    }
+
+    /// The index of signatures; each owner's row counts the copies that were dropped.
+    fn freeze_groups(&mut self) {
+        let Rows { groups, group_slots, strings, .. } = &mut self.rows;
+        let owners = groups.iter().filter(|group| group.owner == 1).count();
+        *group_slots = vec![0; (owners * 2).next_power_of_two().max(16)];
+        let mask = group_slots.len() - 1;
+        let text = |group: &GroupRecord| &strings[group.signature.indexes()];
+        // Owners first: an object's copy may stand in front of them only if it is no COMDAT group at all.
+        for owner in [1, 0] {
+            for row in 0..groups.len() {
+                if groups[row].owner != owner {
+                    continue;
+                }
+                let mut slot = hash_name(text(&groups[row])) as usize & mask;
+                while group_slots[slot] != 0
+                    && text(&groups[group_slots[slot] as usize - 1]) != text(&groups[row])
+                {
+                    slot = (slot + 1) & mask;
+                }
+                match group_slots[slot] {
+                    0 if owner == 1 => group_slots[slot] = row as u32 + 1,
+                    0 => {}
+                    known => groups[known as usize - 1].copies += 1,
+                }
+            }
+        }
     }
 
     /// The place of an object in its archive. Members of one archive stand in a row, so one listing is kept.
@@ -332,6 +363,10 @@ impl Freezer {
             entry: program.names.find(entry.as_bytes()).unwrap_or(SymbolRow(NONE)),
             got_used: program.got.len() as u32,
             got_slots: program.got.len() as u32 + program.got_spare,
+            sorted_relocs: sorted_relocs(program),
+            name_entries: program.globals,
+            group_entries: self.rows.group_slots.iter().filter(|&&entry| entry != 0).count() as u32,
+            reserved: 0,
         });
     }
 }
@@ -461,6 +496,12 @@ pub(crate) fn record_of(
         previous: RelocRow(NONE),
         next: RelocRow(NONE),
     }
+}
+
+/// RELATIVE entries in front of the spare ones.
+fn sorted_relocs(program: &Program) -> u32 {
+    let own = u32::from(crate::relocate::dynamic::scratch_slot(program).is_some());
+    program.relative_relocs.saturating_sub(program.relative_spare + own)
 }
 
 /// [`image_flags`] of a program.

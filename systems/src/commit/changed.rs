@@ -2,14 +2,16 @@
 //! but damage of the state, which is met before the first write where it can be.
 
 use bevy_ecs::prelude::{Query, Res, ResMut, World};
-use relink_engine::column::{Column, StoreError};
+use relink_engine::column::{Column, Record, StoreError};
 use relink_engine::components::{Relocation, RelocationPool};
 use relink_engine::frame::{Frame, FrameKind, Patch, Request};
 use relink_engine::image::{Draft, Image};
 use relink_engine::plan::Plan;
-use relink_engine::records::{FreeRecord, RelocRecord, reloc_flags};
+use relink_engine::records::{FdeRecord, FreeRecord, GlobalRecord, RelocRecord, reloc_flags};
 use relink_engine::rows::{AtomRow, IslandRow, RelocRow, Span, TargetKind};
 use relink_engine::store::{Store, hash_name};
+
+use crate::diff::rows::{vacant_atom, vacant_group, vacant_symbol};
 
 /// Publishes a patch.
 #[expect(clippy::too_many_arguments, reason = "each is a resource or a query of the frame")]
@@ -59,6 +61,30 @@ fn commit_rows(
     for &(row, hash) in &plan.input_hashes {
         store.inputs.update(row, |input| input.bytes_hash = hash)?;
     }
+    extend_columns(store, plan);
+    for (&row, record) in &plan.input_records {
+        store.inputs.update(row, |input| {
+            let bytes_hash = input.bytes_hash;
+            *input = *record;
+            input.bytes_hash = bytes_hash;
+        })?;
+    }
+    for (&row, record) in &plan.globals {
+        store.globals.set(row, *record)?;
+    }
+    for (&row, record) in &plan.groups {
+        store.groups.set(row, *record)?;
+    }
+    let mut names: Vec<_> = plan.new_names.iter().collect();
+    names.sort_unstable_by_key(|(_, row)| **row);
+    for (name, row) in names {
+        index_entry(&mut store.name_slots, name, row.0)?;
+    }
+    let mut signatures: Vec<_> = plan.new_signatures.iter().collect();
+    signatures.sort_unstable_by_key(|(_, row)| **row);
+    for (signature, row) in signatures {
+        index_entry(&mut store.group_slots, signature, *row)?;
+    }
     for (&row, record) in &plan.atoms {
         let known = store.atoms.get(row)?;
         if known != *record {
@@ -100,12 +126,7 @@ fn commit_rows(
         commit_free(&mut store.free_blocks, &free.blocks)?;
     }
     for &(row, record) in &plan.fdes {
-        match row.some() {
-            Some(row) => store.fdes.set(row.0, record)?,
-            None => {
-                store.fdes.push(record);
-            }
-        }
+        store.fdes.set(row.0, record)?;
     }
     for island in plan.islands.iter().filter(|island| island.row.some().is_none()) {
         let row = IslandRow(store.islands.push(island.record));
@@ -114,13 +135,43 @@ fn commit_rows(
     for &(node, digest) in &plan.digests {
         store.digests.set(node as u32, digest)?;
     }
-    if written {
-        let mut record = plan.image;
-        record.generation += 1;
-        record.patches += 1;
+    let mut record = plan.image;
+    record.generation += u64::from(written);
+    record.patches += u64::from(written);
+    if record != store.image_record()? {
         store.image.set(0, record)?;
     }
     Ok(())
+}
+
+/// Names and rows that the frame brings; those that it has no use for yet are vacant.
+fn extend_columns(store: &mut Store, plan: &Plan) {
+    store.strings.append(&plan.names);
+    let ends = &plan.ends;
+    extend(&mut store.atoms, ends.atoms, vacant_atom());
+    extend(&mut store.symbols, ends.symbols, vacant_symbol());
+    extend(&mut store.globals, ends.globals, GlobalRecord::default());
+    extend(&mut store.fdes, ends.fdes, FdeRecord::default());
+    extend(&mut store.groups, ends.groups, vacant_group());
+}
+
+fn extend<T: Record>(column: &mut Column<T>, end: u32, vacant: T) {
+    while column.len() < end {
+        column.push(vacant);
+    }
+}
+
+/// Puts a row into an index, which has room: Diff has counted its entries.
+fn index_entry(slots: &mut Column<u32>, name: &[u8], row: u32) -> Result<(), StoreError> {
+    let len = slots.len();
+    let mut slot = hash_name(name) as u32 & len.wrapping_sub(1);
+    for _ in 0..len {
+        if slots.get(slot)? == 0 {
+            return slots.set(slot, row + 1);
+        }
+        slot = (slot + 1) & (len - 1);
+    }
+    Err(StoreError::Malformed("an index is full".to_owned()))
 }
 
 fn commit_pieces(store: &mut Store, plan: &Plan) -> Result<(), StoreError> {

@@ -10,7 +10,7 @@ use relink_engine::image::{Draft, Image};
 use relink_engine::options::PlaceKind;
 use relink_engine::plan::Plan;
 use relink_engine::policy::FreeRange;
-use relink_engine::records::{FdeRecord, IslandRecord, SectionRecord, atom_flags, place, symbol_flags};
+use relink_engine::records::{FdeRecord, IslandRecord, SectionRecord, atom_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{AtomRow, CieRow, FdeRow, SectionRow};
 use relink_engine::store::Store;
@@ -18,17 +18,18 @@ use relink_formats as formats;
 
 use super::unwind::piece_bytes;
 use super::unwind_header;
+use crate::diff::rows::is_vacant_fde;
 use crate::place::free;
-use crate::relocate::bulk::relocate_contribution;
-use crate::view::{Memo, View};
+use crate::relocate::bulk::{close_hole, relocate_contribution};
+use crate::view::{Memo, View, text_of};
 
 /// What the verbs of this set share.
-struct Writer<'a> {
-    store: &'a Store,
-    image: &'a Image,
-    plan: &'a mut Plan,
-    draft: &'a mut Draft,
-    frame: &'a mut Frame,
+pub(super) struct Writer<'a> {
+    pub(super) store: &'a Store,
+    pub(super) image: &'a Image,
+    pub(super) plan: &'a mut Plan,
+    pub(super) draft: &'a mut Draft,
+    pub(super) frame: &'a mut Frame,
 }
 
 /// Why the frame can't go on: damage, or a reason.
@@ -70,6 +71,7 @@ pub(crate) fn write_changed_satellites(
             }
         }
         writer.fill_freed_contributions()?;
+        writer.remove_fdes()?;
         for input in entities.1.iter().filter_map(|&entity| inputs.get(entity).ok()) {
             writer.write_fdes(input)?;
         }
@@ -93,7 +95,7 @@ const DEBRIS_PERCENT: u64 = 10;
 const DEBRIS_MIN: u64 = 64 << 10;
 
 impl Writer<'_> {
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Stop> {
+    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Stop> {
         if self.draft.write(self.image, offset, bytes) {
             Ok(())
         } else {
@@ -131,8 +133,8 @@ impl Writer<'_> {
         let section = atom.section as usize;
         let pristine = input.object.parsed.section_bytes(section);
         let mut bytes = self.image.padded(pristine, slot.capacity.max(slot.size), 0)?;
-        let (body, hole) = bytes.split_at_mut(pristine.len());
         let view = View::new(self.store, self.plan);
+        let body = &mut bytes[..pristine.len()];
         let errors = relocate_contribution(&Memo::new(&view), &input.object, section, slot.address, body);
         let offset = view.file_offset(&view.atom_record(atom.row));
         view.damage()?;
@@ -142,12 +144,13 @@ impl Writer<'_> {
             return Err(Stop::Reason(GateReason::RelocationUnpatchable { input, why }));
         }
         let debug = self.debug_section(atom.old.output)?;
-        if dwarf::filler::fill(debug, hole, self.fillers()).is_err() {
-            let (section, input) = (self.store.text(atom.old.name), input.object.name.clone());
+        if close_hole(debug, &mut bytes, pristine.len(), self.fillers()).is_err() {
+            let section = text_of(self.store, self.plan, atom.old.name);
+            let input = input.object.name.clone();
             return Err(Stop::Reason(GateReason::DebugSpaceExhausted { section, input }));
         }
         if !self.image.matches(offset, &bytes) {
-            if atom.old.flags & atom_flags::COMDAT != 0 {
+            if atom.old.flags & atom_flags::COMDAT != 0 && !atom.unplaced {
                 let (section, input) = (self.store.text(atom.old.name), input.object.name.clone());
                 return Err(Stop::Reason(GateReason::DebugShared { section, input }));
             }
@@ -252,16 +255,40 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Entries of code that is gone leave room for others.
+    fn remove_fdes(&mut self) -> Result<(), Stop> {
+        for (row, fde, code) in std::mem::take(&mut self.plan.removed_fdes) {
+            self.free_unwind(fde.offset, fde.capacity)?;
+            self.plan.hdr_removed.push((code, fde.offset));
+            self.plan.fdes.push((row, FdeRecord::default()));
+        }
+        Ok(())
+    }
+
     fn write_fdes(&mut self, input: &Input) -> Result<(), Stop> {
         let refuse = |why: &str| {
             Stop::Reason(GateReason::UnwindChanged { input: input.object.name.clone(), why: why.to_owned() })
         };
-        for (entry, piece) in self.store.fdes.span(input.record.fdes).zip(&input.object.fdes) {
-            let (row, old) = entry?;
-            let mut new = FdeRecord { cie: CieRow(piece.cie), start: piece.atom_offset, ..old };
-            if piece.len > old.capacity {
+        for (&row, piece) in input.fde_rows.iter().zip(&input.object.fdes) {
+            // What has no row yet has no room either.
+            let known = if row.0 < self.store.fdes.len() {
+                self.store.fdes.get(row.0)?
+            } else {
+                FdeRecord::default()
+            };
+            let old = Some(known).filter(|fde| !is_vacant_fde(fde));
+            let mut new = FdeRecord {
+                cie: CieRow(piece.cie),
+                atom: piece.atom,
+                start: piece.atom_offset,
+                input: input.row,
+                ..known
+            };
+            if piece.len > known.capacity {
                 (new.offset, new.capacity) = self.take_unwind_room(piece.len)?;
-                self.free_unwind(old.offset, old.capacity)?;
+                if let Some(old) = old {
+                    self.free_unwind(old.offset, old.capacity)?;
+                }
             }
             self.image.room(new.capacity.into())?;
             let table = self.eh_frame()?;
@@ -270,7 +297,10 @@ impl Writer<'_> {
                 relink_engine::program::EhPiece { offset: new.offset, capacity: new.capacity, ..*piece };
             let view = View::new(self.store, self.plan);
             let bytes = piece_bytes(&view, &input.object, &placed, table.address, Some(cie.offset));
-            let old_code = self.store.atoms.get(old.atom.0)?.address.wrapping_add(old.start.into());
+            let old_code = match old {
+                Some(old) => Some(self.store.atoms.get(old.atom.0)?.address.wrapping_add(old.start.into())),
+                None => None,
+            };
             let new_code = view.atom_record(new.atom).address.wrapping_add(new.start.into());
             view.damage()?;
             let bytes = bytes.map_err(|_| refuse("a relocation of it can't be applied"))?;
@@ -279,11 +309,11 @@ impl Writer<'_> {
                 self.frame.counters.fdes_written += 1;
             }
             self.write(at, &bytes)?;
-            if new != old {
-                self.plan.fdes.push((FdeRow(row), new));
+            if old != Some(new) {
+                self.plan.fdes.push((row, new));
             }
-            if (old_code, old.offset) != (new_code, new.offset) {
-                self.plan.hdr_removed.push((old_code, old.offset));
+            if (old_code, known.offset) != (Some(new_code), new.offset) {
+                self.plan.hdr_removed.extend(old_code.map(|code| (code, known.offset)));
                 self.plan.hdr_added.push((new_code, new.offset));
             }
         }
@@ -307,11 +337,10 @@ impl Writer<'_> {
     }
 
     fn write_island_fde(&mut self, island: &IslandRecord) -> Result<FdeRow, Stop> {
-        let input = self.store.atoms.get(island.atom.0)?.input;
-        let fdes = self.store.inputs.get(input.0)?.fdes;
+        let input = self.store.inputs.get(self.store.atoms.get(island.atom.0)?.input.0)?;
         let mut own = None;
-        for entry in self.store.fdes.span(fdes) {
-            let (_, fde) = entry?;
+        for row in input.fdes.and(input.more_fdes) {
+            let fde = self.store.fdes.get(row)?;
             if (fde.atom, fde.start) == (island.atom, 0) {
                 own = Some(fde);
             }
@@ -343,43 +372,10 @@ impl Writer<'_> {
             cie: own.cie,
             input: relink_engine::rows::InputRow::default(),
         };
-        let added = self.plan.fdes.iter().filter(|(row, _)| row.some().is_none()).count() as u32;
-        let row = FdeRow(self.store.fdes.len() + added);
-        self.plan.fdes.push((FdeRow::default(), record));
+        let row = FdeRow(self.plan.ends.fdes);
+        self.plan.ends.fdes += 1;
+        self.plan.fdes.push((row, record));
         Ok(row)
-    }
-
-    fn write_island_symbol(&mut self, island: &IslandRecord) -> Result<u32, Stop> {
-        let (Some(symtab), Some(strtab)) = (self.plan.image.symtab.some(), self.plan.image.strtab.some())
-        else {
-            return Ok(0);
-        };
-        let symbol = self.store.symbols.get(island.symbol.0)?;
-        let mut name = self.store.strings.bytes(symbol.name)?.to_vec();
-        name.extend_from_slice(b".island\0");
-        let known = self.store.sections.get(strtab.0)?;
-        let strings = self.plan.sections.entry(strtab.0).or_insert(known);
-        let at = strings.size;
-        let index = self.plan.image.next_local;
-        if at + name.len() as u64 > strings.capacity || index >= self.plan.image.locals_end {
-            return Err(Stop::Reason(GateReason::SymbolTableExhausted));
-        }
-        strings.size += name.len() as u64;
-        self.plan.image.next_local += 1;
-        let offset = known.offset + at;
-        self.write(offset, &name)?;
-        let code = self.store.sections.get(self.store.atoms.get(island.atom.0)?.output.0)?;
-        let table = self.store.sections.get(symtab.0)?;
-        let record = relink_engine::records::SymbolRecord {
-            size: u64::from(island.size),
-            info: formats::elf::STT_FUNC,
-            ..Default::default()
-        };
-        let value = formats::units::VirtAddr(island.address);
-        let bytes = super::symtab::symbol_bytes(&record, at as u32, code.index as u16, value, true);
-        self.write(table.offset + 24 * u64::from(index), &bytes)?;
-        self.frame.counters.symbols_written += 1;
-        Ok(index)
     }
 
     fn write_unwind_header(&mut self) -> Result<(), Stop> {
@@ -391,33 +387,6 @@ impl Writer<'_> {
         let (header, table) = (self.store.sections.get(row.0)?, self.eh_frame()?.address);
         self.plan.image.hdr_entries =
             unwind_header::rewrite(self.image, self.draft, &header, table, removed, added)?;
-        Ok(())
-    }
-
-    /// Values and sizes of the changed units' symbols.
-    fn write_symbols(&mut self) -> Result<(), Stop> {
-        let Some(row) = self.plan.image.symtab.some() else { return Ok(()) };
-        let table = self.store.sections.get(row.0)?;
-        for row in std::mem::take(&mut self.plan.written_symbols) {
-            let view = View::new(self.store, self.plan);
-            let symbol = view.symbol_record(row);
-            let mut value = if place::is_atom(symbol.atom) {
-                view.atom_record(symbol.atom).address.wrapping_add(symbol.value)
-            } else {
-                symbol.value
-            };
-            view.damage()?;
-            if symbol.symtab == 0 {
-                continue;
-            }
-            if symbol.flags & symbol_flags::TLS != 0 {
-                value = value.wrapping_sub(self.plan.image.tls_start);
-            }
-            let mut bytes = value.to_le_bytes().to_vec();
-            bytes.extend_from_slice(&symbol.size.to_le_bytes());
-            self.write(table.offset + 24 * u64::from(symbol.symtab) + 8, &bytes)?;
-            self.frame.counters.symbols_written += 1;
-        }
         Ok(())
     }
 

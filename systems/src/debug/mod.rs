@@ -2,6 +2,7 @@
 
 pub(crate) mod changed;
 pub(crate) mod compress;
+pub(crate) mod symbols;
 pub(crate) mod symtab;
 pub(crate) mod unwind;
 mod unwind_header;

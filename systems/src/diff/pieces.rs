@@ -20,7 +20,7 @@ pub(super) fn match_pieces(context: &mut Context<'_>, input: &mut Input) -> Resu
     for merge in &mut object.merges {
         let index = merge.section as usize;
         let SectionUse::Merge(row, _) = object.uses[index] else { continue };
-        if context.store.atoms.get(row.0)?.flags & atom_flags::LIVE == 0 {
+        if context.atom(row)?.flags & atom_flags::LIVE == 0 {
             continue;
         }
         let section = &object.parsed.sections[index];

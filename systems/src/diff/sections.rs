@@ -1,16 +1,24 @@
 //! Sections of a changed object against its atoms: same name and ordinal, same kind and flags.
 
+use formats::dwarf::DebugSection;
+use formats::elf;
 use hashbrown::{HashMap, HashSet};
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
-use relink_engine::program::{MergeInput, SectionUse};
+use relink_engine::program::{MergeInput, Object, SectionUse};
 use relink_engine::records::{AtomRecord, atom_flags};
 use relink_engine::report::GateReason;
-use relink_engine::rows::AtomRow;
+use relink_engine::rows::{AtomRow, InputRow, SectionRow};
+use relink_formats as formats;
 
 use super::Context;
 use super::anonymous::{self, Members, class_of};
+use super::rows::vacant_atom;
+use crate::ingest::bulk::SIZE_MAX;
 use crate::ingest::classify::{Class, classify};
+use crate::place::names::output_name;
+use crate::resolve::liveness::SHF_GNU_RETAIN;
+use crate::view::atoms_of;
 
 /// Flags of an atom that come from the section itself.
 const OWN_FLAGS: u32 = atom_flags::CODE
@@ -25,51 +33,62 @@ const OWN_FLAGS: u32 = atom_flags::CODE
     | atom_flags::FIXED
     | atom_flags::EH_FRAME;
 
-/// Matches sections with rows and fills the object's `uses`; returns row, section and old record of each match.
+/// An atom of the new object: its row, its section, the record that the row had.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Matched {
+    pub row: AtomRow,
+    pub section: u32,
+    pub old: AtomRecord,
+    /// The row is new, or its atom had no place before.
+    pub unplaced: bool,
+}
+
+/// Matches sections with rows and fills the object's `uses`.
 pub(super) fn match_sections(
     context: &mut Context<'_>,
     input: &mut Input,
-) -> Result<Vec<(AtomRow, u32, AtomRecord)>, StoreError> {
+) -> Result<Vec<Matched>, StoreError> {
     let store = context.store;
+    let strip = context.options.strip;
     let mut known: HashMap<(&[u8], u32), (AtomRow, AtomRecord)> = HashMap::new();
     let mut ordinals: HashMap<&[u8], u32> = HashMap::new();
     let mut nameless: HashMap<&[u8], Members<'_>> = HashMap::new();
-    for row in input.record.atoms.range() {
-        let record = store.atoms.get(row)?;
+    for (row, record) in atoms_of(store, &input.record)? {
         let name = store.strings.bytes(record.name)?;
         if let Some(class) = class_of(name) {
-            nameless.entry(class).or_default().0.push((AtomRow(row), record, name));
+            nameless.entry(class).or_default().0.push((row, record, name));
             continue;
         }
         let ordinal = ordinals.entry(name).or_default();
-        known.insert((name, *ordinal), (AtomRow(row), record));
+        known.insert((name, *ordinal), (row, record));
         *ordinal += 1;
     }
     let object = &mut input.object;
     for (index, section) in object.parsed.sections.iter().enumerate() {
         let class = class_of(object.parsed.section_name(index));
         if let Some(class) =
-            class.filter(|_| classify(&object.parsed, index, section, context.strip) != Class::Ignore)
+            class.filter(|_| classify(&object.parsed, index, section, strip) != Class::Ignore)
         {
             nameless.entry(class).or_default().1.push(index);
         }
     }
     let mut pairs = HashMap::new();
-    let mut gone: Vec<AtomRow> = Vec::new();
+    let mut gone: Vec<(AtomRow, AtomRecord)> = Vec::new();
     for (atoms, sections) in nameless.into_values() {
-        let rows: Vec<AtomRow> = atoms.iter().map(|(row, _, _)| *row).collect();
+        let rows: Vec<(AtomRow, AtomRecord)> = atoms.iter().map(|(row, record, _)| (*row, *record)).collect();
         let paired = anonymous::pair(store, context.image, &object.parsed, atoms, &sections)?;
         let used: HashSet<AtomRow> = paired.values().map(|(row, _)| *row).collect();
-        gone.extend(rows.into_iter().filter(|row| !used.contains(row)));
+        gone.extend(rows.into_iter().filter(|(row, _)| !used.contains(row)));
         pairs.extend(paired);
     }
+    let discarded = discarded_sections(object);
     let mut uses = vec![SectionUse::None; object.parsed.sections.len()];
     let mut merges = Vec::new();
     let mut matched = Vec::new();
     let mut seen: HashMap<&[u8], u32> = HashMap::new();
     for (index, section) in object.parsed.sections.iter().enumerate() {
         let name = object.parsed.section_name(index);
-        let flags = match classify(&object.parsed, index, section, context.strip) {
+        let flags = match classify(&object.parsed, index, section, strip) {
             Class::Ignore => continue,
             Class::Atom(flags) | Class::Merge(flags) | Class::EhFrame(flags) => flags,
         };
@@ -81,18 +100,38 @@ pub(super) fn match_sections(
             known.remove(&(name, *ordinal - 1))
         };
         let names = || (String::from_utf8_lossy(name).into_owned(), object.name.clone());
-        let Some((row, old)) = found else {
-            let (section, input) = names();
-            context.frame.refuse(GateReason::AtomAdded { section, input });
-            continue;
+        let unplaced = found.is_none();
+        let (row, old) = match found {
+            Some(found) => found,
+            None => {
+                let dropped = discarded.contains(&(index as u32));
+                let added = add_atom(context, input.row, object, index, flags, dropped)?;
+                let (section, input) = names();
+                let reason = GateReason::AtomAdded { section, input };
+                let Some(added) = added else {
+                    context.frame.refuse(reason);
+                    continue;
+                };
+                context.frame.differ(reason);
+                added
+            }
         };
         if flags != old.flags & OWN_FLAGS
             || section.kind != old.kind
-            || u32::from(section.align.exponent()) > old.align
+            || discarded.contains(&(index as u32)) != (old.flags & atom_flags::DISCARDED != 0)
         {
             let (section, input) = names();
             context.frame.refuse(GateReason::SectionFlagsChanged { section, input });
             continue;
+        }
+        let align = u32::from(section.align.exponent());
+        if align > old.align && old.flags & (atom_flags::DISCARDED | atom_flags::DEAD) == 0 {
+            let (section, input) = names();
+            let reason = GateReason::SectionFlagsChanged { section, input };
+            // What may move can be aligned anew, if its section is aligned as well.
+            let cut = atom_flags::MERGE | atom_flags::EH_FRAME | atom_flags::DEBUG;
+            let room = old.flags & (BOUND | cut) == 0 && align <= store.sections.get(old.output.0)?.align;
+            if room { context.frame.differ(reason) } else { context.frame.refuse(reason) }
         }
         uses[index] = if flags & atom_flags::EH_FRAME != 0 {
             SectionUse::EhFrame(row)
@@ -102,64 +141,154 @@ pub(super) fn match_sections(
         } else {
             SectionUse::Atom(row)
         };
-        matched.push((row, index as u32, old));
-        if old.flags & (atom_flags::DISCARDED | atom_flags::DEAD) == 0
-            && let Some(reason) = size_reason(&old, section.size, names)
-        {
-            context.frame.refuse(reason);
+        matched.push(Matched { row, section: index as u32, old, unplaced });
+        if !unplaced && old.flags & (atom_flags::DISCARDED | atom_flags::DEAD) == 0 {
+            judge_size(context, &old, section.size, names);
         }
     }
-    gone.extend(known.into_values().map(|(row, _)| row));
-    gone.sort_unstable();
-    for row in gone {
-        let section = store.text(store.atoms.get(row.0)?.name);
-        context.frame.refuse(GateReason::AtomRemoved { section, input: object.name.clone() });
+    gone.extend(known.into_values());
+    gone.sort_unstable_by_key(|(row, _)| *row);
+    for (row, record) in gone {
+        let section = store.text(record.name);
+        let reason = GateReason::AtomRemoved { section, input: object.name.clone() };
+        if remove_atom(context, row, &record)? {
+            context.frame.differ(reason);
+        } else {
+            context.frame.refuse(reason);
+        }
     }
     object.uses = uses;
     object.merges = merges;
     Ok(matched)
 }
 
-/// Why a new size does not fit the contract, if it does not. Code may move; nothing else may.
-fn size_reason(old: &AtomRecord, size: u64, names: impl Fn() -> (String, String)) -> Option<GateReason> {
+/// Sections of COMDAT groups that another object owns.
+fn discarded_sections(object: &Object) -> HashSet<u32> {
+    let groups =
+        object.parsed.groups.iter().zip(&object.owns).filter(|(group, owns)| group.comdat && !**owns);
+    groups.flat_map(|(group, _)| group.sections.iter().copied()).collect()
+}
+
+/// What has its place by its order, its bounds or its kind, and can't come, go or move alone.
+const BOUND: u32 = atom_flags::EXACT | atom_flags::FIXED | atom_flags::TLS | atom_flags::COMMON;
+
+/// A row for a section that the object did not have; `None` if the image has no place for such a one.
+fn add_atom(
+    context: &mut Context<'_>,
+    input: InputRow,
+    object: &Object,
+    index: usize,
+    flags: u32,
+    discarded: bool,
+) -> Result<Option<(AtomRow, AtomRecord)>, StoreError> {
+    let section = &object.parsed.sections[index];
+    let name = object.parsed.section_name(index);
+    let ordered = section.flags & u64::from(elf::SHF_LINK_ORDER) != 0;
+    if !discarded && (flags & BOUND != 0 || ordered || section.size > SIZE_MAX) {
+        return Ok(None);
+    }
+    let pieces = flags & (atom_flags::MERGE | atom_flags::EH_FRAME) != 0;
+    let mut record = AtomRecord {
+        input,
+        section: index as u32,
+        flags,
+        size: section.size,
+        kind: section.kind,
+        align: u32::from(section.align.exponent()),
+        ..Default::default()
+    };
+    if discarded {
+        record.flags |= atom_flags::DISCARDED;
+    } else {
+        if !pieces {
+            let Some(output) = find_output(context, name, &record)? else { return Ok(None) };
+            record.output = output;
+        }
+        let retained = section.flags & SHF_GNU_RETAIN != 0;
+        let collected = context.options.gc_sections
+            && !retained
+            && flags & (atom_flags::DEBUG | atom_flags::EH_FRAME | atom_flags::MERGE) == 0;
+        record.flags |= if collected { atom_flags::DEAD } else { atom_flags::LIVE };
+    }
+    let Some(row) = context.take_atom(input)? else { return Ok(None) };
+    record.name = context.add_name(name);
+    if row.0 < context.store.atoms.len() {
+        // Rows of the relocations of what was there before: unused ones, to be used again.
+        record.relocs = context.store.atoms.get(row.0)?.relocs;
+    }
+    context.plan.atoms.insert(row.0, record);
+    Ok(Some((row, record)))
+}
+
+/// The section of the image that a new atom stands in, if there is one of its kind.
+pub(super) fn find_output(
+    context: &Context<'_>,
+    name: &[u8],
+    atom: &AtomRecord,
+) -> Result<Option<SectionRow>, StoreError> {
+    let output = output_name(name);
+    let kind = u64::from(elf::SHF_ALLOC | elf::SHF_WRITE | elf::SHF_EXECINSTR | elf::SHF_TLS);
+    let mut wanted = 0;
+    for (flag, bit) in [
+        (atom_flags::ALLOC, elf::SHF_ALLOC),
+        (atom_flags::WRITE, elf::SHF_WRITE),
+        (atom_flags::CODE, elf::SHF_EXECINSTR),
+    ] {
+        if atom.flags & flag != 0 {
+            wanted |= u64::from(bit);
+        }
+    }
+    let nobits = atom.flags & atom_flags::NOBITS != 0;
+    for row in 0..context.store.sections.len() {
+        let section = context.store.sections.get(row)?;
+        if context.store.strings.bytes(section.name)? == output {
+            let fits = section.index != 0
+                && section.flags & kind == wanted
+                && (section.kind == elf::SHT_NOBITS) == nobits
+                && atom.align <= section.align;
+            return Ok(fits.then_some(SectionRow(row)));
+        }
+    }
+    Ok(None)
+}
+
+/// Plans that an atom goes; `false` if it can't without its neighbours.
+fn remove_atom(context: &mut Context<'_>, row: AtomRow, record: &AtomRecord) -> Result<bool, StoreError> {
+    let live = record.flags & atom_flags::LIVE != 0;
+    if live {
+        // An island would lead nowhere.
+        if record.flags & BOUND != 0 || record.island.some().is_some() {
+            return Ok(false);
+        }
+        if record.flags & atom_flags::DEBUG != 0 && record.capacity > 0 {
+            let section = context.store.sections.get(record.output.0)?;
+            let debug = DebugSection::from_name(context.store.strings.bytes(section.name)?);
+            if !debug.is_some_and(|debug| debug.fillable(record.capacity) && debug != DebugSection::Aranges) {
+                return Ok(false);
+            }
+        }
+    }
+    context.plan.removed_atoms.push((row, *record));
+    context.plan.atoms.insert(row.0, AtomRecord { relocs: record.relocs, ..vacant_atom() });
+    Ok(true)
+}
+
+/// Notes a new size that does not fit the contract. Code may move; data may if it has no order.
+fn judge_size(context: &mut Context<'_>, old: &AtomRecord, size: u64, names: impl Fn() -> (String, String)) {
     if size == old.size || old.flags & (atom_flags::MERGE | atom_flags::EH_FRAME) != 0 {
-        return None;
+        return;
     }
     let (section, input) = names();
     if old.flags & atom_flags::TLS != 0 {
-        return Some(GateReason::TlsChanged { section, input });
-    }
-    if old.flags & (atom_flags::EXACT | atom_flags::FIXED) != 0 {
-        return Some(GateReason::OrderedSectionChanged { section, input });
-    }
-    let movable = old.flags & (atom_flags::CODE | atom_flags::DEBUG) != 0;
-    (size > old.capacity && !movable).then(|| GateReason::DataGrew {
-        section,
-        input,
-        by: size.saturating_sub(old.size),
-    })
-}
-
-/// The groups must be the same: who owns a signature is part of the resolution table.
-pub(super) fn match_groups(context: &mut Context<'_>, input: &mut Input) -> Result<(), StoreError> {
-    let object = &mut input.object;
-    let mut old = Vec::new();
-    for row in input.record.groups.range() {
-        let group = context.store.groups.get(row)?;
-        old.push((context.store.strings.bytes(group.signature)?.to_vec(), group.owner != 0));
-    }
-    let mut differing = None;
-    for (index, group) in object.parsed.groups.iter().enumerate() {
-        let signature = object.parsed.group_signature(group);
-        match old.iter().position(|(known, _)| known == signature) {
-            Some(position) => object.owns[index] = old.swap_remove(position).1,
-            None => differing = Some(signature.to_vec()),
+        context.frame.refuse(GateReason::TlsChanged { section, input });
+    } else if old.flags & (atom_flags::EXACT | atom_flags::FIXED) != 0 {
+        context.frame.refuse(GateReason::OrderedSectionChanged { section, input });
+    } else if size > old.capacity && old.flags & (atom_flags::CODE | atom_flags::DEBUG) == 0 {
+        let reason = GateReason::DataGrew { section, input, by: size.saturating_sub(old.size) };
+        if old.flags & atom_flags::COMMON != 0 {
+            context.frame.refuse(reason);
+        } else {
+            context.frame.differ(reason);
         }
     }
-    let differing = differing.or_else(|| old.into_iter().next().map(|(signature, _)| signature));
-    if let Some(signature) = differing {
-        let group = String::from_utf8_lossy(&signature).into_owned();
-        context.frame.refuse(GateReason::ComdatChanged { group, input: object.name.clone() });
-    }
-    Ok(())
 }

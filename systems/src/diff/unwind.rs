@@ -1,4 +1,5 @@
-//! Frame descriptions of a changed object against those in the image, by the code that they describe.
+//! Frame descriptions of a changed object against those in the image, by the code that they describe. They come and go
+//! with it.
 
 use std::collections::VecDeque;
 
@@ -10,14 +11,15 @@ use relink_engine::components::Input;
 use relink_engine::program::{EhPiece, SectionUse};
 use relink_engine::records::{FdeRecord, atom_flags};
 use relink_engine::report::GateReason;
-use relink_engine::rows::{AtomRow, CieRow, SymbolRow, Target};
+use relink_engine::rows::{AtomRow, CieRow, FdeRow, SymbolRow, Target};
 use relink_formats as formats;
 
 use super::Context;
+use super::rows::is_vacant_fde;
 use super::symbols::Change;
 use crate::resolve::unwind::{code_of, relocs_within};
 
-/// Fills the object's `fdes`, in the order of their rows; their places in the image come later.
+/// Fills the object's `fdes` and their rows; their places in the image come later.
 pub(super) fn match_fdes(
     context: &mut Context<'_>,
     input: &mut Input,
@@ -25,7 +27,8 @@ pub(super) fn match_fdes(
 ) -> Result<(), StoreError> {
     let mut found = Vec::new();
     let object = &input.object;
-    let refuse = |why: &str| GateReason::UnwindChanged { input: object.name.clone(), why: why.to_owned() };
+    let name = object.name.clone();
+    let refuse = |why: &str| GateReason::UnwindChanged { input: name.clone(), why: why.to_owned() };
     for (index, used) in object.uses.iter().enumerate() {
         let SectionUse::EhFrame(_) = used else { continue };
         let bytes = object.parsed.section_bytes(index);
@@ -48,7 +51,7 @@ pub(super) fn match_fdes(
                 Record::Fde { offset, len, cie } => {
                     let span = relocs_within(relocs, offset, len);
                     let Some((atom, start)) = code_of(object, relocs, offset, span) else { continue };
-                    if context.store.atoms.get(atom.0)?.flags & atom_flags::LIVE == 0 {
+                    if context.atom(atom)?.flags & atom_flags::LIVE == 0 {
                         continue;
                     }
                     let Some(Some(cie)) = cies.get(&cie) else {
@@ -71,24 +74,55 @@ pub(super) fn match_fdes(
         }
     }
     let mut known = Vec::new();
-    for entry in context.store.fdes.span(input.record.fdes) {
-        known.push(entry?.1);
+    for row in input.record.fdes.and(input.record.more_fdes) {
+        let fde = context.store.fdes.get(row)?;
+        if !is_vacant_fde(&fde) {
+            known.push((FdeRow(row), fde));
+        }
     }
-    match pair(&known, found, symbols) {
-        Ok(pieces) => input.object.fdes = pieces,
-        Err(why) => context.frame.refuse(refuse(why)),
+    let paired = pair(&known, found, symbols);
+    let (mut pieces, mut rows) = (Vec::new(), Vec::new());
+    for (piece, row) in paired.pieces {
+        let row = match row {
+            Some(row) => Some(row),
+            None => {
+                context.frame.differ(refuse("it describes code that had no entry"));
+                context.take_fde(input.row)?
+            }
+        };
+        let Some(row) = row else {
+            context.frame.refuse(refuse("it has more entries than there is room for"));
+            return Ok(());
+        };
+        context.taken_fdes.insert(row.0);
+        pieces.push(piece);
+        rows.push(row);
     }
+    for (row, fde) in paired.gone {
+        context.frame.differ(refuse("code that had an entry has none any more"));
+        let code = context.store.atoms.get(fde.atom.0)?.address.wrapping_add(fde.start.into());
+        context.plan.removed_fdes.push((row, fde, code));
+    }
+    (input.object.fdes, input.fde_rows) = (pieces, rows);
     Ok(())
 }
 
-/// Puts new pieces in the order of the known ones: a piece takes the place of the one that described the same symbol's
-/// code, wherever that is in its atom now; without a symbol, the next one that is left in its atom.
+struct Paired {
+    /// The new object's pieces, each with the row that it takes over.
+    pieces: Vec<(EhPiece, Option<FdeRow>)>,
+    /// Rows that no piece takes over.
+    gone: Vec<(FdeRow, FdeRecord)>,
+}
+
+/// Pairs new pieces with the known ones: a piece takes the place of the one that described the same symbol's code, wherever
+/// that is in its atom now; without a symbol, the next one that is left in its atom.
 ///
 /// Any order would be right, for each piece is derived anew; this one keeps most of them in the room that they have.
-fn pair(known: &[FdeRecord], new: Vec<EhPiece>, symbols: &[Change]) -> Result<Vec<EhPiece>, &'static str> {
-    let places = known.iter().map(|fde| (fde.atom, fde.start));
+fn pair(known: &[(FdeRow, FdeRecord)], new: Vec<EhPiece>, symbols: &[Change]) -> Paired {
+    let places = known.iter().map(|(_, fde)| (fde.atom, fde.start));
     if places.eq(new.iter().map(|piece| (piece.atom, piece.atom_offset))) {
-        return Ok(new);
+        let rows = known.iter().map(|(row, _)| Some(*row));
+        return Paired { pieces: new.into_iter().zip(rows).collect(), gone: Vec::new() };
     }
     let mut old_names: HashMap<(AtomRow, u64), SymbolRow> = HashMap::new();
     let mut new_names: HashMap<(AtomRow, u64), SymbolRow> = HashMap::new();
@@ -97,30 +131,37 @@ fn pair(known: &[FdeRecord], new: Vec<EhPiece>, symbols: &[Change]) -> Result<Ve
         new_names.entry((new.atom, new.value)).or_insert(*row);
     }
     let mut named: HashMap<(AtomRow, SymbolRow), usize> = HashMap::new();
-    for (index, fde) in known.iter().enumerate() {
+    for (index, (_, fde)) in known.iter().enumerate() {
         if let Some(&symbol) = old_names.get(&(fde.atom, u64::from(fde.start))) {
             named.insert((fde.atom, symbol), index);
         }
     }
-    let mut pieces: Vec<Option<EhPiece>> = vec![None; known.len()];
+    let mut taken = vec![false; known.len()];
+    let mut pieces: Vec<(EhPiece, Option<FdeRow>)> = Vec::with_capacity(new.len());
     let mut nameless = Vec::new();
     for piece in new {
         let symbol = new_names.get(&(piece.atom, u64::from(piece.atom_offset)));
         match symbol.and_then(|&symbol| named.remove(&(piece.atom, symbol))) {
-            Some(index) => pieces[index] = Some(piece),
+            Some(index) => {
+                taken[index] = true;
+                pieces.push((piece, Some(known[index].0)));
+            }
             None => nameless.push(piece),
         }
     }
     let mut left: HashMap<AtomRow, VecDeque<usize>> = HashMap::new();
-    for (index, fde) in known.iter().enumerate().filter(|&(index, _)| pieces[index].is_none()) {
+    for (index, (_, fde)) in known.iter().enumerate().filter(|&(index, _)| !taken[index]) {
         left.entry(fde.atom).or_default().push_back(index);
     }
     for piece in nameless {
-        // An entry more than the unit had: its rows are a span that can't grow in place.
         let index = left.get_mut(&piece.atom).and_then(VecDeque::pop_front);
-        pieces[index.ok_or("it describes code that had no entry")?] = Some(piece);
+        if let Some(index) = index {
+            taken[index] = true;
+        }
+        pieces.push((piece, index.map(|index| known[index].0)));
     }
-    pieces.into_iter().collect::<Option<_>>().ok_or("code that had an entry has none any more")
+    let gone = known.iter().zip(taken).filter(|(_, taken)| !taken).map(|(fde, _)| *fde).collect();
+    Paired { pieces, gone }
 }
 
 /// The image's CIE with these bytes and this personality.

@@ -651,7 +651,13 @@ pub(crate) fn type_flags(kind: u8) -> u16 {
 /// shared libraries refer to them.
 fn record_offers(program: &mut Program, wanted: &[Wanted]) {
     let Program { symbols, shared, .. } = program;
-    for (symbol, wanted) in symbols.iter_mut().zip(wanted).filter(|(_, wanted)| !wanted.defined) {
+    for (symbol, wanted) in symbols.iter_mut().zip(wanted) {
+        if wanted.shared.is_some() || wanted.file != 0 {
+            symbol.flags |= symbol_flags::OFFERED;
+        }
+        if wanted.defined {
+            continue;
+        }
         if let Some(offer) = wanted.shared {
             let library = &shared[offer.library as usize];
             let definition = &library.parsed.symbols[offer.symbol as usize];

@@ -2,16 +2,17 @@
 
 use bevy_ecs::prelude::{Commands, Res, ResMut};
 use formats::Bytes;
-use formats::archive::Archive;
+use formats::archive::{Archive, Member};
 use formats::object_file::ObjectFile;
 use formats::shared_object::SharedObject;
+use hashbrown::HashSet;
 use relink_engine::column::StoreError;
 use relink_engine::components;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::input::Input;
-use relink_engine::plan::Plan;
+use relink_engine::plan::{Plan, RowEnds};
 use relink_engine::program::Object;
-use relink_engine::records::{FileRecord, file_flags};
+use relink_engine::records::{FileRecord, file_flags, place, symbol_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{FileRow, InputRow, NONE, Span};
 use relink_engine::store::Store;
@@ -33,6 +34,13 @@ pub(crate) fn load_changed_inputs(
     let image = store.image_record();
     let Some(image) = frame.check(image) else { return };
     plan.image = image;
+    plan.ends = RowEnds {
+        atoms: store.atoms.len(),
+        symbols: store.symbols.len(),
+        globals: store.globals.len(),
+        fdes: store.fdes.len(),
+        groups: store.groups.len(),
+    };
     if request.inputs.len() as u32 != store.files.len() {
         let input = request.inputs.last().map(|input| input.name.clone()).unwrap_or_default();
         frame.refuse(GateReason::InputSetChanged { input });
@@ -84,7 +92,7 @@ pub(crate) fn load_changed_inputs(
             symtab: 0,
             parsed,
         };
-        let entity = commands.spawn(components::Input { row, record, object }).id();
+        let entity = commands.spawn(components::Input { row, record, object, fde_rows: Vec::new() }).id();
         plan.inputs.push(entity);
     }
 }
@@ -266,9 +274,35 @@ impl Loader<'_> {
             self.compare_object(InputRow(row), name, content)?;
         }
         if shape.1 != known.index_hash {
-            self.plan.changed_archives.push(input.name.clone());
+            let offers_known = self.offers_known(&archive, &members, known)?;
+            self.plan.changed_archives.push((input.name.clone(), offers_known));
         }
         Ok(shape)
+    }
+
+    /// Whether what the members that are not loaded offer is known to be on offer.
+    fn offers_known(
+        &self,
+        archive: &Archive,
+        members: &[Member],
+        known: &FileRecord,
+    ) -> Result<bool, StoreError> {
+        let mut loaded = HashSet::new();
+        for row in Span::range(known.inputs) {
+            let ordinal = self.store.inputs.get(row)?.member as usize;
+            loaded.extend(members.get(ordinal).map(|member| member.offset));
+        }
+        let Ok(Some(symbols)) = archive.symbols() else { return Ok(false) };
+        for (name, _) in symbols.into_iter().filter(|(_, offset)| !loaded.contains(offset)) {
+            let Some(row) = self.store.global(archive.bytes.get(name).unwrap_or_default())? else {
+                return Ok(false);
+            };
+            let symbol = self.store.symbols.get(row.0)?;
+            if symbol.atom != place::LAZY && symbol.flags & symbol_flags::OFFERED == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -15,7 +15,8 @@ pub(crate) enum Class {
     EhFrame(u32),
 }
 
-const SHT_X86_64_UNWIND: u32 = 0x7000_0001;
+/// Vectors of constants have 64, and strings that are copied by vector instructions 32.
+const MERGED_ALIGN_MAX: u64 = 256;
 /// `SHT_LLVM_ODRTAB` .. `SHT_LLVM_OFFLOADING`, and `SHT_GNU_INCREMENTAL_INPUTS`: notes to tools, not to the image.
 const TOOL_SECTIONS: std::ops::RangeInclusive<u32> = 0x6fff_4700..=0x6fff_4cff;
 
@@ -63,11 +64,13 @@ pub(crate) fn classify(object: &ObjectFile, index: usize, section: &Section, str
     if object.groups.get((section.group as usize).wrapping_sub(1)).is_some_and(|group| group.comdat) {
         flags |= atom_flags::COMDAT;
     }
-    if has(elf::SHF_ALLOC) && (name == b".eh_frame" || section.kind == SHT_X86_64_UNWIND) {
+    if has(elf::SHF_ALLOC) && (name == b".eh_frame" || section.kind == elf::SHT_X86_64_UNWIND) {
         return Class::EhFrame(flags | atom_flags::EH_FRAME);
     }
-    // An empty section has no piece that a label in it could follow: it is placed like any other.
-    let cut = section.entsize > 0 && section.size > 0 && section.relocations.is_empty();
+    // An empty section has no piece that a label in it could follow: it is placed like any other. So is one whose
+    // pieces, each aligned as the section, would be padding for the most part; merging is a permission.
+    let aligned = section.align.bytes() <= MERGED_ALIGN_MAX;
+    let cut = section.entsize > 0 && section.size > 0 && section.relocations.is_empty() && aligned;
     if has(elf::SHF_MERGE) && !has(elf::SHF_WRITE) && cut {
         return Class::Merge(flags | atom_flags::MERGE);
     }

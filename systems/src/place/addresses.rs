@@ -9,6 +9,7 @@ use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::options::LinkOptions;
 use relink_engine::program::{OutputSection, Program, Segment as ProgramHeader};
+use relink_engine::records::atom_flags;
 use relink_engine::rows::AtomRow;
 use relink_formats as formats;
 
@@ -113,6 +114,9 @@ fn grow_packed_table(program: &mut Program) -> Result<bool, FormatError> {
     Ok(grows)
 }
 
+/// Alignment, as an exponent, of sections that atoms are added to: compilers ask for 32 bytes for large arrays.
+const ADDED_ALIGN: u8 = 5;
+
 /// What an image may have beyond 16 times its inputs: reserves and alignment of small programs.
 const IMAGE_ALLOWANCE: u64 = 64 << 20;
 
@@ -161,7 +165,12 @@ impl Layout {
             }
             return;
         }
+        let first = self.previous != next;
         self.enter(next, options);
+        if options.incremental.is_some() && (section.name == b".text" || grows_by_data(section, program)) {
+            // What a later frame adds may ask for more than what is there.
+            section.align = section.align.max(ADDED_ALIGN);
+        }
         let align = Align::from_exponent(section.align);
         if next == Segment::None {
             self.place_unloaded(section, program, options, align);
@@ -172,14 +181,19 @@ impl Layout {
             section.offset = self.offset;
             section.size = self.page.up(self.address) - self.address;
             self.address += section.size;
+            if options.incremental.is_some() {
+                // eu-elflint looks for `.bss` by its file offset in the memory of the segments, the first one first.
+                self.offset += section.size;
+            }
             return;
         }
         let padding = align.up(self.address) - self.address;
         let nobits = section.kind == elf::SHT_NOBITS;
         let start = self.address + padding;
         section.address = start;
-        // Also where it takes no bytes: it may be the first of its segment, whose offset and address must agree.
-        section.offset = self.offset + padding;
+        // The first of a segment has an offset that agrees with its address, also where it takes no bytes; elsewhere such a
+        // section stands where the segment's bytes end.
+        section.offset = self.offset + if nobits && !first { 0 } else { padding };
         let end = place_atoms(section, program, options, start);
         section.size = end - start;
         section.capacity = if nobits { 0 } else { section.size };
@@ -232,7 +246,29 @@ fn place_atoms(section: &mut OutputSection, program: &mut Program, options: &Lin
         cursor = from + reserve::text_reserve(incremental, from - start);
         section.free.push((from, cursor - from));
     }
+    if options.incremental.is_some() && grows_by_data(section, program) {
+        let from = cursor.next_multiple_of(16);
+        cursor = from + reserve::data_reserve(from - start);
+        section.free.push((from, cursor - from));
+    }
     cursor
+}
+
+/// Whether a section holds data that may stand anywhere in it, and nothing that may not.
+fn grows_by_data(section: &OutputSection, program: &Program) -> bool {
+    let bad = u64::from(elf::SHF_EXECINSTR | elf::SHF_TLS);
+    if section.flags & u64::from(elf::SHF_ALLOC) == 0 || section.flags & bad != 0 {
+        return false;
+    }
+    let mut plain = false;
+    for row in &section.atoms {
+        let flags = program.atoms[row.index()].flags;
+        if flags & atom_flags::SYNTHETIC == 0 && flags & atom_flags::EXACT != 0 {
+            return false;
+        }
+        plain |= flags & (atom_flags::SYNTHETIC | atom_flags::COMMON) == 0;
+    }
+    plain
 }
 
 /// The TLS block's bounds and the thread pointer, which stands at its aligned end (variant II).

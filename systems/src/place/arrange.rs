@@ -3,6 +3,7 @@
 use bevy_ecs::prelude::{Res, ResMut};
 use formats::elf;
 use hashbrown::HashMap;
+use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::options::Strip;
 use relink_engine::program::{OutputSection, Program, SectionUse};
@@ -21,7 +22,7 @@ const SHF_DROPPED: u64 =
 pub(crate) fn arrange_sections(
     request: Res<'_, Request>,
     mut program: ResMut<'_, Program>,
-    frame: ResMut<'_, Frame>,
+    mut frame: ResMut<'_, Frame>,
 ) {
     if !frame.cold() {
         return;
@@ -33,7 +34,7 @@ pub(crate) fn arrange_sections(
     if options.incremental.is_some() && options.strip == Strip::None {
         add_fillers(program, &mut outputs);
     }
-    place_objects(program, &mut outputs);
+    place_objects(program, &mut outputs, &mut frame);
     for row in 0..program.atoms.len() {
         let atom = program.atoms[row];
         if atom.flags & atom_flags::RELRO != 0 {
@@ -151,8 +152,7 @@ impl Outputs {
     }
 }
 
-fn place_objects(program: &mut Program, outputs: &mut Outputs) {
-    let program = &*program;
+fn place_objects(program: &Program, outputs: &mut Outputs, frame: &mut Frame) {
     for object in &program.objects {
         for (index, used) in object.uses.iter().enumerate() {
             let SectionUse::Atom(row) = *used else { continue };
@@ -167,6 +167,12 @@ fn place_objects(program: &mut Program, outputs: &mut Outputs) {
                 _ => section.kind,
             };
             let output = outputs.push(program, name, kind, section.flags, row);
+            if (outputs.sections[output].flags ^ section.flags) & u64::from(elf::SHF_TLS) != 0 {
+                let (own, name) = (object.parsed.section_name(index), String::from_utf8_lossy(name));
+                let own = String::from_utf8_lossy(own);
+                let why = format!("section {own}: some sections of {name} are thread-local, others are not");
+                frame.errors.push(Diagnostic::BadInput { input: object.name.clone(), why });
+            }
             if kind == elf::SHT_INIT_ARRAY || kind == elf::SHT_FINI_ARRAY {
                 outputs.sections[output].entsize = 8;
             }

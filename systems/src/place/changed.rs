@@ -16,6 +16,7 @@ use relink_engine::store::Store;
 use relink_formats as formats;
 
 use super::{free, reserve};
+use crate::view::text_of;
 
 /// Gives each atom of a changed input the slot that it will have.
 pub(crate) fn place_changed_atoms(
@@ -65,26 +66,35 @@ struct Placer<'a> {
 impl Placer<'_> {
     fn place(&mut self, atom: &Atom, slot: &mut Slot) -> Result<Placed, StoreError> {
         let old = &atom.old;
-        let mut record = AtomRecord { size: slot.size, section: atom.section, ..*old };
+        let mut record = AtomRecord { size: slot.size, section: atom.section, align: atom.align, ..*old };
         let debug = self.debug_section(old)?;
+        // A hole of its own; what stands behind a contribution, its last set of address ranges may take in.
         let hole_ok = |hole: u64| {
             hole == 0 || debug.is_none_or(|debug| debug.fillable(hole) && debug != DebugSection::Aranges)
         };
+        let slack_ok = |slack: u64| match debug {
+            Some(DebugSection::Aranges) => slack.is_multiple_of(16),
+            _ => hole_ok(slack),
+        };
         // What has no debug filler at all (a debug contribution of an unknown kind) can't change its size.
-        let fits = slot.size <= old.capacity && hole_ok(old.capacity - slot.size);
-        if fits {
+        let align = Align::from_exponent(atom.align as u8);
+        let fits = slot.size <= old.capacity
+            && slack_ok(old.capacity - slot.size)
+            && align.up(old.address) == old.address;
+        if fits && !atom.unplaced {
             self.plan.atoms.insert(atom.row.0, record);
             return Ok(Placed::InPlace);
         }
         let names = || {
             let input = self.store.inputs.get(old.input.0).map(|input| self.store.text(input.name));
-            (self.store.text(old.name), input.unwrap_or_default())
+            (text_of(self.store, self.plan, old.name), input.unwrap_or_default())
         };
         let (section, input) = names();
-        let wanted = reserve::capacity(self.options, &AtomRecord { ..record }, debug).max(slot.size);
-        let align = Align::from_exponent(old.align as u8);
+        // An atom without a byte still has an address.
+        let empty = u64::from(atom.unplaced && debug.is_none());
+        let wanted = reserve::capacity(self.options, &record, debug).max(slot.size).max(empty);
         let found = if debug.is_some() {
-            if !hole_ok(old.capacity) || old.flags & atom_flags::COMDAT != 0 {
+            if !hole_ok(old.capacity) || old.flags & atom_flags::COMDAT != 0 && !atom.unplaced {
                 return Ok(Placed::NoRoom(GateReason::DebugShared { section, input }));
             }
             match self.take(old.output, wanted, align, &hole_ok)? {
@@ -93,6 +103,9 @@ impl Placer<'_> {
             }
         } else if old.flags & atom_flags::CODE != 0 {
             self.take(old.output, wanted, align.max(Align::from_exponent(4)), &|_| true)?
+        } else if old.flags & (atom_flags::EXACT | atom_flags::FIXED | atom_flags::COMMON) == 0 {
+            // Free data is cut at multiples of 16: what is left has room for another one.
+            self.take(old.output, wanted.next_multiple_of(16), align.max(Align::from_exponent(4)), &|_| true)?
         } else {
             None
         };
@@ -105,10 +118,12 @@ impl Placer<'_> {
                 GateReason::DataGrew { section, input, by: slot.size.saturating_sub(old.size) }
             }));
         };
+        let plain_data = debug.is_none() && old.flags & atom_flags::CODE == 0;
+        let wanted = if plain_data { wanted.next_multiple_of(16) } else { wanted };
         (slot.address, slot.capacity) = (address, wanted);
         (record.address, record.capacity) = (address, wanted);
         self.plan.atoms.insert(atom.row.0, record);
-        if old.capacity > 0 {
+        if old.capacity > 0 && !atom.unplaced {
             self.plan.moved.push((atom.row, *old));
             if debug.is_some() {
                 self.plan.freed.push((old.output, old.address, old.capacity));
@@ -145,10 +160,13 @@ impl Placer<'_> {
         let Some((range, start)) = free::take(space, section, wanted, policy, &fits) else {
             return Ok(None);
         };
-        // One filler stood in the whole range; what is left of it needs its own.
-        let end = start + wanted;
+        // One filler stood in the whole range; what is left of it needs its own. If the range is itself what an atom
+        // of this frame left, its filler would be written over the second one.
+        let (end, range_end) = (start + wanted, range.start + range.len);
+        let inside = |at: u64| (range.start..range_end).contains(&at);
+        self.plan.refilled.retain(|&(other, at, _)| other != section || !inside(at));
         self.plan.refilled.push((section, range.start, start - range.start));
-        self.plan.refilled.push((section, end, range.start + range.len - end));
+        self.plan.refilled.push((section, end, range_end - end));
         Ok(Some(start))
     }
 

@@ -137,6 +137,8 @@ fn is_relro(name: &[u8], kind: u32, flags: u64) -> bool {
 pub(crate) fn rank(name: &[u8], kind: u32, flags: u64) -> u32 {
     let has = |flag: u32| flags & u64::from(flag) != 0;
     match name {
+        // Whatever its name: TLS is one range.
+        _ if has(elf::SHF_TLS) => 60 + u32::from(kind == elf::SHT_NOBITS),
         b".interp" => 5,
         b".note.gnu.property" => 10,
         b".note.gnu.build-id" => 11,
@@ -175,7 +177,6 @@ pub(crate) fn rank(name: &[u8], kind: u32, flags: u64) -> u32 {
         _ if !has(elf::SHF_ALLOC) => 91,
         _ if kind == elf::SHT_NOTE => 12,
         _ if has(elf::SHF_EXECINSTR) => 55,
-        _ if has(elf::SHF_TLS) => 60 + u32::from(kind == elf::SHT_NOBITS),
         _ if !has(elf::SHF_WRITE) => 30,
         _ if kind == elf::SHT_NOBITS => 82,
         _ => 72,

@@ -12,6 +12,7 @@ const TEXT_RESERVE_MIN: u64 = 64 << 10;
 /// A unit's debug information that outgrows its slot moves to the tail of its section.
 const DEBUG_TAIL_MIN: u64 = 32 << 10;
 const POOL_RESERVE_MIN: u64 = 4 << 10;
+const DATA_RESERVE_MIN: u64 = 2 << 10;
 
 /// Bytes to reserve for an atom; `size` for what must not have a hole.
 pub(crate) fn capacity(options: &IncrementalOptions, atom: &AtomRecord, debug: Option<DebugSection>) -> u64 {
@@ -46,13 +47,33 @@ fn debug_capacity(options: &IncrementalOptions, size: u64, debug: Option<DebugSe
     }
     let hole =
         (size.saturating_mul(u64::from(options.debug_slack_percent)) / 100).max(64).next_multiple_of(16);
-    // Two fillers of `.debug_aranges` would speak of one unit, and gdb then ignores the whole section.
-    if debug.fillable(hole) && debug != DebugSection::Aranges { size.saturating_add(hole) } else { size }
+    // A set of address ranges takes its hole in: two fillers would speak of one unit, and gdb then ignores the section.
+    if debug.fillable(hole) { size.saturating_add(hole) } else { size }
 }
 
 /// Free bytes at the end of `.text`.
 pub(crate) fn text_reserve(options: &IncrementalOptions, code: u64) -> u64 {
     (code / 100 * u64::from(options.text_reserve_percent)).max(TEXT_RESERVE_MIN).next_multiple_of(4096)
+}
+
+/// Free bytes at the end of a section of data: constants that an edit adds, data that outgrew their slots.
+pub(crate) fn data_reserve(size: u64) -> u64 {
+    (size / 16).max(DATA_RESERVE_MIN).next_multiple_of(64)
+}
+
+/// Spare RELATIVE entries of `.rela.dyn`: pointers that an edit adds.
+pub(crate) fn relative_spare(relocs: u32) -> u32 {
+    relocs / 16 + 64
+}
+
+/// Spare entries of `.rela.dyn` for pointers that name symbols.
+pub(crate) fn symbolic_spare(relocs: u32) -> u32 {
+    relocs / 16 + 32
+}
+
+/// Entries of global symbols behind `.symtab`, outside its `sh_size`.
+pub(crate) fn global_tail(globals: u32) -> u64 {
+    u64::from(globals / 16 + 64)
 }
 
 /// Free bytes behind a debug section, outside its `sh_size`.
@@ -70,8 +91,9 @@ pub(crate) fn header_entries(fdes: usize) -> usize {
     fdes + fdes / 16 + 64
 }
 
-/// Nameless local symbols for islands. Only code moves, and leaves one island for an atom: what counts is the atoms of
-/// code, whatever their symbols' binding. The same share as `string_tail`: neither runs out long before the other.
+/// Nameless local symbols for islands and for local symbols that an edit adds. Only code leaves islands, one for an atom:
+/// what counts is the atoms of code, whatever their symbols' binding. The same share as `string_tail`: neither runs out
+/// long before the other.
 pub(crate) fn symbol_hole(code_atoms: usize) -> u32 {
     u32::try_from(code_atoms / 32).unwrap_or(u32::MAX).saturating_add(64)
 }

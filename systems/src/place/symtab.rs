@@ -48,7 +48,9 @@ pub(crate) fn lay_out_symbol_table(
     if options.strip != Strip::All {
         assign_indexes(program, options);
         let size = u64::from(program.symtab_len) * 24;
-        let symtab = add(program, b".symtab", elf::SHT_SYMTAB, 3, 24, size, size);
+        let globals = program.symtab_len - program.symtab_locals;
+        let tail = if options.incremental.is_some() { 24 * reserve::global_tail(globals) } else { 0 };
+        let symtab = add(program, b".symtab", elf::SHT_SYMTAB, 3, 24, size, size + tail);
         program.synthetic.symtab = symtab;
         program.outputs[symtab.index()].info = program.symtab_locals;
     }

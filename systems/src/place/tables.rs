@@ -184,6 +184,16 @@ pub(super) fn add_tables(program: &mut Program, options: &LinkOptions, outputs: 
     tables.add_dynamic(options, incremental);
     let slots = tables.program.got.len();
     tables.program.got_spare = if incremental { reserve::got_spare(slots) as u32 } else { 0 };
+    (tables.program.relative_spare, tables.program.symbolic_spare) = (0, 0);
+    let (relative, all) = count_dynamic_relocs(tables.program);
+    // Elsewhere no pointer waits for the loader, or `.relr.dyn` tells of them, which has no room between its entries.
+    let moves = tables.program.position_independent && !tables.program.pack_relative;
+    if incremental && moves && tables.program.kind.is_dynamic() {
+        tables.program.symbolic_spare = reserve::symbolic_spare(all - relative);
+    }
+    if incremental && moves {
+        tables.program.relative_spare = reserve::relative_spare(relative);
+    }
     (tables.program.relative_relocs, tables.program.dynamic_relocs) = count_dynamic_relocs(tables.program);
     if tables.program.dynamic_relocs > 0 {
         let size = u64::from(tables.program.dynamic_relocs) * 24;

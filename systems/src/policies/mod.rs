@@ -1,6 +1,7 @@
 //! The policies, one a file, and the one place that selects them by their option.
 
 mod gate_strict;
+mod gate_wide;
 mod move_island;
 mod place_append;
 mod place_first_fit;
@@ -15,6 +16,7 @@ pub(crate) fn gate(kind: GateKind) -> &'static dyn GatePolicy {
     match kind {
         // A closed gate runs no warm frame at all; what it lets through does not matter.
         GateKind::Strict | GateKind::Closed => &gate_strict::Strict,
+        GateKind::Wide => &gate_wide::Wide,
     }
 }
 

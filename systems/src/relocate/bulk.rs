@@ -1,7 +1,8 @@
 //! Relocate of a cold frame: copies every atom to its slot and applies its relocations, in parallel.
 
 use bevy_ecs::prelude::{Res, ResMut};
-use formats::dwarf::{self, DebugSection, FillerContext};
+use formats::dwarf::aranges::extend_set;
+use formats::dwarf::{self, DebugSection, FillerContext, HoleTooSmall};
 use formats::elf;
 use formats::reloc::Op;
 use object::LittleEndian;
@@ -129,15 +130,15 @@ fn write_atom(program: &Program, job: &mut Job<'_>, context: FillerContext, writ
     let Some(object) = program.object(atom) else { return };
     let section = atom.section as usize;
     let bytes = object.parsed.section_bytes(section);
-    let (body, hole) = job.slot.split_at_mut(bytes.len());
+    let body = &mut job.slot[..bytes.len()];
     body.copy_from_slice(bytes);
-    if let Some(debug) = job.debug
-        && dwarf::filler::fill(debug, hole, context).is_err()
-    {
-        hole.fill(0);
-    }
     if atom.flags & atom_flags::DEBUG != 0 {
         relocate_debug(program, object, section, atom.address, body, written);
+        if let Some(debug) = job.debug
+            && close_hole(debug, job.slot, bytes.len(), context).is_err()
+        {
+            job.slot[bytes.len()..].fill(0);
+        }
         if let Some(applied) = &mut written.applied {
             let before = applied.records.len();
             foreign_relocs(program, object, section, job.atom, atom.flags, &mut applied.records);
@@ -285,6 +286,19 @@ pub(crate) fn relocate_contribution<P: Places>(
         }
     }
     errors
+}
+
+/// Closes the hole behind a contribution of `len` bytes that has its relocations.
+pub(crate) fn close_hole(
+    debug: DebugSection,
+    slot: &mut [u8],
+    len: usize,
+    context: FillerContext,
+) -> Result<(), HoleTooSmall> {
+    if debug == DebugSection::Aranges && extend_set(slot, len) {
+        return Ok(());
+    }
+    dwarf::filler::fill(debug, &mut slot[len..], context)
 }
 
 /// What fillers refer to.

@@ -2,7 +2,6 @@
 //! the fields whose target has moved.
 
 use bevy_ecs::prelude::{Commands, Query, Res, ResMut};
-use formats::elf;
 use formats::reloc::{self, Op, Values};
 use relink_engine::column::StoreError;
 use relink_engine::components::{Atom, Input, Relocation, RelocationPool, Slot};
@@ -11,18 +10,19 @@ use relink_engine::image::{Draft, Image};
 use relink_engine::plan::Plan;
 use relink_engine::program::Object;
 use relink_engine::records::{
-    RelocRecord, SymbolRecord, atom_flags, image_flags, place, reloc_flags, symbol_flags,
+    AtomRecord, RelocRecord, SymbolRecord, atom_flags, place, reloc_flags, symbol_flags,
 };
 use relink_engine::report::GateReason;
-use relink_engine::rows::{RelocRow, SymbolRow, Target, TargetKind};
+use relink_engine::rows::{RelocRow, Span, SymbolRow, Target, TargetKind};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
+use super::dynamic_relocs::DynamicRelocs;
 use super::got::take_spare_slot;
-use crate::commit::bulk::record_of;
+use crate::commit::bulk::{foreign_relocs, record_of};
 use crate::kernel::{Demand, Places, Site, SiteError, lower, store as store_site};
 use crate::place::names::is_reversed;
-use crate::view::View;
+use crate::view::{View, text_of};
 
 /// Derives the bytes of changed atoms and of retargeted sites.
 #[expect(clippy::too_many_arguments, reason = "each is a resource or a query of the frame")]
@@ -55,13 +55,43 @@ pub(crate) fn relocate_changed_atoms(
             None => return,
         }
     }
-    let mut placed: Vec<(&Atom, &Slot)> =
+    let placed: Vec<(&Atom, &Slot)> =
         plan.atom_entities.iter().filter_map(|&entity| atoms.get(entity).ok()).collect();
-    placed.retain(|(atom, _)| atom.old.flags & atom_flags::DEBUG == 0);
     let mut spans = Vec::with_capacity(placed.len());
+    // Pointers that go make room for those that come.
+    for (row, old) in plan.removed_atoms.clone() {
+        let result = drop_pointers(&store, &plan, &image, &mut draft, &old);
+        match frame.check(result) {
+            Some(true) => {}
+            Some(false) => {
+                let section = store.text(old.name);
+                let input = store.inputs.get(old.input.0).map(|input| store.text(input.name));
+                let input = input.unwrap_or_default();
+                frame.refuse(GateReason::DynamicRelocationChanged { section, input });
+            }
+            None => return,
+        }
+        spans.push((row, 0..0));
+    }
     let (mut at, mut added) = (sites.len(), Vec::new());
     for (atom, slot) in placed {
         let Ok(input) = inputs.get(atom.input) else { continue };
+        let new = |record: &RelocRecord| Relocation { row: RelocRow::default(), record: *record };
+        if atom.old.flags & atom_flags::DEBUG != 0 {
+            // Its bytes come with the other debug information; here, what of it speaks of other objects.
+            let mut records = Vec::new();
+            let view = View::new(&store, &plan);
+            let (section, flags) = (atom.section as usize, atom.old.flags);
+            foreign_relocs(&view, &input.object, section, atom.row, flags, &mut records);
+            let damage = view.damage();
+            if frame.check(damage).is_none() {
+                return;
+            }
+            added.extend(records.iter().map(new));
+            spans.push((atom.row, at..at + records.len()));
+            at += records.len();
+            continue;
+        }
         let result = derive_with_slots(&store, &mut plan, &image, &mut draft, input, atom, slot);
         let derived = match frame.check(result) {
             Some(Ok(derived)) => derived,
@@ -78,7 +108,8 @@ pub(crate) fn relocate_changed_atoms(
                 if changed {
                     frame.counters.atoms_changed += 1;
                     if frame.changed_atoms.len() < CHANGED_ATOMS_SHOWN {
-                        let name = format!("{}:({})", input.object.name, store.text(atom.old.name));
+                        let section = text_of(&store, &plan, atom.old.name);
+                        let name = format!("{}:({section})", input.object.name);
                         frame.changed_atoms.push(name);
                     }
                 }
@@ -86,7 +117,6 @@ pub(crate) fn relocate_changed_atoms(
             Some(Err(reason)) => frame.refuse(reason),
             None => return,
         }
-        let new = |record: &RelocRecord| Relocation { row: RelocRow::default(), record: *record };
         added.extend(derived.records.iter().map(new));
         spans.push((atom.row, at..at + derived.records.len()));
         at += derived.records.len();
@@ -127,7 +157,8 @@ fn derive_with_slots(
     };
     for row in slotless {
         if !take_spare_slot(store, plan, image, draft, row)? {
-            let symbol = store.text(store.symbols.get(row.0)?.name);
+            let symbol = View::new(store, plan).symbol_record(row).name;
+            let symbol = text_of(store, plan, symbol);
             return Ok(Err(GateReason::GotSlotAdded { symbol, input: input.object.name.clone() }));
         }
     }
@@ -168,7 +199,7 @@ fn derive_atom(
         let site = lower(view, object, flags, pristine, relocs, at).map_err(|error| match error {
             SiteError::Reloc(error) => unpatchable(error.to_string()),
             SiteError::Undefined(row) => GateReason::NewUndefined {
-                symbol: view.store.text(view.symbol_record(row).name),
+                symbol: text_of(view.store, view.plan, view.symbol_record(row).name),
                 input: object.name.clone(),
             },
             SiteError::Dropped => GateReason::DeadAtomReferenced {
@@ -227,8 +258,27 @@ fn check_demand(view: &View<'_>, object: &Object, site: &Site) -> Result<(), Gat
         Demand::None => None,
     };
     let Some(need) = missing else { return Ok(()) };
-    let (symbol, input) = (view.store.text(record.name), object.name.clone());
+    let (symbol, input) = (text_of(view.store, view.plan, record.name), object.name.clone());
     Err(GateReason::ImportNeedAdded { symbol, need: need.to_owned(), input })
+}
+
+/// Takes the pointers of an atom that goes out of the loader's table.
+fn drop_pointers(
+    store: &Store,
+    plan: &Plan,
+    image: &Image,
+    draft: &mut Draft,
+    old: &AtomRecord,
+) -> Result<bool, StoreError> {
+    let live = atom_flags::LIVE | atom_flags::ALLOC;
+    if old.flags & live != live {
+        return Ok(true);
+    }
+    let places = DynamicPlaces::of_store(store, old.relocs)?;
+    let mut table = DynamicRelocs::new(store, plan, image, draft)?;
+    let place = |offset: u32| old.address.wrapping_add(offset.into());
+    Ok(places.relative.iter().all(|&offset| table.remove(place(offset)))
+        && places.symbolic.iter().all(|&(offset, ..)| table.remove_symbolic(place(offset))))
 }
 
 /// Writes an atom's slot; tells whether a byte differs from the image.
@@ -248,12 +298,8 @@ fn write_atom(
     let names = || {
         let input =
             store.inputs.get(atom.old.input.0).map(|input| store.text(input.name)).unwrap_or_default();
-        (store.text(atom.old.name), input)
+        (text_of(store, plan, atom.old.name), input)
     };
-    if !same_dynamic_places(store, atom, slot, derived)? {
-        let (section, input) = names();
-        return Ok(Err(GateReason::DynamicRelocationChanged { section, input }));
-    }
     let changed = !image.matches(offset, &derived.bytes);
     if changed && atom.old.flags & atom_flags::CODE != 0 && atom.old.flags & atom_flags::EXACT != 0
         || changed && atom.old.flags & atom_flags::FIXED != 0
@@ -264,69 +310,83 @@ fn write_atom(
     if !draft.write(image, offset, &derived.bytes) {
         return Err(StoreError::Malformed(format!("a slot at {offset:#x} is outside the image")));
     }
-    for &(place, value) in &derived.relative {
-        if !write_relative(store, plan, image, draft, place, value)? {
-            let (section, input) = names();
-            return Ok(Err(GateReason::DynamicRelocationChanged { section, input }));
-        }
+    let old = if atom.unplaced { Span::default() } else { atom.old.relocs };
+    let old = (atom.old.address, DynamicPlaces::of_store(store, old)?);
+    let new = (slot.address, DynamicPlaces::of(derived.records.iter()));
+    let mut table = DynamicRelocs::new(store, plan, image, draft)?;
+    let followed = follow_pointers(&mut table, &view, &old, &new, &derived.relative);
+    view.damage()?;
+    if !followed {
+        let (section, input) = names();
+        return Ok(Err(GateReason::DynamicRelocationChanged { section, input }));
     }
     Ok(Ok(changed))
 }
 
-/// Whether an atom has its dynamic relocations where it had them: the table has no room for others. The value of a
-/// RELATIVE one may change, symbol and addend of another may not.
-fn same_dynamic_places(
-    store: &Store,
-    atom: &Atom,
-    slot: &Slot,
-    derived: &Derived,
-) -> Result<bool, StoreError> {
-    let key = |reloc: &RelocRecord| match reloc.flags & (reloc_flags::DYNAMIC | reloc_flags::SYMBOLIC) {
-        0 => None,
-        reloc_flags::DYNAMIC => Some((reloc.offset, None)),
-        _ => Some((reloc.offset, Some((reloc.target, reloc.addend)))),
-    };
-    let mut old = Vec::new();
-    for entry in store.relocs.span(atom.old.relocs) {
-        let (_, reloc) = entry?;
-        if reloc.flags & reloc_flags::DEAD == 0 {
-            old.extend(key(&reloc));
-        }
-    }
-    let mut new: Vec<_> = derived.records.iter().filter_map(key).collect();
-    old.sort_unstable_by_key(|&(offset, _)| offset);
-    new.sort_unstable_by_key(|&(offset, _)| offset);
-    Ok(old == new && (old.is_empty() || slot.address == atom.old.address))
+/// An atom's dynamic relocations: offsets of RELATIVE ones, and what those that name a symbol say.
+#[derive(Default, PartialEq, Eq)]
+struct DynamicPlaces {
+    relative: Vec<u32>,
+    symbolic: Vec<(u32, Target, i64)>,
 }
 
-/// Brings the RELATIVE relocation of a place up to date; `false` if the table has none for it.
-pub(crate) fn write_relative(
-    store: &Store,
-    plan: &Plan,
-    image: &Image,
-    draft: &mut Draft,
-    place: u64,
-    value: u64,
-) -> Result<bool, StoreError> {
-    // Places stay: an even one that isn't in the table of odd ones is told by `.relr.dyn`, and holds its value itself.
-    let packed = plan.image.flags & image_flags::PACKED_RELATIVE != 0 && place.is_multiple_of(2);
-    let Some(section) = plan.image.rela_dyn.some() else { return Ok(packed) };
-    let section = store.sections.get(section.0)?;
-    // RELATIVE entries stand first, sorted by place; any other kind counts as behind every place.
-    let entry = |index: u64| -> Option<u64> {
-        let bytes = image.read(section.offset + 24 * index, 16)?;
-        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
-        (word(8) == u64::from(elf::R_X86_64_RELATIVE)).then(|| word(0))
+impl DynamicPlaces {
+    fn of<'a>(records: impl Iterator<Item = &'a RelocRecord>) -> DynamicPlaces {
+        let mut places = DynamicPlaces::default();
+        for reloc in records.filter(|reloc| reloc.flags & reloc_flags::DEAD == 0) {
+            match reloc.flags & (reloc_flags::DYNAMIC | reloc_flags::SYMBOLIC) {
+                0 => {}
+                reloc_flags::DYNAMIC => places.relative.push(reloc.offset),
+                _ => places.symbolic.push((reloc.offset, reloc.target, reloc.addend)),
+            }
+        }
+        places.relative.sort_unstable();
+        places.symbolic.sort_unstable();
+        places
+    }
+
+    fn of_store(store: &Store, span: Span) -> Result<DynamicPlaces, StoreError> {
+        let mut records = Vec::new();
+        for entry in store.relocs.span(span) {
+            records.push(entry?.1);
+        }
+        Ok(DynamicPlaces::of(records.iter()))
+    }
+}
+
+/// The loader's table follows an atom: `false` if it can't. `old` is where and what it had.
+fn follow_pointers(
+    table: &mut DynamicRelocs<'_>,
+    view: &View<'_>,
+    old: &(u64, DynamicPlaces),
+    new: &(u64, DynamicPlaces),
+    relative: &[(u64, u64)],
+) -> bool {
+    let stays = old.0 == new.0;
+    let place = |base: u64, offset: u32| base.wrapping_add(offset.into());
+    let removed = old.1.relative.iter().all(|offset| {
+        stays && new.1.relative.binary_search(offset).is_ok() || table.remove(place(old.0, *offset))
+    }) && old.1.symbolic.iter().all(|entry| {
+        stays && new.1.symbolic.binary_search(entry).is_ok() || table.remove_symbolic(place(old.0, entry.0))
+    });
+    let dynsym = |target: Target| match target.kind() {
+        TargetKind::Symbol(row) => view.symbol_record(row).dynsym,
+        _ => 0,
     };
-    let (mut low, mut high) = (0, section.size / 24);
-    while low < high {
-        let middle = low.midpoint(high);
-        if entry(middle).is_some_and(|known| known < place) { low = middle + 1 } else { high = middle }
-    }
-    if low >= section.size / 24 || entry(low) != Some(place) {
-        return Ok(packed);
-    }
-    Ok(draft.write(image, section.offset + low * 24 + 16, &value.to_le_bytes()))
+    removed
+        && relative.iter().all(|&(at, value)| {
+            let offset = u32::try_from(at.wrapping_sub(new.0)).unwrap_or(u32::MAX);
+            if stays && old.1.relative.binary_search(&offset).is_ok() {
+                table.update(at, value)
+            } else {
+                table.insert(at, value)
+            }
+        })
+        && new.1.symbolic.iter().all(|entry| {
+            let &(offset, target, addend) = entry;
+            stays && old.1.symbolic.binary_search(entry).is_ok()
+                || table.insert_symbolic(dynsym(target), place(new.0, offset), addend)
+        })
 }
 
 /// Applies one stored relocation again: its target has moved.
@@ -377,15 +437,9 @@ fn retarget_site(
     if !draft.write(image, offset, &field[..op.width()]) {
         return Err(StoreError::Malformed("a relocation is outside the image".to_owned()));
     }
+    let value = symbol.address.wrapping_add_signed(record.addend);
     if record.flags & reloc_flags::DYNAMIC != 0
-        && !write_relative(
-            store,
-            plan,
-            image,
-            draft,
-            place,
-            symbol.address.wrapping_add_signed(record.addend),
-        )?
+        && !DynamicRelocs::new(store, plan, image, draft)?.update(place, value)
     {
         let section = store.text(atom.name);
         let input = store.text(store.inputs.get(atom.input.0)?.name);

@@ -74,7 +74,8 @@ pub(crate) fn count_dynamic_relocs(program: &Program) -> (u32, u32) {
     };
     let mut relative = sum(|object| object.dynamic_relocs);
     if program.position_independent && !program.pack_relative {
-        relative += program.got_spare; // A patch can fill one in, but not put one between others.
+        // A patch can fill one in, but not put one between others.
+        relative += program.got_spare + program.relative_spare;
     }
     let mut others = sum(|object| object.symbolic_relocs) + program.copies.len() as u32;
     for &row in &program.got {
@@ -88,6 +89,7 @@ pub(crate) fn count_dynamic_relocs(program: &Program) -> (u32, u32) {
         let preemptible = program.symbols[row.index()].flags & symbol_flags::PREEMPTIBLE != 0;
         others += 1 + u32::from(preemptible);
     }
+    others += program.symbolic_spare;
     others += program.tls_descriptors.len() as u32 + u32::from(program.has_tls_module);
     if !program.kind.is_dynamic() {
         others += program.plt.len() as u32; // IRELATIVE
@@ -118,6 +120,14 @@ fn table_relocs(program: &Program) -> Vec<DynamicReloc> {
         let place = program.got_address + 8 * slot;
         let packed = program.pack_relative;
         relocs.push(DynamicReloc { symbol: 0, place, kind: elf::R_X86_64_RELATIVE, addend: 0, packed });
+    }
+    let kind = elf::R_X86_64_RELATIVE;
+    if let Some(place) = scratch_slot(program) {
+        let spare = DynamicReloc { symbol: 0, place, kind, addend: 0, packed: false };
+        relocs.extend((0..program.relative_spare).map(|_| spare));
+        // `R_X86_64_NONE` would say it better, but eu-elflint takes it for an error.
+        let spare = DynamicReloc { kind: elf::R_X86_64_64, ..spare };
+        relocs.extend((0..program.symbolic_spare).map(|_| spare));
     }
     for (index, &row) in program.tls_pairs.iter().enumerate() {
         let place = program.tls_pairs_address + 16 * index as u64;
@@ -189,6 +199,12 @@ fn spare_slots(program: &Program) -> std::ops::Range<u64> {
     program.got.len() as u64..program.got.len() as u64 + u64::from(program.got_spare)
 }
 
+/// The place that spare entries write to: the last spare GOT slot, which no symbol ever takes.
+pub(crate) fn scratch_slot(program: &Program) -> Option<u64> {
+    let last = spare_slots(program).next_back()?;
+    (program.position_independent && !program.pack_relative).then(|| program.got_address + 8 * last)
+}
+
 fn encode_places(mut places: Vec<u64>) -> Result<Vec<u64>, FormatError> {
     places.sort_unstable();
     // The loader adds: what two relocations of one input ask for is done once.
@@ -221,7 +237,11 @@ pub(crate) fn dynamic_tables(
     let relr = encode_places(relocs.iter().filter(|reloc| reloc.packed).map(|reloc| reloc.place).collect())?;
     relocs.retain(|reloc| !reloc.packed);
     // RELATIVE by address, which the loader runs through at once; then by symbol, which it caches.
-    relocs.sort_unstable_by_key(|reloc| (reloc.kind != elf::R_X86_64_RELATIVE, *reloc));
+    // Spare ones stand behind the others of their kind.
+    let scratch = scratch_slot(program);
+    relocs.sort_unstable_by_key(|reloc| {
+        (reloc.kind != elf::R_X86_64_RELATIVE, Some(reloc.place) == scratch, *reloc)
+    });
     let dynamic = program.kind.is_dynamic();
     let got_plt = own_address(program, program.synthetic.got_plt);
     let first = got_plt + if dynamic { 8 * plt::RESERVED_SLOTS } else { 0 };

@@ -7,8 +7,8 @@ use relink_engine::records::{SymbolRecord, symbol_flags};
 use relink_engine::rows::SymbolRow;
 use relink_engine::store::Store;
 
-use super::changed::write_relative;
 use super::dynamic::{SlotKind, slot_kind};
+use super::dynamic_relocs::DynamicRelocs;
 use crate::kernel::Places;
 use crate::view::{View, offset_of_address};
 
@@ -39,7 +39,9 @@ pub(super) fn take_spare_slot(
         // The loader would have to be told.
         _ => return Ok(false),
     };
-    if without_plt || plan.image.got_used >= plan.image.got_slots {
+    // Spare RELATIVE entries write to the last slot of position-independent output.
+    let usable = plan.image.got_slots.saturating_sub(u32::from(bases.position_independent));
+    if without_plt || plan.image.got_used >= usable {
         return Ok(false);
     }
     let slot = plan.image.got_address + 8 * u64::from(plan.image.got_used);
@@ -48,7 +50,7 @@ pub(super) fn take_spare_slot(
     if !draft.write(image, offset, &value.to_le_bytes()) {
         return Err(StoreError::Malformed(format!("the GOT slot at {slot:#x} is outside the image")));
     }
-    if relative && !write_relative(store, plan, image, draft, slot, address)? {
+    if relative && !DynamicRelocs::new(store, plan, image, draft)?.update(slot, address) {
         return Ok(false);
     }
     plan.image.got_used += 1;

@@ -70,6 +70,9 @@ pub(crate) fn resolve_names(
                 (false, false) => Strength::Strong,
             };
             let known = &mut strengths[global.index()];
+            if *known != Strength::None {
+                record.flags |= symbol_flags::OFFERED;
+            }
             if strength == Strength::Strong && *known == Strength::Strong {
                 if !request.options.allow_multiple_definition {
                     let first = definition_place(&objects[record.input.index()], global);
@@ -88,7 +91,10 @@ pub(crate) fn resolve_names(
                 continue;
             }
             *known = strength;
-            let kept = symbol_flags::GLOBAL | symbol_flags::REFERENCED | symbol_flags::EXPORTED;
+            let kept = symbol_flags::GLOBAL
+                | symbol_flags::REFERENCED
+                | symbol_flags::EXPORTED
+                | symbol_flags::OFFERED;
             let keep = record.flags & kept;
             record.input = InputRow(row as u32);
             record.atom = atom;

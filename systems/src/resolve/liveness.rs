@@ -13,7 +13,8 @@ use relink_formats as formats;
 use crate::diff::anonymous::key;
 use crate::ingest::classify::is_c_identifier;
 
-const SHF_GNU_RETAIN: u64 = 1 << 21;
+/// Garbage collection keeps the section.
+pub(crate) const SHF_GNU_RETAIN: u64 = 1 << 21;
 
 /// Marks atoms live; what stays unmarked is dropped.
 pub(crate) fn mark_live_atoms(

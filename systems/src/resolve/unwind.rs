@@ -147,6 +147,20 @@ impl Table {
     }
 }
 
+/// The code that each FDE of a section describes, and the FDE's relocations.
+pub(crate) fn described_code(object: &Object, index: usize) -> Vec<(AtomRow, Span)> {
+    let relocs = object.parsed.relocations(index);
+    let mut described = Vec::new();
+    for record in records(object.parsed.section_bytes(index)).into_iter().flatten() {
+        let Record::Fde { offset, len, .. } = record else { continue };
+        let span = relocs_within(relocs, offset, len);
+        if let Some((atom, _)) = code_of(object, relocs, offset, span) {
+            described.push((atom, span));
+        }
+    }
+    described
+}
+
 /// The relocations of a record, as indexes into those of its section, which assemblers write in order.
 pub(crate) fn relocs_within(relocs: &[Rela], offset: u32, len: u32) -> Span {
     let start = relocs.partition_point(|rela| rela.r_offset.get(LittleEndian) < u64::from(offset));

@@ -1,5 +1,7 @@
 //! Bytes of every atom, derived anew; slots that do not overlap.
 
+use formats::dwarf::DebugSection;
+use formats::dwarf::aranges::extend_set;
 use formats::reloc::Op;
 use hashbrown::HashMap;
 use relink_engine::column::StoreError;
@@ -53,6 +55,15 @@ fn expected_bytes(
     let mut bytes = pristine.to_vec();
     if atom.flags & atom_flags::DEBUG != 0 {
         relocate_contribution(program, object, section, atom.address, &mut bytes);
+        let name = checker.store.strings.bytes(checker.store.sections.get(atom.output.0)?.name)?;
+        if DebugSection::from_name(name) == Some(DebugSection::Aranges) {
+            // The hole is part of the last set.
+            let (len, room) = (bytes.len(), atom.capacity.min(checker.image.len() as u64) as usize);
+            bytes.resize(room.max(len), 0);
+            if !extend_set(&mut bytes, len) {
+                bytes.truncate(len);
+            }
+        }
         return Ok(bytes);
     }
     let start = file_offset(checker, atom)? as usize;

@@ -12,6 +12,7 @@ use crate::diff::anonymous::key;
 use crate::ingest::bulk::local_symbols;
 use crate::ingest::changed::same_role;
 use crate::relocate::dynamic::count_dynamic_relocs;
+use crate::view::{atoms_of, locals_of};
 
 /// Which row of the store each row of the fresh link is.
 pub(super) struct Placement {
@@ -29,8 +30,7 @@ pub(super) fn live_sections(store: &Store) -> Result<HashSet<(u32, Vec<u8>, u32)
     let mut live = HashSet::new();
     for input in 0..store.inputs.len() {
         let mut ordinals = HashMap::new();
-        for entry in store.atoms.span(store.inputs.get(input)?.atoms) {
-            let (_, atom) = entry?;
+        for (_, atom) in atoms_of(store, &store.inputs.get(input)?)? {
             let (name, ordinal) = key(store.strings.bytes(atom.name)?, atom.section, &mut ordinals);
             // Debug information is kept without being looked into, or it would keep all that it describes.
             let whole = atom_flags::LIVE | atom_flags::ALLOC;
@@ -80,6 +80,15 @@ pub(super) fn impose(checker: &mut Checker<'_>) -> Result<Placement, StoreError>
     program.got = got;
     program.got_spare = record.got_slots.saturating_sub(record.got_used);
     // A slot that a frame took has the relocation that it had as a spare one.
+    (program.relative_spare, program.symbolic_spare) = (0, 0);
+    (program.relative_relocs, program.dynamic_relocs) = count_dynamic_relocs(program);
+    // All that are not in use are spare.
+    program.relative_spare = record.relative_relocs.saturating_sub(program.relative_relocs);
+    if let Some(row) = record.rela_dyn.some() {
+        let entries = checker.store.sections.get(row.0)?.size / 24;
+        let used = u64::from(program.dynamic_relocs + program.relative_spare);
+        program.symbolic_spare = entries.saturating_sub(used) as u32;
+    }
     (program.relative_relocs, program.dynamic_relocs) = count_dynamic_relocs(program);
     program.tls_pairs_address = record.tls_pairs;
     program.tls_descriptors_address = record.tls_descriptors;
@@ -114,10 +123,9 @@ fn match_atoms(checker: &mut Checker<'_>, placement: &mut Placement, row: usize)
     let parsed = checker.program.objects[row].parsed.clone();
     let mut known: HashMap<(&[u8], u32), (AtomRow, AtomRecord)> = HashMap::new();
     let mut ordinals = HashMap::new();
-    for atom in input.atoms.range() {
-        let record = store.atoms.get(atom)?;
+    for (atom, record) in atoms_of(store, &input)? {
         let known_by = key(store.strings.bytes(record.name)?, record.section, &mut ordinals);
-        known.insert(known_by, (AtomRow(atom), record));
+        known.insert(known_by, (atom, record));
     }
     let mut seen = HashMap::new();
     let object = &checker.program.objects[row];
@@ -325,8 +333,7 @@ fn match_local_slots(checker: &mut Checker<'_>) -> Result<(), StoreError> {
     for (row, object) in checker.program.objects.iter().enumerate() {
         let mut known: HashMap<(&[u8], u32), SymbolRecord> = HashMap::new();
         let mut ordinals: HashMap<&[u8], u32> = HashMap::new();
-        for entry in store.symbols.span(store.inputs.get(row as u32)?.locals) {
-            let (_, record) = entry?;
+        for (_, record) in locals_of(store, &store.inputs.get(row as u32)?)? {
             let name = store.strings.bytes(record.name)?;
             let ordinal = ordinals.entry(name).or_default();
             known.insert((name, *ordinal), record);

@@ -4,8 +4,9 @@ use formats::elf;
 use hashbrown::HashSet;
 use relink_engine::column::StoreError;
 use relink_engine::options::LinkOptions;
+use relink_engine::program::Program;
 use relink_engine::program::SectionUse;
-use relink_engine::records::{SectionRecord, atom_flags, place};
+use relink_engine::records::{ImageRecord, SectionRecord, atom_flags, place};
 use relink_formats as formats;
 
 use super::Checker;
@@ -14,7 +15,7 @@ use crate::place::tables::{has_ibt_plt, interpreter};
 use crate::relocate::bulk::{dynamic_reloc, site_offset};
 use crate::relocate::dynamic::{
     DynamicReloc, RelocTables, dynamic_bytes, dynamic_tables, dynsym_bytes, got_words, packed_bytes,
-    plt_bytes,
+    plt_bytes, scratch_slot,
 };
 
 fn word(checker: &Checker<'_>, offset: u64) -> u64 {
@@ -108,6 +109,11 @@ pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) ->
             tables.push((b".got.plt", words.into_iter().flat_map(u64::to_le_bytes).collect()));
         }
     }
+    let record = checker.store.image_record()?;
+    if program.relative_relocs != record.relative_relocs {
+        let (fresh, known) = (program.relative_relocs, record.relative_relocs);
+        wrong.push(format!("a full link has {fresh} RELATIVE relocations, the image room for {known}"));
+    }
     for (name, expected) in tables {
         let Some(table) = section(checker, name)? else {
             if !expected.is_empty() {
@@ -116,8 +122,12 @@ pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) ->
             continue;
         };
         let (start, end) = (table.offset as usize, table.offset.saturating_add(table.size) as usize);
-        let actual = checker.image.get(start..end).unwrap_or_default();
-        if actual != expected {
+        let mut actual = std::borrow::Cow::from(checker.image.get(start..end).unwrap_or_default());
+        if name == b".rela.dyn" {
+            check_sorted(&actual, &record, program, &mut wrong);
+            sort_entries(actual.to_mut(), program);
+        }
+        if *actual != *expected {
             let at = actual.iter().zip(&expected).position(|(a, b)| a != b);
             let at = at.unwrap_or(actual.len().min(expected.len()));
             wrong.push(format!(
@@ -130,6 +140,48 @@ pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) ->
         checker.report(4, what);
     }
     Ok(())
+}
+
+/// Bytes of an entry of `.rela.dyn`.
+const RELA: usize = 24;
+
+/// Puts entries in the order that a full link has them in: patches use spare ones, which stand at the ends of their kinds.
+fn sort_entries(table: &mut [u8], program: &Program) {
+    let scratch = scratch_slot(program);
+    let count = (program.relative_relocs as usize).min(table.len() / RELA);
+    let word =
+        |entry: &[u8; RELA], at: usize| entry[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    let others = &mut table[count * RELA..];
+    let mut entries: Vec<[u8; RELA]> =
+        others.chunks_exact(RELA).filter_map(|entry| entry.try_into().ok()).collect();
+    entries.sort_by_key(|entry| {
+        let info = word(entry, 8);
+        (
+            Some(place_of(&entry[..])) == scratch,
+            info >> 32,
+            word(entry, 0),
+            info & 0xffff_ffff,
+            word(entry, 16) as i64,
+        )
+    });
+    others.copy_from_slice(&entries.concat());
+    let mut entries: Vec<[u8; RELA]> =
+        table[..count * RELA].chunks_exact(RELA).filter_map(|entry| entry.try_into().ok()).collect();
+    entries.sort_unstable_by_key(|entry| (Some(place_of(&entry[..])) == scratch, place_of(&entry[..])));
+    table[..count * RELA].copy_from_slice(&entries.concat());
+}
+
+/// Entries that patches find by bisection must stand in the order of their places.
+fn check_sorted(table: &[u8], record: &ImageRecord, program: &Program, wrong: &mut Vec<String>) {
+    let scratch = scratch_slot(program);
+    let sorted = table.chunks_exact(RELA).take(record.sorted_relocs as usize).map(place_of);
+    if !sorted.filter(|&place| Some(place) != scratch).is_sorted() {
+        wrong.push(".rela.dyn is not in the order of its places".to_owned());
+    }
+}
+
+fn place_of(entry: &[u8]) -> u64 {
+    entry.first_chunk().map_or(0, |place| u64::from_le_bytes(*place))
 }
 
 /// Name; address and size.

@@ -1,7 +1,7 @@
 //! A generated program: units, functions that call each other, data of each kind.
 
 use crate::rng::Rng;
-use relink::OutputKind;
+use relink::{GateKind, OutputKind};
 
 /// How a function is defined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +114,8 @@ pub struct Model {
     pub flags: Vec<&'static str>,
     /// What is made of them: static, or loaded by an interpreter.
     pub kind: OutputKind,
+    /// How strict the gate is.
+    pub gate: GateKind,
     /// Unit 0 holds `_start` and calls the roots.
     pub units: Vec<Unit>,
     /// Functions by id.
@@ -163,6 +165,8 @@ impl Model {
         let mut model = Model {
             flags,
             kind,
+            // Odd seeds take what comes and goes as well.
+            gate: if seed % 2 == 1 { GateKind::Wide } else { GateKind::Strict },
             units,
             functions: vec![],
             data: vec![],

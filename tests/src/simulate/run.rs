@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use object::{Object, ObjectSymbol};
-use relink::{LinkOptions, Outcome};
+use relink::{IncrementalOptions, LinkOptions, Outcome};
 
 use crate::cc::{self, Cc};
 use crate::elf::Elf;
@@ -58,7 +58,7 @@ impl Statistics {
 
 /// Objects by text and flags: a revert compiles nothing.
 #[derive(Debug, Default)]
-struct Compiler(HashMap<(String, Vec<&'static str>), Vec<u8>>);
+pub struct Compiler(HashMap<(String, Vec<&'static str>), Vec<u8>>);
 
 impl Compiler {
     fn objects(&mut self, model: &Model) -> Vec<(String, Vec<u8>)> {
@@ -78,8 +78,8 @@ impl Compiler {
         (0..model.units.len()).map(|number| compile(number, &mut self.0)).collect()
     }
 
-    /// Objects of the command line, then the archive.
-    fn inputs(&mut self, model: &Model) -> (Inputs, Vec<(String, Vec<u8>)>) {
+    /// Objects of the command line, then the archive; and all objects by themselves.
+    pub fn inputs(&mut self, model: &Model) -> (Inputs, Vec<(String, Vec<u8>)>) {
         let objects = self.objects(model);
         let archived = |name: &str| {
             model.units.iter().enumerate().any(|(n, unit)| unit.archived && source::object_name(n) == name)
@@ -95,7 +95,8 @@ impl Compiler {
 
 /// The options of a link of a model.
 fn options(model: &Model) -> LinkOptions {
-    LinkOptions { output_kind: model.kind, ..program::incremental() }
+    let incremental = IncrementalOptions { gate_kind: model.gate, ..IncrementalOptions::default() };
+    LinkOptions { output_kind: model.kind, incremental: Some(incremental), ..program::incremental() }
 }
 
 /// The inputs of a link of a model.
@@ -234,7 +235,9 @@ impl Run {
         let moved = self.program.counters().atoms_moved > 0;
         // A weak definition of an unchanged unit may have lost to one that moved or shifted.
         let mut may_move = BTreeSet::new();
-        for ((_, object), _) in objects.iter().zip(&self.objects).filter(|(new, old)| new.1 != old.1) {
+        let changed = objects.iter().zip(&self.objects).filter(|(new, old)| new.1 != old.1);
+        // Also what has become the start of its section: something in front of it is gone.
+        for (_, object) in changed.flat_map(|(new, old)| [new, old]) {
             let elf = Elf::parse(object);
             let symbols = elf.file.symbols().filter(|symbol| moved || symbol.address() != 0);
             may_move.extend(symbols.filter_map(|symbol| Some(symbol.name().ok()?.to_owned())));

@@ -226,11 +226,13 @@ const CASES: &[Case] = &[
                  void *keep(void) { return choose(); }\nint f(void) __attribute__((ifunc(\"choose\")));\n",
         ..CASE
     },
+    // More pointers than the table of the loader has spare entries for.
     Case {
         reason: "dynamic-relocation-changed",
         main: "int f(void);\nint d;\nint app_main(void) { return f(); }\n",
-        base: "extern int d;\nint *p __attribute__((section(\".data.p\"))) = 0;\nint f(void) { return 1; }\n",
-        edited: "extern int d;\nint *p __attribute__((section(\".data.p\"))) = &d;\nint f(void) { return 1; }\n",
+        base: "extern int d;\nint *p[200] __attribute__((section(\".data.p\"))) = {0};\nint f(void) { return 1; }\n",
+        edited: "extern int d;\nint *p[200] __attribute__((section(\".data.p\"))) = {[0 ... 199] = &d};\n\
+                 int f(void) { return 1; }\n",
         flags: &["-fPIE"],
         options: || LinkOptions { output_kind: relink::OutputKind::StaticPie, ..program::incremental() },
         ..CASE

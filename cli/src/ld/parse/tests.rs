@@ -312,13 +312,14 @@ fn incremental_options() {
         ("--incremental --move=auto", incremental(|i| i.move_kind = MoveKind::Auto)),
         ("--incremental --place=append", incremental(|i| i.place_kind = PlaceKind::Append)),
         ("--incremental --gate=closed", incremental(|i| i.gate_kind = GateKind::Closed)),
+        ("--incremental --gate=wide", incremental(|i| i.gate_kind = GateKind::Wide)),
     ] {
         changes(line, |o| o.incremental = Some(expected));
     }
     changes("--incremental --no-incremental", |_| {});
     changes("--code-slack=50", |_| {});
     assert_eq!(errors("--move=jump"), ["--move: 'jump' is not one of island, retarget, auto"]);
-    assert_eq!(errors("--gate=wide"), ["--gate: 'wide' is not one of strict, closed"]);
+    assert_eq!(errors("--gate=wider"), ["--gate: 'wider' is not one of strict, wide, closed"]);
 }
 
 #[test]
@@ -334,6 +335,8 @@ fn environment_is_the_default_and_the_command_line_decides() {
     };
     assert!(with("1", "a.o").options.incremental.is_some());
     assert!(with("1", "a.o").incremental);
+    let gate = |value: &str| with(value, "a.o").options.incremental.map(|i| i.gate_kind);
+    assert_eq!((gate("1"), gate("wide")), (Some(GateKind::Strict), Some(GateKind::Wide)));
     assert!(!with("0", "a.o").incremental);
     assert!(!with("", "a.o").incremental);
     assert!(!with("1", "a.o --no-incremental").incremental);

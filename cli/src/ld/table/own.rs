@@ -32,7 +32,7 @@ pub(in crate::ld) static OWN: &[Spec] = &[
     with(&["--place"], "POLICY", Do(|c, v| put(&mut c.tuning().place_kind, choice(text(v)?, PLACES))),
         "How a new place is chosen: first-fit, append"),
     with(&["--gate"], "POLICY", Do(|c, v| put(&mut c.tuning().gate_kind, choice(text(v)?, GATES))),
-        "When to patch: strict, closed (never)"),
+        "When to patch: strict; wide (functions, data and names may come and go); closed (never)"),
     with(&["--schedule"], "POLICY", Do(|c, v| put(&mut c.options.schedule_kind, choice(text(v)?, SCHEDULES))),
         "How a frame is run: single, multi"),
     with(&["--report"], "FILE", Do(|c, v| put(&mut c.report, Ok(Some(v.into())))),
@@ -52,6 +52,7 @@ pub(in crate::ld) static OWN: &[Spec] = &[
 const MOVES: &[(&str, MoveKind)] =
     &[("island", MoveKind::Island), ("retarget", MoveKind::Retarget), ("auto", MoveKind::Auto)];
 const PLACES: &[(&str, PlaceKind)] = &[("first-fit", PlaceKind::FirstFit), ("append", PlaceKind::Append)];
-const GATES: &[(&str, GateKind)] = &[("strict", GateKind::Strict), ("closed", GateKind::Closed)];
+const GATES: &[(&str, GateKind)] =
+    &[("strict", GateKind::Strict), ("wide", GateKind::Wide), ("closed", GateKind::Closed)];
 const SCHEDULES: &[(&str, ScheduleKind)] =
     &[("single", ScheduleKind::SingleThreaded), ("multi", ScheduleKind::MultiThreaded)];

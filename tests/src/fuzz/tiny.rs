@@ -1,4 +1,4 @@
-//! A tiny program that the targets link, edit and damage.
+//! A tiny program that the judges link, edit and damage.
 
 use object::elf::{R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32, RelocationType};
 use object::write::{Object, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
@@ -75,6 +75,32 @@ pub fn work(constant: u8, padding: usize) -> Vec<u8> {
         symbol: callee,
         sections: vec![shared],
     });
+    writer.finish()
+}
+
+/// An object with a function that calls each of some names, and data that points to each.
+pub fn user(names: &[&str]) -> Vec<u8> {
+    let mut writer = Writer::new();
+    let mut code = [0xe8, 0, 0, 0, 0].repeat(names.len());
+    code.push(0xc3);
+    let section = writer.code("use_all", &code);
+    let data = writer.object.add_section(Vec::new(), b".data.pointers".to_vec(), SectionKind::Data);
+    writer.object.append_section_data(data, &vec![0; 8 * names.len()], 8);
+    for (index, name) in names.iter().enumerate() {
+        let symbol = writer.undefined(name);
+        writer.reference(section, 5 * index as u64 + 1, symbol, -4, R_X86_64_PLT32);
+        writer.reference(data, 8 * index as u64, symbol, 0, R_X86_64_64);
+    }
+    writer.finish()
+}
+
+/// An object that may become a shared library: nothing in it refers to anything.
+pub fn library() -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.code("part", &[0xb8, 5, 0, 0, 0, 0xc3]);
+    let data = writer.object.add_section(Vec::new(), b".data".to_vec(), SectionKind::Data);
+    let at = writer.object.append_section_data(data, &9u64.to_le_bytes(), 8);
+    writer.define("shared_word", SymbolKind::Data, data, at, 8);
     writer.finish()
 }
 

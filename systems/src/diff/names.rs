@@ -1,0 +1,284 @@
+//! Definitions of global names of a changed object against the resolution table: what names mean must stay, values may
+//! move; names that nothing else speaks of come and go.
+
+use formats::elf;
+use formats::object_file::SymbolPlace;
+use object::LittleEndian;
+use relink_engine::column::StoreError;
+use relink_engine::components::Input;
+use relink_engine::records::{
+    GlobalRecord, SymbolRecord, atom_flags, global_state, place, reloc_flags, symbol_flags,
+};
+use relink_engine::report::GateReason;
+use relink_engine::rows::{SymbolRow, Target};
+use relink_engine::store::hash_name;
+use relink_formats as formats;
+
+use super::Context;
+use super::rows::{is_vacant_global, vacant_symbol};
+use super::symbols::{Change, Mentions, defined_record, drop_symbol, is_hidden, text};
+use crate::commit::bulk::global_records;
+use crate::resolve::definitions::stricter;
+
+/// Matches the object's definitions, and returns the mentions that are left.
+pub(super) fn define_globals(
+    context: &mut Context<'_>,
+    input: &Input,
+    targets: &mut [Target],
+    changes: &mut Vec<Change>,
+) -> Result<Mentions, StoreError> {
+    let object = &input.object;
+    let mut known = Mentions::new();
+    for row in input.record.globals.and(input.record.more_globals) {
+        let global = context.store.globals.get(row)?;
+        if !is_vacant_global(&global) {
+            known.insert((global.name_hash, is_reference(&global)), (row, global));
+        }
+    }
+    let first = object.parsed.first_global as usize;
+    for (index, new) in (first..).zip(global_records(&object.parsed)) {
+        if is_reference(&new) {
+            continue;
+        }
+        let name = object.parsed.symbol_name(index);
+        let hash = hash_name(name);
+        let found = known.remove(&(hash, false)).or_else(|| known.remove(&(hash, true)));
+        let reason = match found {
+            Some((_, old)) => {
+                targets[index] = Target::symbol(old.symbol);
+                match_global(context, input, index, &old, &new, changes)?
+            }
+            None => define_new(context, input, index, &new, targets, changes)?,
+        };
+        if let Some(reason) = reason {
+            context.frame.refuse(reason);
+        }
+    }
+    Ok(known)
+}
+
+/// A name that the object did not define before. It may be new altogether, or gone by an earlier frame; or one that another
+/// object's copy of a group defines. Anything else is another resolution.
+fn define_new(
+    context: &mut Context<'_>,
+    input: &Input,
+    index: usize,
+    new: &GlobalRecord,
+    targets: &mut [Target],
+    changes: &mut Vec<Change>,
+) -> Result<Option<GateReason>, StoreError> {
+    let object = &input.object;
+    let name = object.parsed.symbol_name(index);
+    let reason = GateReason::NewGlobal { symbol: text(name), input: object.name.clone() };
+    let kind = new.info & 0xf;
+    let common = new.state == global_state::COMMON;
+    if common || matches!(kind, elf::STT_TLS | elf::STT_GNU_IFUNC) || is_named_by_options(context, name) {
+        return Ok(Some(reason));
+    }
+    let discarded = match object.parsed.symbol_place(index) {
+        SymbolPlace::Section(section) => {
+            match object.uses.get(section as usize).and_then(|used| used.atom()) {
+                Some(row) => context.atom(row)?.flags & atom_flags::DISCARDED != 0,
+                None => return Ok(Some(reason)),
+            }
+        }
+        _ => false,
+    };
+    let known = match find_global(context, name)? {
+        Some(row) => Some((row, context.symbol(row)?)),
+        None => None,
+    };
+    let (row, old) = match known {
+        Some((row, record)) if discarded && place::is_atom(record.atom) => {
+            if stricter(record.other, new.other) != record.other {
+                return Ok(Some(GateReason::VisibilityChanged {
+                    symbol: text(name),
+                    input: object.name.clone(),
+                }));
+            }
+            targets[index] = Target::symbol(row);
+            return mention(context, input, row, new, name);
+        }
+        _ if discarded => return Ok(Some(reason)),
+        Some((row, record)) if record.atom == place::VACANT => (row, record),
+        Some(_) => return Ok(Some(reason)),
+        None => {
+            let entries = &mut context.plan.image.name_entries;
+            *entries += 1;
+            if u64::from(*entries) * 4 > u64::from(context.store.name_slots.len()) * 3 {
+                return Ok(Some(reason));
+            }
+            let row = SymbolRow(context.plan.ends.symbols);
+            context.plan.ends.symbols += 1;
+            context.plan.new_names.insert(name.to_vec(), row);
+            let name = context.add_name(name);
+            (row, SymbolRecord { name, flags: symbol_flags::GLOBAL, ..vacant_symbol() })
+        }
+    };
+    let old = SymbolRecord { input: input.row, other: new.other, ..old };
+    let Some(record) = defined_record(context, object, index, &old)? else { return Ok(Some(reason)) };
+    context.plan.symbols.insert(row.0, record);
+    if !is_hidden(new.other) {
+        context.exposed.push((name.to_vec(), reason.clone()));
+    }
+    targets[index] = Target::symbol(row);
+    changes.push((row, old, record));
+    context.frame.differ(reason);
+    mention(context, input, row, new, name)
+}
+
+/// Notes that an object mentions a name.
+pub(super) fn mention(
+    context: &mut Context<'_>,
+    input: &Input,
+    symbol: SymbolRow,
+    new: &GlobalRecord,
+    name: &[u8],
+) -> Result<Option<GateReason>, StoreError> {
+    let Some(row) = context.take_global(input.row)? else {
+        let what = format!("rows for names of {}", input.object.name);
+        return Ok(Some(GateReason::LayoutExhausted { what }));
+    };
+    context.plan.globals.insert(row, GlobalRecord { symbol, name_hash: hash_name(name), ..*new });
+    Ok(None)
+}
+
+/// Whether an option speaks of a name: what it would do with a definition, a full link knows.
+fn is_named_by_options(context: &Context<'_>, name: &[u8]) -> bool {
+    let options = context.options;
+    let is =
+        |known: &str| known.as_bytes() == name || name.strip_prefix(b"__wrap_") == Some(known.as_bytes());
+    options.wrap.iter().any(|known| is(known))
+        || options.undefined.iter().any(|known| is(known))
+        || options.defsyms.iter().any(|(known, _)| is(known))
+        || options.entry.as_deref().is_some_and(is)
+        || name.contains(&b'@')
+        || [&options.dynamic.init, &options.dynamic.fini].iter().any(|known| is(known))
+}
+
+/// Whether a mention is no definition.
+pub(super) fn is_reference(global: &GlobalRecord) -> bool {
+    global.state == global_state::UNDEFINED
+}
+
+/// The row of a global name, as it will be.
+pub(super) fn find_global(context: &Context<'_>, name: &[u8]) -> Result<Option<SymbolRow>, StoreError> {
+    match context.plan.new_names.get(name) {
+        Some(&row) => Ok(Some(row)),
+        None => context.store.global(name),
+    }
+}
+
+/// A name that the object had before: everything that resolution looks at must be as it was.
+pub(super) fn match_global(
+    context: &mut Context<'_>,
+    input: &Input,
+    index: usize,
+    old: &GlobalRecord,
+    new: &GlobalRecord,
+    changes: &mut Vec<Change>,
+) -> Result<Option<GateReason>, StoreError> {
+    let object = &input.object;
+    let symbol = || text(object.parsed.symbol_name(index));
+    let name = || object.name.clone();
+    if old.state != new.state {
+        let removed = new.state == global_state::UNDEFINED;
+        let (symbol, input) = (symbol(), name());
+        return Ok(Some(match (removed, old.state == global_state::UNDEFINED) {
+            (true, _) => GateReason::RemovedGlobal { symbol, input },
+            (_, true) => GateReason::NewGlobal { symbol, input },
+            _ => GateReason::CommonChanged { symbol, input },
+        }));
+    }
+    if old.info >> 4 != new.info >> 4 {
+        return Ok(Some(GateReason::BindingChanged { symbol: symbol(), input: name() }));
+    }
+    if old.other & 3 != new.other & 3 {
+        return Ok(Some(GateReason::VisibilityChanged { symbol: symbol(), input: name() }));
+    }
+    if old.info & 0xf != new.info & 0xf {
+        let ifunc = [old.info, new.info].iter().any(|info| info & 0xf == elf::STT_GNU_IFUNC);
+        return Ok(Some(if ifunc {
+            GateReason::IfuncChanged { symbol: symbol(), input: name() }
+        } else {
+            GateReason::TypeChanged { symbol: symbol(), input: name() }
+        }));
+    }
+    if new.state == global_state::UNDEFINED {
+        return Ok(None);
+    }
+    let record = context.store.symbols.get(old.symbol.0)?;
+    if record.input != input.row {
+        return Ok(None); // Another object's definition prevails, as before.
+    }
+    if new.state == global_state::COMMON {
+        let raw = &object.parsed.symbols()[index];
+        let atom = context.store.atoms.get(record.atom.0)?;
+        let same = atom.size == raw.st_size.get(LittleEndian)
+            && 1_u64.checked_shl(atom.align) == Some(raw.st_value.get(LittleEndian).max(1));
+        return Ok((!same).then(|| GateReason::CommonChanged { symbol: symbol(), input: name() }));
+    }
+    match defined_record(context, object, index, &record)? {
+        Some(changed)
+            if record.flags & symbol_flags::IFUNC != 0
+                && (changed.atom, changed.value) != (record.atom, record.value) =>
+        {
+            Ok(Some(GateReason::IfuncChanged { symbol: symbol(), input: name() }))
+        }
+        Some(changed) => {
+            if changed.atom != record.atom {
+                context.frame.differ(GateReason::TypeChanged { symbol: symbol(), input: name() });
+            }
+            changes.push((old.symbol, record, changed));
+            Ok(None)
+        }
+        None => Ok(Some(GateReason::TypeChanged { symbol: symbol(), input: name() })),
+    }
+}
+
+/// Plans that a definition goes; `false` if anything else may speak of it.
+pub(super) fn remove_definition(
+    context: &mut Context<'_>,
+    input: &Input,
+    old: &GlobalRecord,
+) -> Result<bool, StoreError> {
+    let row = old.symbol;
+    let record = context.store.symbols.get(row.0)?;
+    if record.input != input.row || !place::is_atom(record.atom) && record.atom != place::ABSOLUTE {
+        // Another object's definition prevails: a copy of a group that was dropped. A weak one may be of use yet.
+        let copy = place::is_atom(record.atom)
+            && old.state == global_state::DEFINED
+            && record.flags & (symbol_flags::OFFERED | symbol_flags::LINKER_DEFINED) == 0;
+        return Ok(copy);
+    }
+    let kept = symbol_flags::OFFERED
+        | symbol_flags::OPTION
+        | symbol_flags::LINKER_DEFINED
+        | symbol_flags::EXPORTED
+        | symbol_flags::IFUNC
+        | symbol_flags::TLS
+        | symbol_flags::COMMON;
+    let slots = [record.got, record.plt, record.dynsym, record.tls_pair, record.tls_descriptor];
+    if record.flags & kept != 0
+        || slots != [0; 5]
+        || row == context.plan.image.entry
+        || context.referenced.contains(&row)
+        || context.plan.symbols.get(&row.0).is_some_and(|planned| planned.atom != record.atom)
+    {
+        return Ok(false);
+    }
+    let mut next = record.first_incoming;
+    let mut seen = 0;
+    while let Some(at) = next.some() {
+        let reloc = context.store.relocs.get(at.0)?;
+        next = reloc.next;
+        seen += 1;
+        let site = context.store.atoms.get(reloc.atom.0)?;
+        let changed = context.changed.contains(&site.input);
+        if reloc.flags & reloc_flags::DEAD == 0 && !changed || seen > context.store.relocs.len() {
+            return Ok(false);
+        }
+    }
+    drop_symbol(context, row, &record, false);
+    Ok(true)
+}

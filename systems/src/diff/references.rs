@@ -1,0 +1,256 @@
+//! References of a changed object to global names: those that are new must mean something that the image has, those that
+//! are gone must not have been what something is there for.
+
+use formats::elf;
+use relink_engine::column::StoreError;
+use relink_engine::components::Input;
+use relink_engine::program::Object;
+use relink_engine::records::{
+    GlobalRecord, SymbolRecord, atom_flags, file_flags, global_state, place, reloc_flags, symbol_flags,
+};
+use relink_engine::report::GateReason;
+use relink_engine::rows::{AtomRow, InputRow, RelocRow, SymbolRow, Target, TargetKind};
+use relink_engine::store::hash_name;
+use relink_formats as formats;
+
+use super::Context;
+use super::names::{find_global, is_reference, match_global, mention, remove_definition};
+use super::symbols::{Mentions, text};
+use crate::commit::bulk::global_records;
+use crate::ingest::wrap::wrapped;
+use crate::resolve::definitions::stricter;
+
+/// Fills in what references to global names mean, once all changed inputs have their definitions.
+pub(super) fn match_references(
+    context: &mut Context<'_>,
+    input: &mut Input,
+    known: &mut Mentions,
+) -> Result<(), StoreError> {
+    let mut targets = std::mem::take(&mut input.object.targets);
+    let object = &input.object;
+    let first = object.parsed.first_global as usize;
+    let mut unused = Vec::new();
+    for (index, new) in (first..).zip(global_records(&object.parsed)) {
+        if !is_reference(&new) {
+            continue;
+        }
+        let meant = wrapped(&context.options.wrap, object.parsed.symbol_name(index));
+        let name = meant.as_deref().unwrap_or(object.parsed.symbol_name(index));
+        let hash = hash_name(name);
+        let found = known.remove(&(hash, true)).or_else(|| known.remove(&(hash, false)));
+        let reason = match found {
+            Some((_, old)) => {
+                targets[index] = Target::symbol(old.symbol);
+                match_global(context, input, index, &old, &new, &mut unused)?
+            }
+            None => match find_global(context, name)? {
+                Some(row) => {
+                    targets[index] = Target::symbol(row);
+                    match new_reference(context, object, row, &new, name)? {
+                        None => mention(context, input, row, &new, name)?,
+                        reason => reason,
+                    }
+                }
+                None => Some(GateReason::NewUndefined { symbol: text(name), input: object.name.clone() }),
+            },
+        };
+        if let TargetKind::Symbol(row) = targets[index].kind() {
+            context.referenced.insert(row);
+        }
+        if let Some(reason) = reason {
+            context.frame.refuse(reason);
+        }
+    }
+    input.object.targets = targets;
+    Ok(())
+}
+
+/// What is left of an object's mentions is gone. Comes last: another changed input may refer to it.
+pub(super) fn drop_mentions(
+    context: &mut Context<'_>,
+    input: &Input,
+    known: Mentions,
+) -> Result<(), StoreError> {
+    let store = context.store;
+    let mut gone: Vec<(&[u8], u32, GlobalRecord)> = Vec::with_capacity(known.len());
+    for (row, old) in known.into_values() {
+        gone.push((store.strings.bytes(store.symbols.get(old.symbol.0)?.name)?, row, old));
+    }
+    gone.sort_unstable_by_key(|(name, ..)| *name);
+    for (name, row, old) in gone {
+        let reason = if is_reference(&old) {
+            dropped_reference(context, input, &old, name)?
+        } else {
+            let reason = GateReason::RemovedGlobal { symbol: text(name), input: input.object.name.clone() };
+            if remove_definition(context, input, &old)? {
+                context.frame.differ(reason);
+                None
+            } else {
+                Some(reason)
+            }
+        };
+        match reason {
+            Some(reason) => context.frame.refuse(reason),
+            None => {
+                context.plan.globals.insert(row, GlobalRecord::default());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A reference that the object did not have: harmless only if the name is resolved to something in the image.
+fn new_reference(
+    context: &Context<'_>,
+    object: &Object,
+    row: SymbolRow,
+    new: &GlobalRecord,
+    name: &[u8],
+) -> Result<Option<GateReason>, StoreError> {
+    let store = context.store;
+    let record = context.symbol(row)?;
+    let (symbol, input) = (text(name), object.name.clone());
+    // The strictest counts: one that is no stricter than the others' changes nothing. rustc's are all hidden.
+    if stricter(record.other, new.other) != record.other {
+        return Ok(Some(GateReason::VisibilityChanged { symbol, input }));
+    }
+    Ok(match record.atom {
+        place::LAZY => {
+            let member = store.text(store.files.get(record.input.0)?.name);
+            Some(GateReason::ArchiveMemberPulled { symbol, member })
+        }
+        place::UNDEFINED => Some(GateReason::NewUndefined { symbol, input }),
+        place::VACANT => Some(GateReason::NewUndefined { symbol, input }),
+        place::ABSOLUTE => None,
+        place::SHARED => {
+            let strong = new.info >> 4 != elf::STB_WEAK;
+            let known = record.dynsym != 0 && (!strong || record.flags & symbol_flags::STRONG != 0);
+            let need = "an import".to_owned();
+            (!known).then_some(GateReason::ImportNeedAdded { symbol, need, input })
+        }
+        _ if record.flags & symbol_flags::IFUNC != 0 && record.plt == 0 => {
+            Some(GateReason::IfuncChanged { symbol, input })
+        }
+        atom => {
+            let atom = context.atom(atom)?;
+            // One of a changed input may come to life with the reference; Relocate looks again.
+            let dead = atom.flags & atom_flags::LIVE == 0 && !context.changed.contains(&atom.input);
+            dead.then(|| GateReason::DeadAtomReferenced { section: store.text(atom.name), input })
+        }
+    })
+}
+
+/// How many references are looked at to find one that keeps an archive's member in the link.
+const KEEPERS_EXAMINED: usize = 64;
+
+/// A reference that is gone. If it may have been what pulled an archive's member, a full link decides.
+fn dropped_reference(
+    context: &Context<'_>,
+    input: &Input,
+    old: &GlobalRecord,
+    name: &[u8],
+) -> Result<Option<GateReason>, StoreError> {
+    let store = context.store;
+    let record = store.symbols.get(old.symbol.0)?;
+    if old.other & 3 != 0 && !visibility_stays(context, &record, old.symbol)? {
+        return Ok(Some(GateReason::VisibilityChanged {
+            symbol: text(name),
+            input: input.object.name.clone(),
+        }));
+    }
+    if record.atom == place::SHARED && has_other_references(context, input, &record)? {
+        return Ok(None);
+    }
+    if record.atom == place::UNDEFINED || record.atom == place::SHARED {
+        // It stands in the symbol table for our reference, and would not in a full link's.
+        return Ok(Some(GateReason::RemovedUndefined {
+            symbol: text(name),
+            input: input.object.name.clone(),
+        }));
+    }
+    if old.info >> 4 == elf::STB_WEAK || !place::is_atom(record.atom) || record.input.some().is_none() {
+        return Ok(None);
+    }
+    if !from_archive(context, record.input)? || still_needs(context, &input.object, record.input)? {
+        return Ok(None);
+    }
+    let mut next = record.first_incoming;
+    for _ in 0..KEEPERS_EXAMINED {
+        let Some(row) = RelocRow::some(next) else { break };
+        let reloc = store.relocs.get(row.0)?;
+        next = reloc.next;
+        if reloc.flags & reloc_flags::DEAD != 0 {
+            continue;
+        }
+        let site = store.atoms.get(AtomRow(reloc.atom.0).0)?;
+        // An object of the command line is in the link whatever else is; a member may be there for us alone.
+        if site.input != input.row && site.input.some().is_some() && !from_archive(context, site.input)? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(GateReason::ArchiveMemberDropped { symbol: text(name), input: input.object.name.clone() }))
+}
+
+/// Whether an object refers to something else in an input. Then what pulls what is as it was: of two references from
+/// one object to one member, either is enough.
+fn still_needs(context: &Context<'_>, object: &Object, member: InputRow) -> Result<bool, StoreError> {
+    let first = object.parsed.first_global as usize;
+    for (index, global) in (first..).zip(global_records(&object.parsed)) {
+        if global.state != global_state::UNDEFINED || global.info >> 4 == elf::STB_WEAK {
+            continue;
+        }
+        if let Some(row) = context.store.global(object.parsed.symbol_name(index))? {
+            let record = context.store.symbols.get(row.0)?;
+            if record.input == member && place::is_atom(record.atom) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a name is as visible without some reference as with it: if the definition itself is as strict, it is.
+fn visibility_stays(
+    context: &Context<'_>,
+    record: &SymbolRecord,
+    symbol: SymbolRow,
+) -> Result<bool, StoreError> {
+    if record.input.some().is_none() || !place::is_atom(record.atom) {
+        return Ok(record.other & 3 == 0);
+    }
+    let definer = context.store.inputs.get(record.input.0)?;
+    for row in definer.globals.and(definer.more_globals) {
+        let global = context.store.globals.get(row)?;
+        if global.symbol == symbol {
+            return Ok(stricter(global.other, record.other) == global.other);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether another input refers to a symbol as well, as far as a look at a few references tells.
+fn has_other_references(
+    context: &Context<'_>,
+    input: &Input,
+    record: &SymbolRecord,
+) -> Result<bool, StoreError> {
+    let mut next = record.first_incoming;
+    for _ in 0..KEEPERS_EXAMINED {
+        let Some(row) = RelocRow::some(next) else { break };
+        let reloc = context.store.relocs.get(row.0)?;
+        next = reloc.next;
+        let site = context.store.atoms.get(reloc.atom.0)?;
+        let loaded =
+            site.flags & (atom_flags::LIVE | atom_flags::ALLOC) == atom_flags::LIVE | atom_flags::ALLOC;
+        if reloc.flags & reloc_flags::DEAD == 0 && loaded && site.input != input.row {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn from_archive(context: &Context<'_>, input: InputRow) -> Result<bool, StoreError> {
+    let file = context.store.inputs.get(input.0)?.file;
+    let file = context.store.files.get(file.0)?;
+    Ok(file.flags & (file_flags::ARCHIVE | file_flags::WHOLE) == file_flags::ARCHIVE)
+}

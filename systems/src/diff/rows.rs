@@ -1,0 +1,197 @@
+//! Rows that changed objects take and leave. What an object had in the cold link is one span of each column; what it
+//! gains later stands in a second span, at the column's end. Rows that it loses are vacant until it gains others.
+
+use relink_engine::column::StoreError;
+use relink_engine::records::{
+    AtomRecord, FdeRecord, GlobalRecord, GroupRecord, InputRecord, SymbolRecord, atom_flags, place,
+};
+use relink_engine::rows::{AtomRow, FdeRow, InputRow, Span, SymbolRow};
+
+use super::Context;
+
+/// Rows of a second span: a unit that gained one gains more.
+const MORE_ROWS: u32 = 32;
+
+/// A column that objects have spans of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Atoms,
+    Locals,
+    Globals,
+    Fdes,
+    Groups,
+}
+
+impl Context<'_> {
+    /// The record of a changed input, as it will be.
+    pub(super) fn input_record(&self, row: InputRow) -> Result<InputRecord, StoreError> {
+        match self.plan.input_records.get(&row.0) {
+            Some(record) => Ok(*record),
+            None => self.store.inputs.get(row.0),
+        }
+    }
+
+    /// An atom, as it will be.
+    pub(super) fn atom(&self, row: AtomRow) -> Result<AtomRecord, StoreError> {
+        match self.plan.atoms.get(&row.0) {
+            Some(record) => Ok(*record),
+            None => self.store.atoms.get(row.0),
+        }
+    }
+
+    /// A symbol, as it will be.
+    pub(super) fn symbol(&self, row: SymbolRow) -> Result<SymbolRecord, StoreError> {
+        match self.plan.symbols.get(&row.0) {
+            Some(record) => Ok(*record),
+            None => self.store.symbols.get(row.0),
+        }
+    }
+
+    /// A name that the frame brings.
+    pub(super) fn add_name(&mut self, name: &[u8]) -> Span {
+        let start = self.store.strings.len() + self.plan.names.len() as u32;
+        self.plan.names.extend_from_slice(name);
+        Span::new(start, name.len() as u32)
+    }
+
+    /// The row of a new atom of an input; `None` if the input has no room for it.
+    pub(super) fn take_atom(&mut self, input: InputRow) -> Result<Option<AtomRow>, StoreError> {
+        Ok(self.take(input, Kind::Atoms)?.map(AtomRow))
+    }
+
+    /// The row of a new local symbol.
+    pub(super) fn take_local(&mut self, input: InputRow) -> Result<Option<SymbolRow>, StoreError> {
+        Ok(self.take(input, Kind::Locals)?.map(SymbolRow))
+    }
+
+    /// The row of a new mention of a global name.
+    pub(super) fn take_global(&mut self, input: InputRow) -> Result<Option<u32>, StoreError> {
+        self.take(input, Kind::Globals)
+    }
+
+    /// The row of a new frame description.
+    pub(super) fn take_fde(&mut self, input: InputRow) -> Result<Option<FdeRow>, StoreError> {
+        Ok(self.take(input, Kind::Fdes)?.map(FdeRow))
+    }
+
+    /// The row of a new COMDAT group.
+    pub(super) fn take_group(&mut self, input: InputRow) -> Result<Option<u32>, StoreError> {
+        self.take(input, Kind::Groups)
+    }
+
+    fn take(&mut self, input: InputRow, kind: Kind) -> Result<Option<u32>, StoreError> {
+        let mut record = self.input_record(input)?;
+        let (known, end) = (self.spans(&record, kind), self.end(kind));
+        let cursor = self.cursors.get(&(input.0, kind)).copied().unwrap_or(0);
+        let rows = known.0.range().chain(known.1.range());
+        for (at, row) in rows.enumerate().skip(cursor) {
+            if self.is_vacant(kind, row)? {
+                self.cursors.insert((input.0, kind), at + 1);
+                return Ok(Some(row));
+            }
+        }
+        if known.1.len != 0 {
+            return Ok(None);
+        }
+        let more = Span::new(end, MORE_ROWS.max(known.0.len / 4));
+        let ends = &mut self.plan.ends;
+        let (span, end) = match kind {
+            Kind::Atoms => (&mut record.more_atoms, &mut ends.atoms),
+            Kind::Locals => (&mut record.more_locals, &mut ends.symbols),
+            Kind::Globals => (&mut record.more_globals, &mut ends.globals),
+            Kind::Fdes => (&mut record.more_fdes, &mut ends.fdes),
+            Kind::Groups => (&mut record.more_groups, &mut ends.groups),
+        };
+        *span = more;
+        *end += more.len;
+        self.plan.input_records.insert(input.0, record);
+        self.cursors.insert((input.0, kind), known.0.len as usize + 1);
+        Ok(Some(more.start))
+    }
+
+    fn spans(&self, record: &InputRecord, kind: Kind) -> (Span, Span) {
+        match kind {
+            Kind::Atoms => (record.atoms, record.more_atoms),
+            Kind::Locals => (record.locals, record.more_locals),
+            Kind::Globals => (record.globals, record.more_globals),
+            Kind::Fdes => (record.fdes, record.more_fdes),
+            Kind::Groups => (record.groups, record.more_groups),
+        }
+    }
+
+    fn end(&self, kind: Kind) -> u32 {
+        let ends = &self.plan.ends;
+        match kind {
+            Kind::Atoms => ends.atoms,
+            Kind::Locals => ends.symbols,
+            Kind::Globals => ends.globals,
+            Kind::Fdes => ends.fdes,
+            Kind::Groups => ends.groups,
+        }
+    }
+
+    /// Whether a row was vacant before the frame, and still is. A row that the frame itself vacates waits for the next
+    /// one: references that go away with it are still linked.
+    fn is_vacant(&self, kind: Kind, row: u32) -> Result<bool, StoreError> {
+        let (store, plan) = (self.store, &*self.plan);
+        Ok(match kind {
+            Kind::Atoms if row < store.atoms.len() => {
+                !plan.atoms.contains_key(&row) && is_vacant_atom(&store.atoms.get(row)?)
+            }
+            Kind::Atoms => !plan.atoms.contains_key(&row),
+            Kind::Locals if row < store.symbols.len() => {
+                !plan.symbols.contains_key(&row) && store.symbols.get(row)?.atom == place::VACANT
+            }
+            Kind::Locals => !plan.symbols.contains_key(&row),
+            Kind::Globals if row < store.globals.len() => {
+                !plan.globals.contains_key(&row) && is_vacant_global(&store.globals.get(row)?)
+            }
+            Kind::Globals => !plan.globals.contains_key(&row),
+            Kind::Fdes if row < store.fdes.len() => {
+                !self.taken_fdes.contains(&row) && is_vacant_fde(&store.fdes.get(row)?)
+            }
+            Kind::Fdes => !self.taken_fdes.contains(&row),
+            Kind::Groups if row < store.groups.len() => {
+                !plan.groups.contains_key(&row) && is_vacant_group(&store.groups.get(row)?)
+            }
+            Kind::Groups => !plan.groups.contains_key(&row),
+        })
+    }
+}
+
+/// Whether an atom's row is unused.
+pub(crate) fn is_vacant_atom(atom: &AtomRecord) -> bool {
+    atom.flags & atom_flags::VACANT != 0
+}
+
+/// Whether a mention's row is unused.
+pub(crate) fn is_vacant_global(global: &GlobalRecord) -> bool {
+    global.symbol.some().is_none()
+}
+
+/// Whether a frame description's row is unused.
+pub(crate) fn is_vacant_fde(fde: &FdeRecord) -> bool {
+    fde.capacity == 0
+}
+
+/// Whether a group's row is unused.
+pub(crate) fn is_vacant_group(group: &GroupRecord) -> bool {
+    group.owner == VACANT_GROUP
+}
+
+const VACANT_GROUP: u32 = u32::MAX;
+
+/// The record of an unused row.
+pub(crate) fn vacant_atom() -> AtomRecord {
+    AtomRecord { flags: atom_flags::VACANT, ..Default::default() }
+}
+
+/// The record of an unused row.
+pub(crate) fn vacant_symbol() -> SymbolRecord {
+    SymbolRecord { atom: place::VACANT, ..Default::default() }
+}
+
+/// The record of an unused row.
+pub(crate) fn vacant_group() -> GroupRecord {
+    GroupRecord { owner: VACANT_GROUP, ..Default::default() }
+}

@@ -1,0 +1,22 @@
+//! A damaged object in a link: from nothing, and as an edit of a good program, which the oracle then judges.
+
+use relink::{Input, Outcome};
+
+use super::tiny;
+
+/// No panic; a patch passes the oracle, an error leaves the image.
+pub(super) fn judge(data: &[u8]) {
+    let mut fresh = tiny::session(false, data.to_vec()).0;
+    if fresh.resolve().is_ok() {
+        super::assert_readable(&fresh.image());
+    }
+    let (mut session, work) = tiny::session(true, tiny::work(1, 0));
+    session.resolve().expect("the program links");
+    let before = session.image().into_owned();
+    session.replace_input(work, Input::bytes("work.o", data.to_vec())).expect("the session has it");
+    match session.resolve() {
+        Ok(Outcome::Patched) => assert_eq!(session.verify().expect("a full link of it works"), []),
+        Ok(_) => {}
+        Err(_) => assert!(session.image() == before, "a frame that fails changes nothing"),
+    }
+}

@@ -1,0 +1,90 @@
+//! A program of the simulator's model, mostly with edits of bodies, some of them large.
+
+use std::path::PathBuf;
+
+use relink::OutputKind;
+use serde_json::Value;
+
+use super::Subject;
+use crate::ld::Workplace;
+use crate::program::{self, Inputs};
+use crate::rng::Rng;
+use crate::simulate::{Compiler, Edit, EditKind, Model};
+
+/// Much room for what grows or moves, so that it is the debris that ends a run of patches.
+const FLAGS: [&str; 3] = ["--incremental", "--text-reserve=1000", "--debug-slack=400"];
+
+/// Edits that leave names, sections and unwind entries as they are.
+const BODIES: [EditKind; 10] = [
+    EditKind::ChangeConstant,
+    EditKind::GrowALittle,
+    EditKind::GrowMuch,
+    EditKind::Shrink,
+    EditKind::ChangeLiteral,
+    EditKind::ChangeValue,
+    EditKind::AddCall,
+    EditKind::RemoveCall,
+    EditKind::ShiftLines,
+    EditKind::Several,
+];
+
+pub(super) struct Generated {
+    model: Model,
+    compiler: Compiler,
+    place: Workplace,
+    inputs: Inputs,
+}
+
+impl Generated {
+    pub(super) fn new(seed: u64) -> Generated {
+        let mut model = Model::new(seed);
+        model.kind = OutputKind::StaticExecutable;
+        let mut compiler = Compiler::default();
+        let (inputs, _) = compiler.inputs(&model);
+        Generated { place: Workplace::new(&inputs, &FLAGS), model, compiler, inputs }
+    }
+
+    /// A function becomes some KiB longer, or short again.
+    fn burst(&mut self, rng: &mut Rng) -> String {
+        let at = rng.below(self.model.functions.len());
+        let function = &mut self.model.functions[at];
+        if function.steps.len() > 1500 {
+            function.steps.truncate(5);
+        } else {
+            function.steps.extend((0..200 + rng.below(700)).map(|step| step as i32));
+        }
+        format!("f{} has {} steps", function.id, function.steps.len())
+    }
+}
+
+impl Subject for Generated {
+    fn edit(&mut self, rng: &mut Rng) -> String {
+        let told = match rng.below(24) {
+            0..=7 => self.burst(rng),
+            8 => {
+                let mut edit = Edit::random(rng);
+                if matches!(edit.kind, EditKind::Reopen | EditKind::Revert) {
+                    edit.kind = EditKind::Nothing; // Each frame is a process of its own; nothing is kept to go back to.
+                }
+                edit.apply(&mut self.model)
+            }
+            _ => Edit { kind: *rng.pick(&BODIES), choice: rng.draw() }.apply(&mut self.model),
+        };
+        self.inputs = self.compiler.inputs(&self.model).0;
+        self.place.write(&self.inputs);
+        told
+    }
+
+    fn link(&mut self) -> Value {
+        self.place.link().report
+    }
+
+    fn judge(&self) {
+        let said = self.place.run();
+        assert_eq!((said.status, said.stdout.clone()), program::reference(&self.inputs), "{said}");
+    }
+
+    fn out(&self) -> PathBuf {
+        self.place.out()
+    }
+}

@@ -1,0 +1,208 @@
+//! The wide gate: functions, data, names and groups of changed objects come and go in a patch.
+//!
+//! Each program is edited step by step; each step must be a patch, the oracle looks at each image, each image does what
+//! another linker's does, and at the end readers find no more to say than of a link from scratch.
+
+use relink::{GateKind, IncrementalOptions, LinkOptions, Outcome, OutputKind};
+use relink_tests::cc::{Cc, Opt};
+use relink_tests::program::{self, Inputs, Program, assert_behaves};
+use relink_tests::scene::Scene;
+use relink_tests::start::START;
+use relink_tests::{readers, scratch};
+
+fn options(kind: OutputKind, gc_sections: bool) -> LinkOptions {
+    let incremental = IncrementalOptions { gate_kind: GateKind::Wide, ..IncrementalOptions::default() };
+    LinkOptions { output_kind: kind, incremental: Some(incremental), gc_sections, ..program::incremental() }
+}
+
+/// How units are compiled: with a section for each function, or one for all.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    opt: Opt,
+    sections: bool,
+    gc: bool,
+}
+
+const WAYS: [Way; 4] = [
+    Way { opt: Opt::O0, sections: true, gc: false },
+    Way { opt: Opt::O0, sections: false, gc: false },
+    Way { opt: Opt::O1, sections: true, gc: true },
+    Way { opt: Opt::O0, sections: true, gc: true },
+];
+
+impl Way {
+    fn cc(self) -> Cc {
+        let cc = Cc::new([self.opt.flag(), "-g", "-ffreestanding", "-fno-stack-protector", "-w", "-fno-pie"])
+            .with(["-fno-optimize-sibling-calls", "-fno-inline"]);
+        if self.sections { cc.with(["-ffunction-sections", "-fdata-sections"]) } else { cc }
+    }
+
+    fn inputs(self, units: &[(&str, &str)]) -> Inputs {
+        let compile = |&(name, text): &(&str, &str)| {
+            let text = if name == "main.c" { format!("{text}{START}") } else { text.to_owned() };
+            (name.replace(".c", ".o"), self.cc().text(name, &text))
+        };
+        units.iter().map(compile).collect()
+    }
+}
+
+/// Links the first version and edits it into each of the others.
+fn edit_through(way: Way, versions: &[&[(&str, &str)]]) {
+    let first = way.inputs(versions[0]);
+    let mut program = Program::linked(options(OutputKind::StaticExecutable, way.gc), &first);
+    program.verify();
+    let len = program.image().len();
+    for (step, version) in versions.iter().enumerate().skip(1) {
+        let inputs = way.inputs(version);
+        let outcome = program.edit(&inputs);
+        assert_eq!(outcome, Outcome::Patched, "{way:?}, step {step}: {:#?}", program.reasons());
+        program.assert_patched(outcome);
+        program.verify();
+        assert_eq!(program.image().len(), len, "a patch never changes the length of the file");
+        assert_behaves(&program.image(), &inputs);
+        // Another process goes on from the state.
+        let state = program.state();
+        program = Program::resumed(options(OutputKind::StaticExecutable, way.gc), &inputs, &state);
+    }
+    let dir = scratch();
+    let (ours, fresh) = (dir.path().join("patched"), dir.path().join("fresh"));
+    program.resolve();
+    program::save(&program.image(), &ours);
+    program::save(&program.from_scratch(), &fresh);
+    readers::assert_no_worse(&ours, &readers::complaints(&fresh));
+}
+
+const MAIN: &str = "int work(int);\nint app_main(void)\n{\n    return work(5) & 63;\n}\n";
+
+#[test]
+fn functions_come_and_go() {
+    let before = "int work(int x)\n{\n    return x + 1;\n}\n";
+    let with_static =
+        "static int twice(int x)\n{\n    return x * 2;\n}\nint work(int x)\n{\n    return twice(x) + 1;\n}\n";
+    let with_global = "int thrice(int x)\n{\n    return x * 3;\n}\nstatic int twice(int x)\n{\n    return thrice(x) - x;\n}\n\
+         int work(int x)\n{\n    return twice(x) + thrice(x);\n}\n";
+    let main_calls =
+        "int work(int), thrice(int);\nint app_main(void)\n{\n    return (work(5) + thrice(2)) & 63;\n}\n";
+    for way in WAYS {
+        edit_through(
+            way,
+            &[
+                &[("main.c", MAIN), ("unit.c", before)],
+                &[("main.c", MAIN), ("unit.c", with_static)],
+                &[("main.c", MAIN), ("unit.c", with_global)],
+                &[("main.c", main_calls), ("unit.c", with_global)],
+                &[("main.c", MAIN), ("unit.c", with_static)],
+                &[("main.c", MAIN), ("unit.c", before)],
+                // What came and went comes again, in both units at once.
+                &[("main.c", main_calls), ("unit.c", with_global)],
+            ],
+        );
+    }
+}
+
+#[test]
+fn data_come_go_and_outgrow_their_slots() {
+    let unit = |data: &str, used: &str| format!("{data}int work(int x)\n{{\n    return x + {used};\n}}\n");
+    let versions = [
+        unit("int first[3] = {1, 2, 3};\n", "first[1]"),
+        unit("int first[3] = {1, 2, 3};\nstatic int second[5] = {4, 5};\n", "first[1] + second[x & 3]"),
+        unit(
+            "int first[90] = {1, 2, 3, [80] = 7};\nstatic int second[5] = {4, 5};\n",
+            "first[75 + x] + second[1]",
+        ),
+        unit(
+            "int first[90] = {1, 2, 3, [80] = 7};\nconst int third[40] = {[5] = 9};\nint zeros[50];\n",
+            "first[75 + x] + third[x] + zeros[x]",
+        ),
+        unit("int first[2] = {1, 2};\n", "first[1]"),
+    ];
+    let users = "extern int first[];\nint work(int);\nint *at = first;\nint zero;\nconst int seven = 7;\nconst int *seven_at = &seven;\nint app_main(void)\n{\n    zero += *seven_at;\n    return (work(5) + at[1] + *first + zero) & 63;\n}\n";
+    // Without a section for each datum, a unit's data are one atom.
+    for way in WAYS.into_iter().filter(|way| way.sections) {
+        let versions: Vec<[(&str, &str); 2]> =
+            versions.iter().map(|text| [("main.c", users), ("unit.c", &text[..])]).collect();
+        edit_through(way, &versions.iter().map(|version| &version[..]).collect::<Vec<_>>());
+    }
+}
+
+/// Two units in C++ with inline functions, templates and virtual tables, as a program that the loader moves.
+const SHAPES: &str = r#"
+#include <cstdio>
+#include <vector>
+#include <stdexcept>
+struct Shape { virtual ~Shape() {} virtual int area() const = 0; };
+template <int N> struct Square : Shape { int area() const override { return N * N; } };
+"#;
+
+fn shapes(main: &str, unit: &str, level: &str) -> Scene {
+    let flags = format!("-fPIE -g -ffunction-sections -fdata-sections {level}");
+    Scene::new()
+        .cxx("main", &flags, &format!("{SHAPES}{main}"))
+        .cxx("unit", &flags, &format!("{SHAPES}{unit}"))
+        .linkxx("-pie -o main main.o unit.o")
+}
+
+#[test]
+fn groups_tables_and_pointers_come_and_go() {
+    let main = "int work(int);\nint main() { std::printf(\"%d\\n\", work(3)); return 0; }\n";
+    let plain = "int work(int x) { Square<2> s; Shape &r = s; return r.area() + x; }\n";
+    let another = "int work(int x) { Square<2> s; Square<7> t; Shape *all[] = {&s, &t}; int sum = 0;\n\
+        for (Shape *one : all) sum += one->area(); return sum + x; }\n";
+    let pointers = "static int one(int x) { return x + 1; }\nstatic int two(int x) { return x * 2; }\n\
+        int (*const table[])(int) = {one, two, one};\n\
+        int work(int x) { Square<2> s; Shape &r = s; int sum = r.area();\n\
+        for (auto f : table) sum = f(sum + x); return sum; }\n";
+    let both = "int work(int);\nint main() { Square<7> s; Shape &r = s; std::printf(\"%d\\n\", work(3) + r.area()); return 0; }\n";
+    // Without optimisation: of call sites in lexical blocks llvm-dwarfdump --verify never comes back.
+    {
+        let level = "-O0";
+        let (stage, linked) = shapes(main, plain, level).incremental_wide();
+        linked.iter().for_each(|linked| linked.assert_outcome("full"));
+        for (main, unit, outcome) in [
+            (main, another, "patched"),
+            (main, plain, "patched"),
+            (main, pointers, "patched"),
+            (main, another, "patched"),
+            // The first object now owns what the second one had: another resolution.
+            (both, another, "fell_back_full"),
+            (both, plain, "patched"),
+            (both, another, "patched"),
+        ] {
+            let scene = shapes(main, unit, level);
+            scene.again(&stage).iter().for_each(|linked| linked.assert_outcome(outcome));
+            // Of two copies of a function, debug information of one is of nothing.
+            scene.compare_with_scratch(&stage);
+        }
+    }
+}
+
+/// What a unit's debug information says of another unit's function follows that function also after the unit itself was
+/// patched.
+#[test]
+fn debug_information_of_a_patched_unit_follows_others() {
+    let main =
+        "int work(int), more(int);\nint main() { std::printf(\"%d\\n\", work(3) + more(4)); return 0; }\n";
+    // Which of the two definitions counts, the order of the link decides: that of the first unit.
+    let unit = |body: &str, shape: &str| {
+        let tail = "struct Tail { __attribute__((noinline)) int step(int x) const";
+        format!("{tail} {{ {shape} return x; }} }};\n{body}")
+    };
+    let long: String = (0..400).map(|n| format!("x = x * 3 + {n};")).collect();
+    let flags = "-fPIE -g -O0 -ffunction-sections";
+    let scene = |shape: &str, second: &str| {
+        Scene::new()
+            .cxx("main", flags, &format!("#include <cstdio>\n{main}"))
+            .cxx("first", flags, &unit("int work(int x) { Tail t; return t.step(x); }\n", shape))
+            .cxx("second", flags, &unit(second, ""))
+            .linkxx("-pie -o main main.o first.o second.o")
+    };
+    let second = "int more(int x) { Tail t; return t.step(x) + 1; }\n";
+    let shifted = "int more(int x) { int y = x; Tail t; y++; x += y; return t.step(x) + 1; }\n";
+    let (stage, _) = scene("", second).incremental_wide();
+    // The second unit first: its debug information is shifted. Then what it speaks of moves.
+    for (shape, second) in [("", shifted), (&long[..], shifted), ("x++;", shifted)] {
+        let scene = scene(shape, second);
+        scene.again(&stage).iter().for_each(|linked| linked.assert_outcome("patched"));
+        scene.compare(&stage);
+    }
+}
