@@ -243,12 +243,13 @@ pub(crate) fn reread(io: &Arc<dyn Io>, args: &[String]) -> Result<Recorded, Vec<
 
 /// Bounds the threads by what make's job server has left; one of them needs no token.
 fn take_tokens(io: &Arc<dyn Io>, command: &mut LdCommand, environment: &Environment) -> Option<JobTokens> {
+    let make_flags = environment.make_flags.as_ref()?.to_str()?;
     let threads = &mut command.options.threads;
     let wanted = match *threads {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         threads => threads,
     };
-    let tokens = JobTokens::take(io, environment.make_flags.as_ref()?.to_str()?, wanted - 1)?;
+    let tokens = JobTokens::take(io, make_flags, wanted - 1)?;
     *threads = 1 + tokens.len();
     Some(tokens)
 }

@@ -1,10 +1,82 @@
 //! The image that was published last: owned, or a mapping with the pages that later frames rewrote on top.
 
+use std::fmt::Debug;
+use std::ops::{Deref, DerefMut, Range};
+
 use bevy_ecs::prelude::Resource;
 use formats::Bytes;
 use formats::build_id::PAGE_BYTES;
 use hashbrown::HashMap;
 use relink_formats as formats;
+
+/// Memory that somebody else lends for an image: a mapped file, so that its bytes are where they belong once they are made.
+pub trait ImageMemory: Debug + Send + Sync {
+    /// All of it.
+    fn bytes(&self) -> &[u8];
+    /// All of it, to write.
+    fn bytes_mut(&mut self) -> &mut [u8];
+    /// Makes a range of it ready to be written, if that is cheaper than page after page.
+    fn prepare(&self, range: Range<usize>) {
+        let _ = range;
+    }
+}
+
+/// The bytes of an image in the making.
+#[derive(Debug)]
+pub enum ImageBytes {
+    /// Our own memory.
+    Owned(Vec<u8>),
+    /// Lent memory.
+    Lent(Box<dyn ImageMemory>),
+}
+
+impl Default for ImageBytes {
+    fn default() -> ImageBytes {
+        ImageBytes::Owned(Vec::new())
+    }
+}
+
+impl Deref for ImageBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            ImageBytes::Owned(bytes) => bytes,
+            ImageBytes::Lent(memory) => memory.bytes(),
+        }
+    }
+}
+
+impl DerefMut for ImageBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            ImageBytes::Owned(bytes) => bytes,
+            ImageBytes::Lent(memory) => memory.bytes_mut(),
+        }
+    }
+}
+
+impl ImageBytes {
+    /// The bytes in our own memory, whose length may change.
+    pub fn into_owned(self) -> Vec<u8> {
+        match self {
+            ImageBytes::Owned(bytes) => bytes,
+            ImageBytes::Lent(memory) => memory.bytes().to_vec(),
+        }
+    }
+}
+
+/// Lent memory that is only read from now on.
+#[derive(Debug)]
+struct Finished(Box<dyn ImageMemory>);
+
+impl AsRef<[u8]> for Finished {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
+/// Bytes that are compared at once, before the first that differs is looked for.
+const COMPARED_BYTES: usize = 256;
 
 /// Bytes of the image as the store describes them.
 #[derive(Debug, Default, Resource)]
@@ -18,6 +90,15 @@ impl Image {
     /// An image in memory.
     pub fn owned(bytes: Vec<u8>) -> Image {
         Image { owned: bytes, ..Image::default() }
+    }
+
+    /// An image that was just made. Later frames write to our own memory alone: what is lent may be a file that is in use
+    /// by then.
+    pub fn made(bytes: ImageBytes) -> Image {
+        match bytes {
+            ImageBytes::Owned(bytes) => Image::owned(bytes),
+            ImageBytes::Lent(memory) => Image::mapped(Bytes::from_owner(Finished(memory))),
+        }
     }
 
     /// An image of an earlier process; only pages that are written are copied.
@@ -53,6 +134,52 @@ impl Image {
             }
         }
         Some(bytes)
+    }
+
+    /// The bytes of a range, in pieces that lie together; `None` if it is not inside.
+    fn pieces(&self, offset: u64, len: usize) -> Option<impl Iterator<Item = &[u8]>> {
+        let end = offset.checked_add(len as u64).filter(|&end| end <= self.len())?;
+        let all = if self.owned.is_empty() { &self.mapped[..] } else { &self.owned[..] };
+        let mut at = offset;
+        Some(std::iter::from_fn(move || {
+            let start = at;
+            if start == end {
+                return None;
+            }
+            if self.pages.is_empty() {
+                at = end;
+                return all.get(start as usize..end as usize);
+            }
+            let page = start / PAGE_BYTES as u64;
+            let first = page * PAGE_BYTES as u64;
+            at = end.min(first + PAGE_BYTES as u64);
+            match self.pages.get(&page) {
+                Some(content) => content.get((start - first) as usize..(at - first) as usize),
+                None => all.get(start as usize..at as usize),
+            }
+        }))
+    }
+
+    /// How many of these bytes stand at an offset, up to the first that differs or is outside. Copies nothing.
+    pub fn common_prefix(&self, offset: u64, bytes: &[u8]) -> usize {
+        let inside = self.len().saturating_sub(offset).min(bytes.len() as u64) as usize;
+        let mut common = 0;
+        for piece in self.pieces(offset, inside).into_iter().flatten() {
+            let wanted = &bytes[common..common + piece.len()];
+            for (piece, wanted) in piece.chunks(COMPARED_BYTES).zip(wanted.chunks(COMPARED_BYTES)) {
+                if piece != wanted {
+                    let differs = piece.iter().zip(wanted).position(|(a, b)| a != b);
+                    return common + differs.unwrap_or(0);
+                }
+                common += piece.len();
+            }
+        }
+        common
+    }
+
+    /// Whether these bytes stand at an offset. Copies nothing.
+    pub fn matches(&self, offset: u64, bytes: &[u8]) -> bool {
+        self.common_prefix(offset, bytes) == bytes.len()
     }
 
     /// A page; the last one may be short.
@@ -117,6 +244,28 @@ mod tests {
         assert_eq!(image.read(3 * PAGE_BYTES as u64, 6), None);
         assert_eq!(image.bytes()[PAGE_BYTES + 1], 4);
     }
+
+    #[test]
+    fn bytes_are_compared_across_pages_that_were_written_and_such_that_were_not() {
+        let content: Vec<u8> = (0..3 * PAGE_BYTES + 5).map(|at| (at % 251) as u8).collect();
+        let mut image = Image::mapped(Bytes::from(content.clone()));
+        assert!(image.matches(0, &content) && image.matches(content.len() as u64, &[]));
+        image.write(PAGE_BYTES as u64 + 1, &[0xff]);
+        let mut wanted = content.clone();
+        assert_eq!(image.common_prefix(3, &wanted[3..]), PAGE_BYTES - 2);
+        wanted[PAGE_BYTES + 1] = 0xff;
+        for offset in [0, 1, PAGE_BYTES, PAGE_BYTES + 2, wanted.len() - 1] {
+            assert!(image.matches(offset as u64, &wanted[offset..]), "{offset}");
+            let mut other = wanted[offset..].to_vec();
+            *other.last_mut().unwrap() ^= 1;
+            assert_eq!(image.common_prefix(offset as u64, &other), other.len() - 1);
+            other.push(0);
+            assert!(!image.matches(offset as u64, &other), "the end is no match");
+        }
+        let owned = Image::owned(wanted.clone());
+        assert!(owned.matches(7, &wanted[7..]) && !owned.matches(8, &wanted[7..]));
+        assert_eq!(owned.common_prefix(u64::MAX, &wanted), 0);
+    }
 }
 
 /// What a frame would make of the image: whole pages, copied when first written.
@@ -143,6 +292,12 @@ impl Draft {
     /// A page as it would be.
     pub fn page(&self, base: &Image, page: u64) -> Option<Vec<u8>> {
         self.pages.get(&page).cloned().or_else(|| base.page(page))
+    }
+
+    /// Whether a page of a range was written.
+    pub fn touches(&self, offset: u64, len: usize) -> bool {
+        let pages = offset / PAGE_BYTES as u64..offset.saturating_add(len as u64).div_ceil(PAGE_BYTES as u64);
+        self.pages.keys().any(|page| pages.contains(page))
     }
 
     /// Copies a range as it would be; `None` if it is not inside.
@@ -174,7 +329,7 @@ impl Draft {
             let within = (at % PAGE_BYTES as u64) as usize;
             let count = rest.len().min(PAGE_BYTES - within);
             let (now, later) = rest.split_at(count);
-            if !self.pages.contains_key(&page) && base.read(at, count).as_deref() != Some(now) {
+            if !self.pages.contains_key(&page) && !base.matches(at, now) {
                 let Some(content) = base.page(page) else { return false };
                 self.pages.insert(page, content);
             }

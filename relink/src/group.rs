@@ -82,7 +82,7 @@ impl LinkGroup {
             if session.finished(outcome, &mut own, start).is_none() {
                 // Damage of the state that only Commit met: this image is linked anew, the others are good.
                 let outcome = session.full_outcome(&own);
-                session.derive_full(None)?;
+                session.derive_full(None, &mut |_| None)?;
                 session.publish();
                 session.finished(outcome, &mut own, start);
             }
@@ -95,7 +95,7 @@ impl LinkGroup {
         let mut errors = LinkError::default();
         for &number in dirty {
             self.sessions[number].abandon();
-            if let Err(error) = self.sessions[number].derive_full(Some(shared)) {
+            if let Err(error) = self.sessions[number].derive_full(Some(shared), &mut |_| None) {
                 errors.diagnostics.extend(error.diagnostics);
                 errors.omitted += error.omitted;
             }

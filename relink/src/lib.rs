@@ -14,6 +14,7 @@ mod uses;
 pub use content::{AtomId, ContentId, atom_ids, object_id};
 pub use group::LinkGroup;
 pub use relink_engine::diagnostic::{Diagnostic, LinkError, Place};
+pub use relink_engine::image::ImageMemory;
 pub use relink_engine::input::{FileIdentity, InMemory, Input, InputSource};
 pub use relink_engine::options::{
     BuildId, DefsymValue, Discard, DynamicOptions, GateKind, HashStyle, IncrementalOptions, JustSymbols,
@@ -25,5 +26,6 @@ pub use relink_formats::compress::Algorithm as CompressionAlgorithm;
 pub use relink_formats::expression::{Expression, ExpressionError};
 pub use relink_formats::linked_symbols::{self, LinkedSymbol};
 pub use relink_formats::units::{FileOffset, VirtAddr};
+pub use relink_systems::Lend;
 pub use session::{ImageSink, InputId, LinkSession, PatchBytes, Violation, state_layout};
 pub use uses::NameUse;

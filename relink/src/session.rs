@@ -18,6 +18,7 @@ use relink_engine::rows::InputRow;
 use relink_engine::store::{StateLayout, Store};
 use relink_formats::Bytes;
 use relink_systems as systems;
+use relink_systems::Lend;
 
 use crate::uses::{self, NameUse};
 
@@ -258,6 +259,16 @@ impl LinkSession {
     /// # Errors
     /// The user's errors, all of them up to the limit. The image and the state of the last good frame stay.
     pub fn resolve(&mut self) -> Result<Outcome, LinkError> {
+        self.resolve_into(&mut |_| None)
+    }
+
+    /// The same, into memory that the caller lends if it is to be a full link: `lend` is asked once for each, with the
+    /// length of the image, and gives as many zeros. The memory belongs to the session until its next full link, an
+    /// error of this one, or [`LinkSession::release_image`]; frames after this one do not write to it.
+    ///
+    /// # Errors
+    /// As [`LinkSession::resolve`].
+    pub fn resolve_into(&mut self, lend: Lend<'_>) -> Result<Outcome, LinkError> {
         if let (false, Some(report)) = (self.dirty, &self.report) {
             return Ok(report.outcome);
         }
@@ -267,7 +278,7 @@ impl LinkSession {
             Err(reasons) => reasons,
         };
         let outcome = self.full_outcome(&reasons);
-        self.derive_full(None)?;
+        self.derive_full(None, lend)?;
         self.publish();
         self.finished(outcome, &mut reasons, start)
             .ok_or_else(|| LinkError::other("a full link was derived but could not be published"))
@@ -326,7 +337,7 @@ impl LinkSession {
         let wide = self.options.incremental.as_ref().map(|options| options.gate_kind) == Some(GateKind::Wide);
         self.world.resource_mut::<Request>().neighbours.clear();
         loop {
-            self.derive(FrameKind::Warm, shared);
+            self.derive(FrameKind::Warm, shared, &mut |_| None);
             let frame = &mut *self.world.resource_mut::<Frame>();
             if frame.reasons.is_empty() && frame.errors.is_empty() {
                 return Ok(());
@@ -352,8 +363,12 @@ impl LinkSession {
     }
 
     /// Derives a full link; nothing is changed by it.
-    pub(crate) fn derive_full(&mut self, shared: Option<&SharedParses>) -> Result<(), LinkError> {
-        self.derive(FrameKind::Cold, shared);
+    pub(crate) fn derive_full(
+        &mut self,
+        shared: Option<&SharedParses>,
+        lend: Lend<'_>,
+    ) -> Result<(), LinkError> {
+        self.derive(FrameKind::Cold, shared, lend);
         let limit = self.options.error_limit;
         let frame = &mut *self.world.resource_mut::<Frame>();
         if frame.errors.is_empty() {
@@ -364,7 +379,7 @@ impl LinkSession {
         Err(error)
     }
 
-    fn derive(&mut self, kind: FrameKind, shared: Option<&SharedParses>) {
+    fn derive(&mut self, kind: FrameKind, shared: Option<&SharedParses>, lend: Lend<'_>) {
         let mut request = self.world.resource_mut::<Request>();
         request.options.clone_from(&self.options);
         self.changed.sort_unstable();
@@ -373,11 +388,10 @@ impl LinkSession {
         request.shared = shared.cloned();
         self.world.insert_resource(Frame { kind, ..Frame::default() });
         self.world.insert_resource(Patch::default());
-        if self.options.threads == 0 || kind == FrameKind::Warm {
-            self.frames.derive(&mut self.world);
-        } else {
-            systems::with_threads(self.options.threads, || self.frames.derive(&mut self.world));
-        }
+        // What compression leaves is shorter than what is laid out.
+        let lends = self.options.compress_debug.is_none();
+        let mut lend = |len| if lends { lend(len) } else { None };
+        self.frames.derive(&mut self.world, self.options.threads, &mut lend);
     }
 
     pub(crate) fn publish(&mut self) {
@@ -435,6 +449,11 @@ impl LinkSession {
     /// The image of the last frame. Borrowed, unless a frame patched an image that another process had made.
     pub fn image(&self) -> Cow<'_, [u8]> {
         self.world.get_resource::<Image>().map(Image::bytes).unwrap_or_default()
+    }
+
+    /// Gives lent memory back: from now on the image is in `bytes`, which must be the same.
+    pub fn release_image(&mut self, bytes: Bytes) {
+        self.world.insert_resource(Image::mapped(bytes));
     }
 
     /// What the last frame changed in the image; `None` if it was a full link.

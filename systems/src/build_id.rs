@@ -1,7 +1,9 @@
 //! BuildId: the digest tree of the image's pages and the note that shows its root.
 
 use bevy_ecs::prelude::{Res, ResMut};
-use formats::build_id::{PAGE_BYTES, fold, leaf, leaves, node_count, page_count, root, top_index, update};
+use formats::build_id::{
+    PAGE_BYTES, fold, leaves, leaves_of, node_count, page_count, root, top_index, update,
+};
 use rayon::prelude::*;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::image::{Draft, Image};
@@ -16,6 +18,9 @@ use crate::relocate::headers::put;
 
 /// Pages a task hashes.
 const PAGES_PER_TASK: usize = 64;
+
+/// Dirty pages whose bytes from before and from now on are hashed side by side.
+const PAGES_AT_ONCE: usize = 16;
 
 /// Hashes the whole image and writes the note.
 pub(crate) fn hash_image(
@@ -80,20 +85,28 @@ pub(crate) fn rehash_dirty_pages(
     let pages = page_count(image.len());
     let mut dirty = Vec::new();
     let mut nodes = hashbrown::HashMap::new();
-    for page in draft.pages() {
-        let (Some(old), Some(new)) = (image.page(page), draft.page(&image, page)) else { continue };
-        if old == new {
-            continue;
+    for batch in draft.pages().chunks(PAGES_AT_ONCE) {
+        // Old and new by turns.
+        let mut contents: Vec<Vec<u8>> = Vec::with_capacity(2 * batch.len());
+        let first = dirty.len();
+        for &page in batch {
+            let (Some(old), Some(new)) = (image.page(page), draft.page(&image, page)) else { continue };
+            if old != new {
+                dirty.push(page);
+                contents.extend([old, new].map(|content| without_note(content, page, &note)));
+            }
         }
-        let digest = store.digests.get(page as u32);
-        let Some(digest) = frame.check(digest) else { return };
-        if leaf_without_note(old, page, &note) != digest {
-            let why = format!("page {page} is not as the last link wrote it");
-            frame.refuse(GateReason::ImageTampered { why });
-            return;
+        let mut digests = vec![[0; 32]; contents.len()];
+        leaves_of(contents.iter().map(Vec::as_slice), &mut digests);
+        for (&page, digests) in dirty[first..].iter().zip(digests.chunks_exact(2)) {
+            let Some(known) = frame.check(store.digests.get(page as u32)) else { return };
+            if digests[0] != known {
+                let why = format!("page {page} is not as the last link wrote it");
+                frame.refuse(GateReason::ImageTampered { why });
+                return;
+            }
+            nodes.insert(page, digests[1]);
         }
-        dirty.push(page);
-        nodes.insert(page, leaf_without_note(new, page, &note));
     }
     if dirty.is_empty() {
         return;
@@ -121,15 +134,15 @@ pub(crate) fn rehash_dirty_pages(
     plan.digests = nodes.into_iter().collect();
 }
 
-/// The digest of a page whose part of the note counts as zero.
-fn leaf_without_note(mut page: Vec<u8>, index: u64, note: &std::ops::Range<u64>) -> [u8; 32] {
+/// A page whose part of the note is zero.
+fn without_note(mut page: Vec<u8>, index: u64, note: &std::ops::Range<u64>) -> Vec<u8> {
     let start = index * PAGE_BYTES as u64;
     let from = note.start.max(start).saturating_sub(start) as usize;
     let to = note.end.min(start + page.len() as u64).saturating_sub(start) as usize;
     if let Some(bytes) = page.get_mut(from..to) {
         bytes.fill(0);
     }
-    leaf(&page)
+    page
 }
 
 /// The digest of each `PT_LOAD` segment's pages, out of the tree's leaves.

@@ -56,7 +56,7 @@ pub fn verify(mut request: Request, store: &Store, image: &Image) -> Result<Vec<
     let options = request.options.clone();
     world.insert_resource(request);
     world.insert_resource(Frame { kind: FrameKind::Cold, ..Frame::default() });
-    frames.derive(&mut world);
+    frames.derive(&mut world, 0, &mut |_| None);
     let mut frame = world.resource_mut::<Frame>();
     if !frame.errors.is_empty() {
         return Err(frame.take_errors(limit));

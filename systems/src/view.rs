@@ -1,6 +1,6 @@
 //! The present placement as a warm frame sees it: the plan on top of the store.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use formats::elf;
 use relink_engine::column::StoreError;
@@ -74,6 +74,56 @@ impl<'a> View<'a> {
         } else {
             0
         }
+    }
+}
+
+/// Entries of a memo: rows that differ by less have entries of their own.
+const MEMO_ENTRIES: usize = 64;
+
+/// A view that remembers what it was asked last. Relocations of debug information ask for the same few sections again
+/// and again: the 82,124 of a unit of 6.8 MB refer to 218 symbols.
+pub(crate) struct Memo<'v, 'a> {
+    view: &'v View<'a>,
+    bases: Bases,
+    symbols: [Entry<SymbolRow, SymbolView>; MEMO_ENTRIES],
+    /// Address and flags.
+    atoms: [Entry<AtomRow, (u64, u32)>; MEMO_ENTRIES],
+    pool: Entry<u32, Option<AtomRow>>,
+}
+
+/// What was asked, and the answer.
+type Entry<K, T> = Cell<Option<(K, T)>>;
+
+impl<'v, 'a> Memo<'v, 'a> {
+    pub(crate) fn new(view: &'v View<'a>) -> Memo<'v, 'a> {
+        let (symbols, atoms) = ([const { Cell::new(None) }; _], [const { Cell::new(None) }; _]);
+        Memo { view, bases: view.bases(), symbols, atoms, pool: Cell::new(None) }
+    }
+}
+
+fn remembered<K: Copy + PartialEq, T: Copy>(cell: &Entry<K, T>, key: K, ask: impl Fn() -> T) -> T {
+    match cell.get() {
+        Some((known, value)) if known == key => value,
+        _ => {
+            let value = ask();
+            cell.set(Some((key, value)));
+            value
+        }
+    }
+}
+
+impl Places for Memo<'_, '_> {
+    fn symbol(&self, row: SymbolRow) -> SymbolView {
+        remembered(&self.symbols[row.index() % MEMO_ENTRIES], row, || self.view.symbol(row))
+    }
+    fn atom(&self, row: AtomRow) -> (u64, u32) {
+        remembered(&self.atoms[row.index() % MEMO_ENTRIES], row, || self.view.atom(row))
+    }
+    fn pool(&self, pool: u32) -> Option<AtomRow> {
+        remembered(&self.pool, pool, || self.view.pool(pool))
+    }
+    fn bases(&self) -> Bases {
+        self.bases
     }
 }
 

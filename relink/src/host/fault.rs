@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use relink_engine::image::ImageMemory;
 use relink_formats::Bytes;
 
 use super::io::{Dir, Io, Open, Stat, SystemIo};
@@ -29,6 +30,7 @@ pub struct FaultyIo {
     mutations: AtomicUsize,
     written: AtomicU64,
     no_exchange: bool,
+    no_memory: bool,
     dead: AtomicBool,
     looks: AtomicUsize,
     clock_offset_ns: i64,
@@ -54,6 +56,7 @@ impl FaultyIo {
             mutations: AtomicUsize::new(0),
             written: AtomicU64::new(0),
             no_exchange: false,
+            no_memory: false,
             dead: AtomicBool::new(false),
             looks: AtomicUsize::new(0),
             clock_offset_ns: 0,
@@ -65,6 +68,11 @@ impl FaultyIo {
     /// A file system that can't exchange names.
     pub fn without_exchange(self) -> FaultyIo {
         FaultyIo { no_exchange: true, ..self }
+    }
+
+    /// A file system on which a file can't be memory to write to.
+    pub fn without_memory(self) -> FaultyIo {
+        FaultyIo { no_memory: true, ..self }
     }
 
     /// A machine whose clock is wrong by so many nanoseconds. Times of files that the kernel sets are right.
@@ -259,6 +267,14 @@ impl Io for FaultyIo {
         let copied = self.inner.copy(from, to, length)?;
         self.count(copied);
         Ok(copied)
+    }
+    fn map_new(&self, file: &File, length: usize) -> io::Result<Box<dyn ImageMemory>> {
+        self.mutate()?;
+        if self.no_memory {
+            return Err(io::Error::from_raw_os_error(95)); // EOPNOTSUPP, as those say that can't.
+        }
+        self.count(length as u64);
+        self.inner.map_new(file, length)
     }
     fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
         self.mutate()?;

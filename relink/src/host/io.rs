@@ -15,6 +15,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use relink_engine::image::ImageMemory;
 use relink_engine::input::FileIdentity;
 use relink_formats::Bytes;
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps};
@@ -144,6 +145,9 @@ pub trait Io: Send + Sync + Debug {
     /// Copies the first `length` bytes of a file to the start of another, which is new; shares blocks where the file
     /// system can. How many bytes were copied rather than shared.
     fn copy(&self, from: &File, to: &File, length: u64) -> io::Result<u64>;
+    /// A new file of `length` zeros as memory, with its room on the disk; an error where there can be none, which is no
+    /// reason to give up: its bytes can be written as well.
+    fn map_new(&self, file: &File, length: usize) -> io::Result<Box<dyn ImageMemory>>;
     /// Sets the permission bits.
     fn set_mode(&self, file: &File, mode: u32) -> io::Result<()>;
     /// Sets owner and group.
@@ -390,6 +394,10 @@ impl Io for SystemIo {
             offset += bytes.len() as u64;
         }
         Ok(length)
+    }
+
+    fn map_new(&self, file: &File, length: usize) -> io::Result<Box<dyn ImageMemory>> {
+        map::map_new(file, length)
     }
 
     fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {

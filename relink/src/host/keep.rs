@@ -3,10 +3,11 @@
 //! They are kept as hard links in the state folder: no byte is copied, and most of them share their inode with rustc's
 //! own incremental state. Where there can be no hard link, nothing is kept; a link does not fail for the oracle's sake.
 
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::io::Io;
+use super::io::{Dir, Io, Stat};
 use super::log::Command;
 use super::state::StateFolder;
 
@@ -21,6 +22,12 @@ pub(super) fn passes(path: &Path) -> bool {
     name.ends_with(".rcgu.o") || random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
+/// Whether a name of the folder is one of a file already.
+fn is_same_file(io: &dyn Io, dir: &Dir, name: &OsStr, path: &Path) -> bool {
+    let identity = |stat: Stat| (stat.identity.device, stat.identity.inode);
+    matches!((io.stat_at(dir, name), io.stat(path)), (Ok(kept), Ok(file)) if identity(kept) == identity(file))
+}
+
 impl StateFolder {
     /// Keeps these files instead of those of the link before; the command line with their kept names.
     pub(super) fn keep_inputs(&self, io: &dyn Io, passing: &[PathBuf], command: &Command) -> Command {
@@ -32,23 +39,37 @@ impl StateFolder {
             dir => dir,
         };
         let Ok(dir) = opened else { return kept };
-        for name in io.list_dir(&dir).unwrap_or_default() {
-            let _ = io.remove(&dir, &name);
+        let mut wanted: HashMap<&OsStr, PathBuf> = HashMap::new();
+        for path in passing {
+            if let Some(name) = path.file_name() {
+                // Of two of one name the second is not kept: there is none in rustc's links.
+                wanted.entry(name).or_insert_with(|| command.cwd.join(path));
+            }
         }
+        let mut there = HashSet::new();
+        for name in io.list_dir(&dir).unwrap_or_default() {
+            let same = wanted.get(&*name).is_some_and(|path| is_same_file(io, &dir, &name, path));
+            if same {
+                there.insert(name);
+            } else {
+                let _ = io.remove(&dir, &name);
+            }
+        }
+        let mut names: HashMap<String, String> = HashMap::new();
         for path in passing {
             let Some(name) = path.file_name() else { continue };
-            // Of two of one name the second is not kept: there is none in rustc's links.
-            if io.hard_link(&command.cwd.join(path), &dir, name).is_err() {
-                continue;
+            let Some(source) = wanted.remove(name) else { continue };
+            if there.contains(name) || io.hard_link(&source, &dir, name).is_ok() {
+                let new = dir.path().join(name).to_string_lossy().into_owned();
+                names.insert(path.to_string_lossy().into_owned(), new);
             }
-            let (old, new) = (path.to_string_lossy(), dir.path().join(name).to_string_lossy().into_owned());
-            for word in &mut kept.args {
-                // Also the value of `--version-script=FILE`.
-                if let Some(option) = word.strip_suffix(&*old)
-                    && (option.is_empty() || option.ends_with('='))
-                {
-                    *word = format!("{option}{new}");
-                }
+        }
+        for word in &mut kept.args {
+            // Also the value of `--version-script=FILE`.
+            let mut values = std::iter::once(0).chain(word.match_indices('=').map(|(at, _)| at + 1));
+            let found = values.find_map(|at| Some((at, names.get(&word[at..])?)));
+            if let Some((at, new)) = found {
+                *word = format!("{}{new}", &word[..at]);
             }
         }
         kept

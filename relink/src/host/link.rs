@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use relink_engine::diagnostic::LinkError;
+use relink_engine::image::ImageMemory;
 use relink_engine::input::Input;
 use relink_engine::options::{LinkOptions, OutputKind};
 use relink_engine::report::{Counters, FrameReport, GateReason, Outcome, SetTime};
@@ -19,7 +20,7 @@ use super::publish::{self, Slot, Target, Temporary};
 use super::search::ResolvedInputs;
 use super::state::{Current, Part, Prior, Seen, StateFolder, StateTrust};
 use super::turns::{self, Kept, Turn, Written};
-use crate::{LinkSession, PatchBytes, Violation};
+use crate::{Lend, LinkSession, PatchBytes, Violation};
 
 /// What publication needs of a session; a trait so that its tests need no linker.
 pub trait Session {
@@ -31,8 +32,10 @@ pub trait Session {
     fn makes_program(&self) -> bool;
     /// Whether a later link can start from this one. An object made of objects is no place to start from.
     fn keeps_state(&self) -> bool;
-    /// See [`LinkSession::resolve`].
-    fn resolve(&mut self) -> Result<Outcome, LinkError>;
+    /// See [`LinkSession::resolve_into`].
+    fn resolve_into(&mut self, lend: Lend<'_>) -> Result<Outcome, LinkError>;
+    /// See [`LinkSession::release_image`].
+    fn release_image(&mut self, bytes: Bytes);
     /// See [`LinkSession::try_patch`].
     fn try_patch(&mut self) -> Result<Outcome, Vec<GateReason>>;
     /// See [`LinkSession::image`].
@@ -62,8 +65,11 @@ impl Session for LinkSession {
     fn keeps_state(&self) -> bool {
         self.options().output_kind != OutputKind::Relocatable
     }
-    fn resolve(&mut self) -> Result<Outcome, LinkError> {
-        LinkSession::resolve(self)
+    fn resolve_into(&mut self, lend: Lend<'_>) -> Result<Outcome, LinkError> {
+        LinkSession::resolve_into(self, lend)
+    }
+    fn release_image(&mut self, bytes: Bytes) {
+        LinkSession::release_image(self, bytes);
     }
     fn try_patch(&mut self) -> Result<Outcome, Vec<GateReason>> {
         LinkSession::try_patch(self)
@@ -218,6 +224,26 @@ struct Job<'a> {
     written: Written,
 }
 
+/// A file in which a full link makes its image, and the memory for that; none where there can be none.
+fn lend<'f>(
+    io: &'f dyn Io,
+    target: &'f Target,
+    folder: Option<&'f StateFolder>,
+    generation: u64,
+    length: u64,
+) -> Option<(Temporary<'f>, Box<dyn ImageMemory>)> {
+    let Target::File(slot) = target else { return None };
+    let length = usize::try_from(length).ok().filter(|&length| length > 0)?;
+    let file = match folder {
+        Some(folder) => folder.next_part(io, "image", generation),
+        None => Temporary::beside(io, slot),
+    };
+    // What fails here will fail again, and be told, when the bytes are written.
+    let file = file.ok()?;
+    let memory = io.map_new(file.file().ok()?, length).ok()?;
+    Some((file, memory))
+}
+
 /// `Instant` in the unit of the report.
 fn nanoseconds_since(instant: Instant) -> u64 {
     u64::try_from(instant.elapsed().as_nanos()).unwrap_or(u64::MAX)
@@ -257,12 +283,18 @@ impl Job<'_> {
             session.set_prior_patched(prior.state.clone(), prior.image.clone(), &prior.overlay);
         }
         let open_ns = nanoseconds_since(self.started);
+        let mut lent = None;
+        let generation = prior.as_ref().map_or(1, Prior::next_generation);
         let resolved = match only_patch {
             true => match session.try_patch() {
                 Ok(outcome) => Ok(outcome),
                 Err(_) => return Ok(None),
             },
-            false => session.resolve(),
+            false => session.resolve_into(&mut |length| {
+                let (file, memory) = lend(self.io, target, folder, generation, length)?;
+                lent = Some(file);
+                Some(memory)
+            }),
         };
         // First of all: an input that is being written makes no sense, and that is not its author's error.
         for file in &inputs.files {
@@ -280,7 +312,7 @@ impl Job<'_> {
             }
         }
         let publishing = Instant::now();
-        self.publish(session, target, folder, prior.as_ref())?;
+        self.publish(session, target, folder, prior.as_ref(), lent)?;
         let mut report = session.report().cloned().unwrap_or_else(|| empty_report(outcome));
         self.warnings.append(&mut report.warnings);
         report.warnings.clone_from(&self.warnings);
@@ -307,18 +339,32 @@ impl Job<'_> {
         target: &Target,
         folder: Option<&StateFolder>,
         prior: Option<&Prior>,
+        mut lent: Option<Temporary<'_>>,
     ) -> Result<(), HostError> {
         if let (Some(folder), Target::File(slot)) = (folder, target) {
-            match self.publish_with_state(session, slot, folder, prior) {
+            match self.publish_with_state(session, slot, folder, prior, &mut lent) {
                 Ok(()) => return Ok(()),
                 // A full disk, say. The program is worth more than the state: what was written of it is removed by
                 // now, and without it there may be room. The earlier pair stays and is good for the next link.
                 Err(error) => self.warnings.push(format!("nothing kept for the next link: {error}")),
             }
         }
+        if let (Some(file), Target::File(slot)) = (lent, target) {
+            self.finish_lent(session, &file).map_err(HostError::io("write output", &slot.shown))?;
+            return publish::replace(self.io, file, slot, true);
+        }
         let image = session.image();
         self.written.image += image.len() as u64;
         publish::write(self.io, target, &image, true)
+    }
+
+    /// Makes a file of what the session wrote to its memory: nothing may write to a program that is to run.
+    fn finish_lent<S: Session + ?Sized>(&mut self, session: &mut S, file: &Temporary<'_>) -> io::Result<u64> {
+        let length = session.image().len();
+        let bytes = self.io.map(file.file()?, length)?;
+        session.release_image(bytes);
+        self.written.image += length as u64;
+        Ok(length as u64)
     }
 
     /// The order of `state.rs`. An error means that the output is the old one.
@@ -328,6 +374,7 @@ impl Job<'_> {
         slot: &Slot,
         folder: &StateFolder,
         prior: Option<&Prior>,
+        lent: &mut Option<Temporary<'_>>,
     ) -> Result<(), HostError> {
         let io = self.io;
         let generation = prior.map_or(1, Prior::next_generation);
@@ -342,8 +389,14 @@ impl Job<'_> {
                 (None, kept?)
             }
             _ => {
-                let (file, kept) = self.publish_whole(session, slot, folder, generation)?;
-                (Some(file), kept)
+                let made = match lent {
+                    Some(_) => None,
+                    None => Some(folder.next_part(io, "image", generation)?),
+                };
+                let failed = || HostError::io("write", folder.dir.path())(io::ErrorKind::NotFound.into());
+                let image = made.as_ref().or(lent.as_ref()).ok_or_else(failed)?;
+                let kept = self.publish_whole(session, slot, folder, generation, image, made.is_none())?;
+                (made.or(lent.take()), kept)
             }
         };
         let extended = earlier.filter(|earlier| earlier.state.generation == state.generation);
@@ -420,24 +473,26 @@ impl Job<'_> {
         Ok((Some(state), Part { generation, bytes }))
     }
 
-    /// Writes the image to a file that is kept, and renames a copy of it over the output.
-    fn publish_whole<'f, S: Session + ?Sized>(
+    /// Brings the image into a file that is kept, unless it was made there, and renames a copy of it over the output.
+    fn publish_whole<S: Session + ?Sized>(
         &mut self,
-        session: &S,
+        session: &mut S,
         slot: &Slot,
-        folder: &'f StateFolder,
+        folder: &StateFolder,
         generation: u64,
-    ) -> Result<(Temporary<'f>, Kept), HostError>
-    where
-        Self: 'f,
-    {
+        image: &Temporary<'_>,
+        is_lent: bool,
+    ) -> Result<Kept, HostError> {
         let io = self.io;
         let failed = |error| HostError::io("write", folder.dir.path())(error);
-        let image = folder.next_part(io, "image", generation)?;
-        let bytes = session.image();
-        let length = bytes.len() as u64;
-        image.file().and_then(|file| io.write_all(file, &bytes)).map_err(failed)?;
-        self.written.image += length;
+        let length = if is_lent {
+            self.finish_lent(session, image).map_err(failed)?
+        } else {
+            let bytes = session.image();
+            image.file().and_then(|file| io.write_all(file, &bytes)).map_err(failed)?;
+            self.written.image += bytes.len() as u64;
+            bytes.len() as u64
+        };
         let image_seen = image.file().and_then(|file| io.stat_file(file)).map(|stat| Seen::of(&stat));
         // In the folder too: what a kill leaves of it, the next link sweeps.
         let output = Temporary::named(io, &folder.dir, turns::OUTPUT, false).map_err(failed)?;
@@ -446,8 +501,7 @@ impl Job<'_> {
         let seen = turns::date(io, &folder.dir, output.name(), slot)?;
         publish::replace(io, output, slot, true)?;
         let image_seen = image_seen.unwrap_or_default();
-        let kept = Kept { image: Part { generation, bytes: length }, image_seen, patch: None, output: seen };
-        Ok((image, kept))
+        Ok(Kept { image: Part { generation, bytes: length }, image_seen, patch: None, output: seen })
     }
 
     /// Log line and command line. A link does not fail for the sake of its history.

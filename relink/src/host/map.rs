@@ -4,9 +4,11 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
+use relink_engine::image::ImageMemory;
 use relink_formats::Bytes;
 
 /// `fcntl`'s number on Linux; the crate has it for other systems only.
@@ -26,6 +28,34 @@ pub(super) fn map_file(file: &File, length: usize) -> io::Result<Bytes> {
     // checked slices.
     let map: Mmap = unsafe { MmapOptions::new().len(length).map(file)? };
     Ok(Bytes::from_owner(map))
+}
+
+/// A new file of `length` bytes as memory. Its room is taken first: a page of a mapping without room on the disk would be
+/// a signal instead of an error.
+pub(super) fn map_new(file: &File, length: usize) -> io::Result<Box<dyn ImageMemory>> {
+    let bytes = u64::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
+    // SAFETY: this process made the file under a name that nobody else uses (`O_EXCL`, `publish.rs`), and reads and
+    // writes it through this mapping alone until that is dropped, which is before the file gets its place. Who
+    // truncates it all the same raises SIGBUS, which ends this process and touches no output.
+    let map = unsafe { MmapOptions::new().len(length).map_mut(file)? };
+    Ok(Box::new(MappedImage(map)))
+}
+
+#[derive(Debug)]
+struct MappedImage(MmapMut);
+
+impl ImageMemory for MappedImage {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+    fn prepare(&self, range: Range<usize>) {
+        // A hint: kernels before 5.14 don't know it, and then each page is made when it is written.
+        let _ = self.0.advise_range(Advice::PopulateWrite, range.start, range.len());
+    }
 }
 
 /// Whether nobody but `file` itself, which must be open to write, has its file open or mapped; also true if the file
@@ -51,6 +81,22 @@ pub(super) fn is_alone(file: &File) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_to_memory_of_a_new_file_is_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        let mut memory = map_new(&file, 9000).unwrap();
+        memory.prepare(0..9000);
+        assert!(memory.bytes().len() == 9000 && memory.bytes().iter().all(|&byte| byte == 0));
+        memory.bytes_mut()[8999] = 7;
+        drop(memory);
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!((bytes.len(), bytes[8998], bytes[8999]), (9000, 0, 7));
+        // More than there is anywhere: an error, no signal.
+        assert!(map_new(&file, 1 << 60).is_err());
+    }
 
     #[test]
     fn whoever_has_a_file_open_or_mapped_is_seen() {

@@ -169,6 +169,7 @@ pub fn resolve_inputs(io: &Arc<dyn Io>, search: &SearchPath, args: &[InputArg]) 
         directories: Vec::new(),
         archives: HashSet::new(),
         libraries: HashMap::new(),
+        kinds: HashMap::new(),
         depth: 0,
         found: ResolvedInputs::default(),
     };
@@ -213,11 +214,14 @@ struct Resolver {
     archives: HashSet<(u64, u64)>,
     /// Shared libraries that are inputs already, in the same way, and their rows in `found.inputs`.
     libraries: HashMap<(u64, u64), usize>,
+    /// What the files are that were looked into: drivers name `libgcc.a` four times.
+    kinds: HashMap<(u64, u64), Content>,
     depth: usize,
     found: ResolvedInputs,
 }
 
 /// What the first bytes of a file tell.
+#[derive(Clone, Copy)]
 enum Content {
     Object,
     Archive {
@@ -316,7 +320,7 @@ impl Resolver {
             Err(error) => return self.cannot_open(path, &error),
         };
         let file = (stat.identity.device, stat.identity.inode);
-        match content(&*self.io, path, &stat) {
+        match self.content(path, &stat) {
             Ok(Content::Object | Content::Foreign) => self.add(path, &stat, wish, FileContent::Object),
             Ok(Content::Archive { thin }) => {
                 let known = !self.archives.insert(file);
@@ -356,6 +360,20 @@ impl Resolver {
             }
             Err(error) => self.cannot_open(path, &error),
         }
+    }
+
+    /// What a file is; each is looked into once.
+    fn content(&mut self, path: &Path, stat: &Stat) -> io::Result<Content> {
+        if matches!(path.extension().and_then(OsStr::to_str), Some("o" | "rlib")) {
+            return content(&*self.io, path, stat); // Its name tells.
+        }
+        let file = (stat.identity.device, stat.identity.inode);
+        if let Some(&known) = self.kinds.get(&file) {
+            return Ok(known);
+        }
+        let content = content(&*self.io, path, stat)?;
+        self.kinds.insert(file, content);
+        Ok(content)
     }
 
     fn head(&self, path: &Path) -> io::Result<Vec<u8>> {

@@ -35,6 +35,7 @@
 //! Nothing is forced to the disk (no linker does that), so a crash of the machine may lose what the marker names:
 //! a marker from before the last start of the system is not trusted.
 
+use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -167,6 +168,8 @@ pub(super) struct Prior {
     pub(super) overlay: Vec<PatchBytes>,
     /// Generations of patches that a killed link left.
     leftovers: Vec<u64>,
+    /// What the folder had in it.
+    names: Vec<OsString>,
 }
 
 impl Prior {
@@ -186,6 +189,8 @@ impl Prior {
 #[derive(Debug)]
 pub(super) struct StateFolder {
     pub(super) dir: Dir,
+    /// Which start of the system this is, once it was asked for.
+    boot: OnceCell<Option<String>>,
     /// Its lock goes with it.
     _lock: File,
 }
@@ -266,7 +271,7 @@ impl StateFolder {
             });
             let (lock, links) = locked.map_err(HostError::io("lock", &path))?;
             if links > 0 {
-                return Ok(StateFolder { dir, _lock: lock });
+                return Ok(StateFolder { dir, boot: OnceCell::new(), _lock: lock });
             }
             // The folder was removed while we waited: what we hold locks nothing any more.
         }
@@ -304,7 +309,7 @@ impl StateFolder {
         if marker.format != FORMAT || marker.linker != env!("CARGO_PKG_VERSION") {
             return Err(format!("written by relink {}", marker.linker));
         }
-        if marker.boot != boot_id(io) {
+        if marker.boot != *self.boot.get_or_init(|| boot_id(io)) {
             return Err("written before the system was started".to_owned());
         }
         let current = marker.current;
@@ -333,7 +338,7 @@ impl StateFolder {
         if leftovers.is_empty() && !seen.same_bytes(&current.image_seen) {
             return Err(format!("image-{} was written to", current.image.generation));
         }
-        Ok(Some(Prior { current, state, image, image_file, image_free, overlay, leftovers }))
+        Ok(Some(Prior { current, state, image, image_file, image_free, overlay, leftovers, names }))
     }
 
     /// Whether an image has no user but us. An error, too, means that it has: that of a running program is busy.
@@ -382,10 +387,14 @@ impl StateFolder {
             keep.extend(named_by(&prior.current));
             keep.extend(prior.leftovers.iter().map(|&generation| generation_name("patch", generation)));
         }
-        for name in io.list_dir(&self.dir).unwrap_or_default() {
-            if !keep.contains(&name) {
+        let listed = match prior {
+            Some(_) => Vec::new(),
+            None => io.list_dir(&self.dir).unwrap_or_default(),
+        };
+        for name in prior.map_or(&listed, |prior| &prior.names) {
+            if !keep.contains(name) {
                 // Best effort: what stays costs room, no more.
-                let _ = io.remove(&self.dir, &name);
+                let _ = io.remove(&self.dir, name);
             }
         }
     }
@@ -420,7 +429,7 @@ impl StateFolder {
         let marker = Marker {
             format: FORMAT,
             linker: env!("CARGO_PKG_VERSION").to_owned(),
-            boot: boot_id(io),
+            boot: self.boot.get_or_init(|| boot_id(io)).clone(),
             current: current.clone(),
         };
         let text = serde_json::to_vec(&marker)

@@ -21,6 +21,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 
+use relink_engine::image::Image;
 use rustix::io::Errno;
 
 use super::change::Change;
@@ -92,6 +93,28 @@ pub(super) fn date(io: &dyn Io, dir: &Dir, name: &OsStr, slot: &Slot) -> Result<
     Ok(stat.filter(|stat| stat.identity.mtime_ns == now).map(|stat| Seen::of(&stat)))
 }
 
+/// What one call writes over, though it need not: a call takes as long as a few hundred bytes.
+const JOINED_GAP_BYTES: u64 = 256;
+
+/// The bytes of an image in these ranges, ascending; ranges that overlap or nearly touch are one.
+fn joined<'p>(image: &Image, ranges: impl Iterator<Item = &'p PatchBytes>) -> Vec<PatchBytes> {
+    let mut ranges: Vec<(u64, u64)> =
+        ranges.map(|range| (range.offset, range.offset.saturating_add(range.bytes.len() as u64))).collect();
+    ranges.sort_unstable();
+    ranges.dedup_by(|next, last| {
+        let near = next.0 <= last.1.saturating_add(JOINED_GAP_BYTES);
+        if near {
+            last.1 = last.1.max(next.1);
+        }
+        near
+    });
+    let read = |(start, end): (u64, u64)| {
+        Some(PatchBytes { offset: start, bytes: image.read(start, usize::try_from(end - start).ok()?)? })
+    };
+    // All of them are inside: the patch was recorded, the overlay laid over this very image.
+    ranges.into_iter().filter_map(read).collect()
+}
+
 /// Whether an error means that the file system can't do what was asked, as opposed to failing at it.
 fn unsupported(error: &io::Error) -> bool {
     let numbers = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].map(Errno::raw_os_error);
@@ -108,9 +131,11 @@ impl<'a> Turn<'a> {
             let Current { image, image_seen, patch, .. } = self.prior.current.clone();
             return Ok(Kept { image, image_seen, patch, output });
         }
-        let patch_part = self.keep_patch(patch)?;
+        let mut image = self.prior.whole_image();
+        let patch_part = self.keep_patch(&image, patch)?;
         let next = self.next_image().map_err(|error| self.failed(error))?;
-        for range in self.prior.overlay.iter().chain(patch) {
+        patch.iter().for_each(|range| image.write(range.offset, &range.bytes));
+        for range in &joined(&image, self.prior.overlay.iter().chain(patch)) {
             self.io.write_at(&next.file, range.offset, &range.bytes).map_err(|error| self.failed(error))?;
             self.written.image += range.bytes.len() as u64;
         }
@@ -142,9 +167,8 @@ impl<'a> Turn<'a> {
     }
 
     /// Writes what changes, and what stood there. From here on the kept image may be written to.
-    fn keep_patch(&mut self, patch: &[PatchBytes]) -> Result<Part, HostError> {
-        let image = self.prior.whole_image();
-        let change = Change::of(&image, self.prior.current.generation, self.generation, patch);
+    fn keep_patch(&mut self, image: &Image, patch: &[PatchBytes]) -> Result<Part, HostError> {
+        let change = Change::of(image, self.prior.current.generation, self.generation, patch);
         let outside = || self.failed(io::Error::other("the patch does not fit the image"));
         let bytes = change.ok_or_else(outside)?.encode();
         let file = self.folder.next_part(self.io, "patch", self.generation)?;
@@ -231,5 +255,27 @@ impl<'a> Turn<'a> {
         publish::replace(io, output, self.slot, true)?;
         drop(next.copy.and_then(Temporary::keep));
         Ok((Part { generation: next.generation, bytes: length }, false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_nearly_touch_are_written_in_one_call() {
+        let mut image = Image::owned((0..2000).map(|at| (at % 251) as u8).collect());
+        let range = |offset: u64, bytes: &[u8]| PatchBytes { offset, bytes: bytes.to_vec() };
+        let (overlay, patch) = (
+            [range(1500, b"old"), range(10, b"old")],
+            [range(12, b"new"), range(14 + JOINED_GAP_BYTES, b"n")],
+        );
+        overlay.iter().chain(&patch).for_each(|range| image.write(range.offset, &range.bytes));
+        let whole = image.bytes().into_owned();
+        let joined = joined(&image, overlay.iter().chain(&patch));
+        let ends = joined.iter().map(|range| (range.offset, range.bytes.len())).collect::<Vec<_>>();
+        assert_eq!(ends, [(10, 5 + JOINED_GAP_BYTES as usize), (1500, 3)]);
+        assert_eq!(&joined[0].bytes[..5], b"olnew");
+        assert!(joined.iter().all(|range| whole[range.offset as usize..].starts_with(&range.bytes)));
     }
 }

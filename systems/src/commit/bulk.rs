@@ -47,7 +47,7 @@ pub(crate) fn commit_program(
         );
     }
     program.applied = Vec::new();
-    commands.insert_resource(Image::owned(std::mem::take(&mut program.image)));
+    commands.insert_resource(Image::made(std::mem::take(&mut program.image)));
     frame.committed = true;
 }
 

@@ -21,7 +21,7 @@ use super::unwind_header;
 use crate::diff::rows::is_vacant_fde;
 use crate::place::free;
 use crate::relocate::bulk::{close_hole, relocate_contribution};
-use crate::view::{View, text_of};
+use crate::view::{Memo, View, text_of};
 
 /// What the verbs of this set share.
 pub(super) struct Writer<'a> {
@@ -135,7 +135,7 @@ impl Writer<'_> {
         let mut bytes = self.image.padded(pristine, slot.capacity.max(slot.size), 0)?;
         let view = View::new(self.store, self.plan);
         let body = &mut bytes[..pristine.len()];
-        let errors = relocate_contribution(&view, &input.object, section, slot.address, body);
+        let errors = relocate_contribution(&Memo::new(&view), &input.object, section, slot.address, body);
         let offset = view.file_offset(&view.atom_record(atom.row));
         view.damage()?;
         if !errors.is_empty() {
@@ -149,12 +149,14 @@ impl Writer<'_> {
             let input = input.object.name.clone();
             return Err(Stop::Reason(GateReason::DebugSpaceExhausted { section, input }));
         }
-        if self.image.read(offset, bytes.len()).as_deref() != Some(&bytes[..]) {
+        if !self.image.matches(offset, &bytes) {
             if atom.old.flags & atom_flags::COMDAT != 0 && !atom.unplaced {
                 let (section, input) = (self.store.text(atom.old.name), input.object.name.clone());
                 return Err(Stop::Reason(GateReason::DebugShared { section, input }));
             }
             self.frame.counters.debug_contributions_written += 1;
+        } else if !self.draft.touches(offset, bytes.len()) {
+            return Ok(());
         }
         self.write(offset, &bytes)
     }
@@ -303,7 +305,7 @@ impl Writer<'_> {
             view.damage()?;
             let bytes = bytes.map_err(|_| refuse("a relocation of it can't be applied"))?;
             let at = table.offset + u64::from(new.offset);
-            if self.image.read(at, bytes.len()).as_deref() != Some(&bytes[..]) {
+            if !self.image.matches(at, &bytes) {
                 self.frame.counters.fdes_written += 1;
             }
             self.write(at, &bytes)?;

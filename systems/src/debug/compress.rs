@@ -7,6 +7,7 @@ use formats::elf;
 use formats::units::Align;
 use rayon::prelude::*;
 use relink_engine::frame::{Frame, Request};
+use relink_engine::image::ImageBytes;
 use relink_engine::program::{OutputSection, Program};
 use relink_formats as formats;
 
@@ -44,7 +45,7 @@ pub(crate) fn compress_debug_sections(
             smaller.map_or_else(|| (bytes.to_vec(), false), |new| (new, true))
         })
         .collect();
-    let mut image = image;
+    let mut image = image.into_owned();
     image.truncate(start);
     for (row, (bytes, is_compressed)) in rows.into_iter().zip(contents) {
         let section = &mut program.outputs[row];
@@ -60,7 +61,7 @@ pub(crate) fn compress_debug_sections(
     }
     finish_file(program, image.len() as u64);
     image.resize(program.image_len as usize, 0);
-    program.image = image;
+    program.image = ImageBytes::Owned(image);
     put_headers(program, options.output_kind.is_position_independent());
 }
 

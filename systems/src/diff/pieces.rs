@@ -33,24 +33,89 @@ pub(super) fn match_pieces(context: &mut Context<'_>, input: &mut Input) -> Resu
             context.frame.refuse(exhausted());
             continue;
         };
-        let Ok(starts) = split(bytes, section.entsize, strings) else {
-            context.frame.refuse(exhausted());
-            continue;
-        };
         merge.pool = pool.0;
-        for (position, &start) in starts.iter().enumerate() {
-            let end = starts.get(position + 1).map_or(bytes.len(), |&next| next as usize);
-            match place_piece(context, pool, &bytes[start as usize..end])? {
-                Some(offset) => merge.offsets.push(offset),
-                None => {
-                    context.frame.refuse(exhausted());
-                    return Ok(());
-                }
-            }
-        }
-        merge.starts = starts;
+        let record = context.store.pools.get(pool.0)?;
+        let found = if strings && section.entsize == 1 && record.align == 0 {
+            find_strings(context, pool, &record, bytes)?
+        } else {
+            find_pieces(context, pool, bytes, section.entsize, strings)?
+        };
+        let Some(runs) = found else {
+            context.frame.refuse(exhausted());
+            return Ok(());
+        };
+        merge.offsets = runs.offsets;
+        merge.set_starts(runs.starts);
     }
     Ok(())
+}
+
+/// Where pieces of a section are in its pool; those that lie behind each other in both are one run.
+#[derive(Default)]
+struct Runs {
+    starts: Vec<u32>,
+    offsets: Vec<u32>,
+}
+
+impl Runs {
+    fn push(&mut self, start: u32, offset: u32) {
+        let distance = |starts: &u32, offsets: &u32| offsets.wrapping_sub(*starts);
+        let last = self.starts.last().zip(self.offsets.last());
+        if last.is_none_or(|(starts, offsets)| distance(starts, offsets) != distance(&start, &offset)) {
+            self.starts.push(start);
+            self.offsets.push(offset);
+        }
+    }
+}
+
+/// Gives each piece its place; `None` if there is no room, or the section is none of pieces.
+fn find_pieces(
+    context: &mut Context<'_>,
+    pool: PoolRow,
+    bytes: &[u8],
+    entsize: u64,
+    strings: bool,
+) -> Result<Option<Runs>, StoreError> {
+    let Ok(starts) = split(bytes, entsize, strings) else { return Ok(None) };
+    let mut runs = Runs::default();
+    for (index, &start) in starts.iter().enumerate() {
+        let end = starts.get(index + 1).map_or(bytes.len(), |&next| next as usize);
+        let Some(offset) = place_piece(context, pool, &bytes[start as usize..end])? else { return Ok(None) };
+        runs.push(start, offset);
+    }
+    Ok(Some(runs))
+}
+
+/// The same for strings of bytes, whose pool has no gap between two of them. Those that an object was the first to bring
+/// lie there in its own order: behind one of its strings stands its next one, and comparing bytes finds it sooner than
+/// its hash does.
+fn find_strings(
+    context: &mut Context<'_>,
+    row: PoolRow,
+    pool: &PoolRecord,
+    bytes: &[u8],
+) -> Result<Option<Runs>, StoreError> {
+    let atom = context.store.atoms.get(pool.atom.0)?;
+    let base = context.store.sections.get(pool.output.0)?.file_offset(atom.address)?;
+    let mut runs = Runs::default();
+    let mut from = 0;
+    while from < bytes.len() {
+        let (Some(end), Ok(start)) = (bytes[from..].iter().position(|&byte| byte == 0), u32::try_from(from))
+        else {
+            return Ok(None);
+        };
+        let piece = &bytes[from..=from + end];
+        let Some(offset) = place_piece(context, row, piece)? else { return Ok(None) };
+        runs.push(start, offset);
+        from += piece.len();
+        let behind = u64::from(offset) + piece.len() as u64;
+        let room = usize::try_from(pool.used.saturating_sub(behind)).unwrap_or(usize::MAX);
+        let wanted = &bytes[from..bytes.len().min(from.saturating_add(room))];
+        // Whatever is whole of what the two have in common are pieces: strings end themselves.
+        let common = context.image.common_prefix(base.saturating_add(behind), wanted);
+        from += wanted[..common].iter().rposition(|&byte| byte == 0).map_or(0, |last| last + 1);
+    }
+    Ok(Some(runs))
 }
 
 /// The pool that such a section's pieces go to: same section of the image, piece size and alignment.
@@ -93,7 +158,7 @@ fn place_piece(context: &mut Context<'_>, row: PoolRow, piece: &[u8]) -> Result<
             entry => {
                 let offset = entry - 1;
                 // Equal bytes are the same piece: strings end themselves, constants have one size.
-                if context.image.read(base + u64::from(offset), piece.len()).as_deref() == Some(piece) {
+                if context.image.matches(base + u64::from(offset), piece) {
                     return Ok(Some(offset));
                 }
             }

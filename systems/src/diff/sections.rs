@@ -8,7 +8,7 @@ use relink_engine::components::Input;
 use relink_engine::program::{MergeInput, Object, SectionUse};
 use relink_engine::records::{AtomRecord, atom_flags};
 use relink_engine::report::GateReason;
-use relink_engine::rows::{AtomRow, InputRow, NONE, SectionRow};
+use relink_engine::rows::{AtomRow, InputRow, SectionRow};
 use relink_formats as formats;
 
 use super::Context;
@@ -136,12 +136,7 @@ pub(super) fn match_sections(
         uses[index] = if flags & atom_flags::EH_FRAME != 0 {
             SectionUse::EhFrame(row)
         } else if flags & atom_flags::MERGE != 0 {
-            merges.push(MergeInput {
-                section: index as u32,
-                size: section.size,
-                pool: NONE,
-                ..MergeInput::default()
-            });
+            merges.push(MergeInput::new(index as u32, section.size));
             SectionUse::Merge(row, merges.len() as u32 - 1)
         } else {
             SectionUse::Atom(row)

@@ -15,9 +15,9 @@ use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::input::Input;
 use relink_engine::options::{LinkOptions, OutputKind, Strip};
-use relink_engine::program::{NameRef, Object, Program, SectionUse, SharedLibrary};
+use relink_engine::program::{MergeInput, NameRef, Object, Program, SectionUse, SharedLibrary};
 use relink_engine::records::{AtomRecord, SymbolRecord, place, symbol_flags};
-use relink_engine::rows::{AtomRow, FileRow, InputRow, NONE, Span, SymbolRow, Target};
+use relink_engine::rows::{AtomRow, FileRow, InputRow, Span, SymbolRow, Target};
 use relink_engine::store::hash_name;
 use relink_formats as formats;
 
@@ -522,12 +522,7 @@ fn allocate_rows(program: &mut Program, options: &LinkOptions) {
                     Class::Atom(_) => SectionUse::Atom(row),
                     Class::EhFrame(_) => SectionUse::EhFrame(row),
                     Class::Merge(_) => {
-                        merges.push(relink_engine::program::MergeInput {
-                            section: index as u32,
-                            size: parsed.sections[index].size,
-                            pool: NONE,
-                            ..Default::default()
-                        });
+                        merges.push(MergeInput::new(index as u32, parsed.sections[index].size));
                         SectionUse::Merge(row, merges.len() as u32 - 1)
                     }
                 }

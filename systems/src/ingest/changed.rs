@@ -64,8 +64,7 @@ pub(crate) fn load_changed_inputs(
         let result = loader.load_neighbour(&request, row);
         frame.check(result);
     }
-    for (row, name, bytes) in changed {
-        let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
+    for (row, name, bytes, hash) in changed {
         let record = store.inputs.get(row.0);
         let Some(record) = frame.check(record) else { return };
         if !request.neighbours.contains(&row) {
@@ -161,7 +160,8 @@ struct Loader<'a> {
     store: &'a Store,
     plan: &'a mut Plan,
     frame: &'a mut Frame,
-    changed: &'a mut Vec<(InputRow, String, Bytes)>,
+    /// Which, its name, its bytes and their hash.
+    changed: &'a mut Vec<(InputRow, String, Bytes, u64)>,
 }
 
 impl Loader<'_> {
@@ -228,8 +228,9 @@ impl Loader<'_> {
 
     fn compare_object(&mut self, row: InputRow, name: String, bytes: Bytes) -> Result<(), StoreError> {
         let known = self.store.inputs.get(row.0)?;
-        if known.bytes_hash != xxhash_rust::xxh3::xxh3_64(&bytes) {
-            self.changed.push((row, name, bytes));
+        let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
+        if known.bytes_hash != hash {
+            self.changed.push((row, name, bytes, hash));
         }
         Ok(())
     }
@@ -252,7 +253,7 @@ impl Loader<'_> {
             member_content(input, &archive, members.get(known.member as usize)?)
         });
         match content.filter(|bytes| known.bytes_hash == xxhash_rust::xxh3::xxh3_64(bytes)) {
-            Some(bytes) => self.changed.push((row, name, bytes)),
+            Some(bytes) => self.changed.push((row, name, bytes, known.bytes_hash)),
             None => self.frame.refuse(GateReason::InputSetChanged { input: name }),
         }
         Ok(())

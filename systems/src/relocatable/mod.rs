@@ -8,6 +8,7 @@ pub(crate) mod write;
 use bevy_ecs::prelude::{Res, ResMut};
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
+use relink_engine::image::ImageBytes;
 use relink_engine::program::Program;
 
 /// Joins all objects to one and writes it.
@@ -27,7 +28,7 @@ pub(crate) fn combine_objects(
         write::object(&program, &sections, &symbols)
     });
     match combined {
-        Ok(image) => program.image = image,
+        Ok(image) => program.image = ImageBytes::Owned(image),
         Err(diagnostic) => frame.errors.push(*diagnostic),
     }
 }

@@ -323,7 +323,7 @@ fn write_atom(
             store.inputs.get(atom.old.input.0).map(|input| store.text(input.name)).unwrap_or_default();
         (text_of(store, plan, atom.old.name), input)
     };
-    let changed = image.read(offset, derived.bytes.len()).as_deref() != Some(&derived.bytes[..]);
+    let changed = !image.matches(offset, &derived.bytes);
     if changed && atom.old.flags & atom_flags::CODE != 0 && atom.old.flags & atom_flags::EXACT != 0
         || changed && atom.old.flags & atom_flags::FIXED != 0
     {

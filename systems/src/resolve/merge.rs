@@ -112,7 +112,7 @@ fn split_sections(object: &mut Object, atoms: &[AtomRecord]) -> Vec<Diagnostic> 
         let section = &object.parsed.sections[index];
         let strings = section.flags & u64::from(elf::SHF_STRINGS) != 0;
         match split(object.parsed.section_bytes(index), section.entsize, strings) {
-            Ok(starts) => merge.starts = starts,
+            Ok(starts) => merge.set_starts(starts),
             Err(error) => failed.push(Diagnostic::BadInput {
                 input: object.name.clone(),
                 why: format!(

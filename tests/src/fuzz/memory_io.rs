@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use relink::ImageMemory;
 use relink::host::{Dir, Io, Open, Stat, SystemIo};
 use relink_formats::Bytes;
 
@@ -114,6 +115,9 @@ impl Io for MemoryIo {
         refused()
     }
     fn copy(&self, _: &File, _: &File, _: u64) -> io::Result<u64> {
+        refused()
+    }
+    fn map_new(&self, _: &File, _: usize) -> io::Result<Box<dyn ImageMemory>> {
         refused()
     }
     fn set_mode(&self, _: &File, _: u32) -> io::Result<()> {

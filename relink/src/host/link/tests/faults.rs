@@ -151,11 +151,11 @@ fn fault_at_every_call_leaves_old_or_new_and_the_next_link_patches() {
 
 #[test]
 fn fault_at_every_call_of_a_full_link_leaves_nothing_that_misleads() {
-    for (fault, again) in
-        [Fault::Fail(28), Fault::Fail(5), Fault::Kill].into_iter().flat_map(|f| [(f, false), (f, true)])
-    {
+    let faults = [Fault::Fail(28), Fault::Fail(5), Fault::Kill];
+    let scenes = faults.into_iter().flat_map(|fault| [(fault, false), (fault, true)]);
+    for ((fault, again), memory) in scenes.flat_map(|scene| [(scene, false), (scene, true)]) {
         for index in 0.. {
-            let at = format!("{fault:?} {index}, over an earlier link: {again}");
+            let at = format!("{fault:?} {index}, over an earlier link: {again}, made in memory: {memory}");
             let work = Work::new();
             if again {
                 // An image of another length.
@@ -164,6 +164,7 @@ fn fault_at_every_call_of_a_full_link_leaves_nothing_that_misleads() {
                 link_with(&mut Stub::default(), request, &SystemIo).unwrap();
             }
             let io = FaultyIo::at(index, fault);
+            let io = if memory { io } else { io.without_memory() };
             let result = work.link_by(&io);
             let output = work.path("out").exists().then(|| work.output());
             match (&result, output.as_deref()) {
@@ -180,6 +181,38 @@ fn fault_at_every_call_of_a_full_link_leaves_nothing_that_misleads() {
             assert_eq!(work.output(), "at last two");
             if io.mutations() <= index {
                 assert!(index > 10, "{at}: only {index} calls");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn fault_at_every_call_of_a_link_without_state_leaves_old_or_new() {
+    for (fault, memory) in [Fault::Fail(28), Fault::Kill].into_iter().flat_map(|f| [(f, false), (f, true)]) {
+        for index in 0.. {
+            let at = format!("{fault:?} {index}, made in memory: {memory}");
+            let work = Work::new();
+            fs::write(work.path("out"), "old").unwrap();
+            let io = FaultyIo::at(index, fault);
+            let io = if memory { io } else { io.without_memory() };
+            let request = HostRequest { incremental: false, ..work.request() };
+            let result = link_with(&mut Stub::default(), request, &io);
+            match &result {
+                Ok(_) => assert_eq!(work.output(), "one two", "{at}"),
+                Err(_) if fault == Fault::Kill => {
+                    assert!(["old", "one two"].contains(&&*work.output()), "{at}")
+                }
+                Err(_) => assert_eq!(work.output(), "old", "{at}"),
+            }
+            if fault != Fault::Kill {
+                let names = fs::read_dir(work.0.path()).unwrap().count();
+                // The third call removes the file that could not be memory; one that fails leaves it.
+                let left = usize::from(!memory && index == 2);
+                assert_eq!(names, 3 + left, "{at}: a temporary file stayed behind");
+            }
+            if io.mutations() <= index {
+                assert!(index > 2, "{at}: only {index} calls");
                 break;
             }
         }
