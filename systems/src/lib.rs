@@ -313,7 +313,8 @@ fn changed_drivers() -> (Vec<Step>, Vec<Step>) {
     let derive = vec![
         Step::new(LinkSet::Ingest, ingest::changed::load_changed_inputs),
         Step::of_changes(LinkSet::Diff, diff::diff_inputs),
-        Step::of_changes(LinkSet::Gate, gate::judge_differences),
+        // Also a frame without a change may have something to say again.
+        Step::new(LinkSet::Gate, gate::judge_differences),
         Step::without_driver(LinkSet::Resolve),
         Step::of_changes(LinkSet::Place, place::changed::place_changed_atoms),
         Step::of_changes(LinkSet::Move, moves::move_references),
