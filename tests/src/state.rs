@@ -124,7 +124,7 @@ pub enum Column {
 /// If the state is not whole.
 pub fn rows(state: &[u8], column: Column) -> Vec<Vec<u8>> {
     let Layout { mut columns, log, .. } = Layout::of(state);
-    columns.pop(); // The checksums of names are written anew with a whole state only; new names end a record.
+    columns.pop(); // The checksums of names are written anew with a whole state only.
     let wanted = &columns[column as usize];
     let mut rows: Vec<Vec<u8>> = (0..wanted.len).map(|row| state[wanted.at(row)].to_vec()).collect();
     for record in log {
@@ -144,8 +144,8 @@ pub fn rows(state: &[u8], column: Column) -> Vec<Vec<u8>> {
                 }
             }
         }
-        rest = &rest[4 + half(rest, 0)..];
-        assert!(rest.is_empty(), "a record of the log is longer than its rows");
+        // Names come last: how many bytes, and these.
+        assert!(rest.len() == 4 + half(rest, 0), "the layout of the log is not the one that is known here");
     }
     rows
 }
