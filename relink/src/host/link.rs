@@ -228,18 +228,12 @@ struct Job<'a> {
 fn lend<'f>(
     io: &'f dyn Io,
     target: &'f Target,
-    folder: Option<&'f StateFolder>,
-    generation: u64,
     length: u64,
 ) -> Option<(Temporary<'f>, Box<dyn ImageMemory>)> {
     let Target::File(slot) = target else { return None };
     let length = usize::try_from(length).ok().filter(|&length| length > 0)?;
-    let file = match folder {
-        Some(folder) => folder.next_part(io, "image", generation),
-        None => Temporary::beside(io, slot),
-    };
     // What fails here will fail again, and be told, when the bytes are written.
-    let file = file.ok()?;
+    let file = Temporary::beside(io, slot).ok()?;
     let memory = io.map_new(file.file().ok()?, length).ok()?;
     Some((file, memory))
 }
@@ -284,14 +278,17 @@ impl Job<'_> {
         }
         let open_ns = nanoseconds_since(self.started);
         let mut lent = None;
-        let generation = prior.as_ref().map_or(1, Prior::next_generation);
         let resolved = match only_patch {
             true => match session.try_patch() {
                 Ok(outcome) => Ok(outcome),
                 Err(_) => return Ok(None),
             },
             false => session.resolve_into(&mut |length| {
-                let (file, memory) = lend(self.io, target, folder, generation, length)?;
+                // An image that later links start from is written in the order of `state.rs`, by calls that tell of errors.
+                if folder.is_some() {
+                    return None;
+                }
+                let (file, memory) = lend(self.io, target, length)?;
                 lent = Some(file);
                 Some(memory)
             }),
@@ -339,10 +336,10 @@ impl Job<'_> {
         target: &Target,
         folder: Option<&StateFolder>,
         prior: Option<&Prior>,
-        mut lent: Option<Temporary<'_>>,
+        lent: Option<Temporary<'_>>,
     ) -> Result<(), HostError> {
         if let (Some(folder), Target::File(slot)) = (folder, target) {
-            match self.publish_with_state(session, slot, folder, prior, &mut lent) {
+            match self.publish_with_state(session, slot, folder, prior) {
                 Ok(()) => return Ok(()),
                 // A full disk, say. The program is worth more than the state: what was written of it is removed by
                 // now, and without it there may be room. The earlier pair stays and is good for the next link.
@@ -374,7 +371,6 @@ impl Job<'_> {
         slot: &Slot,
         folder: &StateFolder,
         prior: Option<&Prior>,
-        lent: &mut Option<Temporary<'_>>,
     ) -> Result<(), HostError> {
         let io = self.io;
         let generation = prior.map_or(1, Prior::next_generation);
@@ -389,14 +385,9 @@ impl Job<'_> {
                 (None, kept?)
             }
             _ => {
-                let made = match lent {
-                    Some(_) => None,
-                    None => Some(folder.next_part(io, "image", generation)?),
-                };
-                let failed = || HostError::io("write", folder.dir.path())(io::ErrorKind::NotFound.into());
-                let image = made.as_ref().or(lent.as_ref()).ok_or_else(failed)?;
-                let kept = self.publish_whole(session, slot, folder, generation, image, made.is_none())?;
-                (made.or(lent.take()), kept)
+                let image = folder.next_part(io, "image", generation)?;
+                let kept = self.publish_whole(session, slot, folder, generation, &image)?;
+                (Some(image), kept)
             }
         };
         let extended = earlier.filter(|earlier| earlier.state.generation == state.generation);
@@ -473,26 +464,21 @@ impl Job<'_> {
         Ok((Some(state), Part { generation, bytes }))
     }
 
-    /// Brings the image into a file that is kept, unless it was made there, and renames a copy of it over the output.
+    /// Writes the image to a file that is kept, and renames a copy of it over the output.
     fn publish_whole<S: Session + ?Sized>(
         &mut self,
-        session: &mut S,
+        session: &S,
         slot: &Slot,
         folder: &StateFolder,
         generation: u64,
         image: &Temporary<'_>,
-        is_lent: bool,
     ) -> Result<Kept, HostError> {
         let io = self.io;
         let failed = |error| HostError::io("write", folder.dir.path())(error);
-        let length = if is_lent {
-            self.finish_lent(session, image).map_err(failed)?
-        } else {
-            let bytes = session.image();
-            image.file().and_then(|file| io.write_all(file, &bytes)).map_err(failed)?;
-            self.written.image += bytes.len() as u64;
-            bytes.len() as u64
-        };
+        let bytes = session.image();
+        let length = bytes.len() as u64;
+        image.file().and_then(|file| io.write_all(file, &bytes)).map_err(failed)?;
+        self.written.image += length;
         let image_seen = image.file().and_then(|file| io.stat_file(file)).map(|stat| Seen::of(&stat));
         // In the folder too: what a kill leaves of it, the next link sweeps.
         let output = Temporary::named(io, &folder.dir, turns::OUTPUT, false).map_err(failed)?;
