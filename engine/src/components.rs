@@ -9,12 +9,26 @@ use crate::program::Object;
 use crate::records::{AtomRecord, InputRecord, RelocRecord, SymbolRecord};
 use crate::rows::{AtomRow, FdeRow, InputRow, RelocRow, SymbolRow};
 
+/// What becomes of an input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    /// It has a place on the command line, as before.
+    #[default]
+    Stays,
+    /// It had none.
+    Comes,
+    /// It has none any more: its new object is empty.
+    Goes,
+}
+
 /// A changed input: what the store has of it, and what was parsed now.
 #[derive(Component, Debug)]
 pub struct Input {
     /// Its row.
     pub row: InputRow,
-    /// The row's contents.
+    /// Whether it comes or goes.
+    pub fate: Fate,
+    /// The row's contents; without rows if it is new.
     pub record: InputRecord,
     /// The new object, with its sections and symbols matched to the store's rows.
     pub object: Object,

@@ -126,6 +126,8 @@ pub struct Request {
     pub inputs: Vec<Input>,
     /// Files (by their place) that may have changed, for a warm frame.
     pub changed: Vec<u32>,
+    /// Inputs were added or removed since the last good frame.
+    pub reshaped: bool,
     /// Inputs that did not change, but are to be looked at as if they had: the edit refers to something in them that garbage
     /// collection had dropped.
     pub neighbours: Vec<InputRow>,

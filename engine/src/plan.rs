@@ -7,7 +7,7 @@ use crate::records::{
     AtomRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord, InputRecord,
     IslandRecord, PoolRecord, SectionRecord, SymbolRecord,
 };
-use crate::rows::{AtomRow, FdeRow, PoolRow, RelocRow, SymbolRow};
+use crate::rows::{AtomRow, FdeRow, FileRow, PoolRow, RelocRow, SectionRow, SymbolRow};
 
 /// A piece that is new in a pool.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ pub struct FreeSpace {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are columns of `Store`")]
 pub struct RowEnds {
+    pub files: u32,
+    pub inputs: u32,
     pub atoms: u32,
     pub symbols: u32,
     pub globals: u32,
@@ -58,6 +60,21 @@ pub struct OldSymbol {
     pub local: bool,
 }
 
+/// A set of address ranges whose unit is gone.
+#[derive(Clone, Copy, Debug)]
+pub struct EmptySet {
+    /// `.debug_aranges`.
+    pub section: SectionRow,
+    /// Where the set is.
+    pub start: u64,
+    /// Its bytes.
+    pub len: u64,
+    /// `.debug_info`.
+    pub units: SectionRow,
+    /// Where the unit is that it names from now on.
+    pub unit: u64,
+}
+
 /// The plan of a frame. Nothing of it is in store or image before Commit.
 #[derive(Debug, Default, Resource)]
 pub struct Plan {
@@ -65,6 +82,8 @@ pub struct Plan {
     pub image: ImageRecord,
     /// Identities of files that were found unchanged under a new one, or changed.
     pub files: Vec<(u32, FileRecord)>,
+    /// The file at each place of the command line, if inputs come or go.
+    pub order: Option<Vec<FileRow>>,
     /// Hashes of the changed inputs' bytes.
     pub input_hashes: Vec<(u32, u64)>,
     /// Archives whose index differs, to be explained by a more exact reason or to be one.
@@ -91,9 +110,11 @@ pub struct Plan {
     /// Atoms that left their slots: row, old record.
     pub moved: Vec<(AtomRow, AtomRecord)>,
     /// Slots that became free: address and length in a section.
-    pub freed: Vec<(crate::rows::SectionRow, u64, u64)>,
+    pub freed: Vec<(SectionRow, u64, u64)>,
+    /// Sets of address ranges that stay as empty ones.
+    pub emptied: Vec<EmptySet>,
     /// What is left of free ranges that were split.
-    pub refilled: Vec<(crate::rows::SectionRow, u64, u64)>,
+    pub refilled: Vec<(SectionRow, u64, u64)>,
     /// Islands to write.
     pub islands: Vec<NewIsland>,
     /// Relocation rows of unchanged atoms whose flags change.
@@ -112,7 +133,7 @@ pub struct Plan {
     pub written_symbols: Vec<SymbolRow>,
     /// Bytes of names that the frame brings; they will stand behind those of the store.
     pub names: Vec<u8>,
-    /// Records of the changed inputs whose spans of rows grow, as they will be.
+    /// Records of inputs that come, go, or whose spans of rows grow, as they will be.
     pub input_records: HashMap<u32, InputRecord>,
     /// Rows of the columns after the frame, if any of them grows.
     pub ends: RowEnds,

@@ -22,7 +22,7 @@ macro_rules! records {
 }
 
 records! {
-    /// A file of the command line, by its place on it.
+    /// A file of the command line. Its row stays when others come or go in front of it.
     FileRecord = 80 {
         /// Name as given, in the string column.
         name: Span,
@@ -51,7 +51,7 @@ records! {
     InputRecord = 112 {
         /// `a.o` or `libx.a(m.o)`.
         name: Span,
-        /// The file that it came from.
+        /// The file that it came from; none if the row is unused.
         file: FileRow,
         /// Ordinal of the member in its archive; 0 for a plain object.
         member: u32,
@@ -368,8 +368,8 @@ records! {
         name_entries: u32,
         /// Entries in use in `group_slots`, those of groups that are gone included.
         group_entries: u32,
-        /// Unused.
-        reserved: u32,
+        /// Files of the command line.
+        places: u32,
     }
 }
 
@@ -397,6 +397,8 @@ pub mod file_flags {
     pub const SHARED: u32 = 8;
     /// `--as-needed`.
     pub const AS_NEEDED: u32 = 0x10;
+    /// The row is unused: its file is gone from the command line.
+    pub const VACANT: u32 = 0x20;
 }
 
 /// Flags of [`ImageRecord`].
@@ -496,6 +498,8 @@ pub mod symbol_flags {
     pub const COMMON: u16 = 0x80;
     /// Fixed by an option: `--defsym`, `-u`, `-e`.
     pub const OPTION: u16 = 0x100;
+    /// A shared library defines it and an archive offers it: which of them is taken, the place of the first mention decides.
+    pub const CONTESTED: u16 = 0x200;
     /// Another module's definition may prevail at load time.
     pub const PREEMPTIBLE: u16 = 0x400;
     /// A shared library's datum whose storage is a copy in this image.

@@ -16,11 +16,11 @@ use crate::records::{
     AtomRecord, CieRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord,
     InputRecord, IslandRecord, PoolRecord, RelocRecord, SectionRecord, SymbolRecord,
 };
-use crate::rows::{Span, SymbolRow};
+use crate::rows::{FileRow, InputRow, Span, SymbolRow};
 use crate::texts::Texts;
 
 /// Bump with every change of a record, a column or their meaning: other versions are never migrated.
-pub const SCHEMA: u32 = 6;
+pub const SCHEMA: u32 = 7;
 const MAGIC: [u8; 8] = *b"relink\0S";
 const TARGET_X86_64_ELF: u32 = 62;
 
@@ -212,9 +212,11 @@ macro_rules! store {
 store! {
     /// Facts of the image, one row.
     image: ImageRecord,
-    /// Files of the command line, in order.
+    /// Files of the command line.
     files: FileRecord,
-    /// Loaded objects, in link order.
+    /// The file at each place of the command line; empty as long as files stand there in the order of their rows.
+    order: u32,
+    /// Loaded objects; in link order but for those that came later.
     inputs: InputRecord,
     /// What is placed, or was dropped.
     atoms: AtomRecord,
@@ -404,6 +406,49 @@ impl Store {
     /// If the state is damaged.
     pub fn image_record(&self) -> Result<ImageRecord, StoreError> {
         self.image.get(0)
+    }
+
+    /// The file at a place of the command line.
+    ///
+    /// # Errors
+    /// If the state is damaged.
+    pub fn file_at(&self, place: u32) -> Result<FileRow, StoreError> {
+        let row = if self.order.is_empty() { place } else { self.order.get(place)? };
+        if row < self.files.len() { Ok(FileRow(row)) } else { Err(malformed("a place without a file")) }
+    }
+
+    /// The files in the order of the command line.
+    ///
+    /// # Errors
+    /// If the state is damaged: also if a file stands at two places.
+    pub fn places(&self) -> Result<Vec<FileRow>, StoreError> {
+        let mut seen = vec![false; self.files.len() as usize];
+        let count = self.image_record()?.places;
+        let mut places = Vec::with_capacity(seen.len().min(count as usize));
+        for place in 0..count {
+            let file = self.file_at(place)?;
+            if std::mem::replace(&mut seen[file.index()], true) {
+                return Err(malformed("a file at two places"));
+            }
+            places.push(file);
+        }
+        Ok(places)
+    }
+
+    /// The loaded objects in link order.
+    ///
+    /// # Errors
+    /// If the state is damaged.
+    pub fn link_order(&self) -> Result<Vec<InputRow>, StoreError> {
+        let mut inputs = Vec::with_capacity(self.inputs.len() as usize);
+        for file in self.places()? {
+            let own = self.files.get(file.0)?.inputs;
+            if own.len as usize > (self.inputs.len() as usize).saturating_sub(inputs.len()) {
+                return Err(malformed("an object of two files"));
+            }
+            inputs.extend(own.range().map(InputRow));
+        }
+        Ok(inputs)
     }
 
     /// The global symbol of a name.

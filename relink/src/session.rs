@@ -316,8 +316,8 @@ impl LinkSession {
     pub(crate) fn prior_reasons(&mut self) -> Vec<GateReason> {
         let mut reasons: Vec<GateReason> = self.unusable.clone().into_iter().collect();
         if self.world.contains_resource::<Store>() {
-            reasons.extend(self.reshaped.clone());
             let gate = self.options.incremental.as_ref().map(|options| options.gate_kind);
+            reasons.extend(self.reshaped.clone().filter(|_| gate != Some(GateKind::Wide)));
             reasons.extend((gate == Some(GateKind::Closed)).then_some(GateReason::GateClosed));
         }
         reasons
@@ -385,6 +385,7 @@ impl LinkSession {
         self.changed.sort_unstable();
         self.changed.dedup();
         request.changed.clone_from(&self.changed);
+        request.reshaped = self.reshaped.is_some();
         request.shared = shared.cloned();
         self.world.insert_resource(Frame { kind, ..Frame::default() });
         self.world.insert_resource(Patch::default());

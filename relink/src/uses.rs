@@ -32,8 +32,8 @@ pub(crate) fn of_program(program: &Program, mut visit: impl FnMut(&str, &str, Na
 
 /// The same of an incremental link; rows that can't be read are left out.
 pub(crate) fn of_store(store: &Store, mut visit: impl FnMut(&str, &str, NameUse)) {
-    for row in 0..store.inputs.len() {
-        let Ok(input) = store.inputs.get(row) else { continue };
+    for row in store.link_order().unwrap_or_default() {
+        let Ok(input) = store.inputs.get(row.0) else { continue };
         let object = store.text(input.name);
         for global in input.globals.and(input.more_globals) {
             let Ok(global) = store.globals.get(global) else { continue };

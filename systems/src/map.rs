@@ -151,7 +151,8 @@ fn collect(store: &Store) -> Result<(Placed, Named), StoreError> {
 
 /// Names of the loaded objects; what can't be read is left out.
 pub fn loaded_inputs(store: &Store) -> Vec<String> {
-    (0..store.inputs.len()).filter_map(|row| Some(store.text(store.inputs.get(row).ok()?.name))).collect()
+    let inputs = store.link_order().unwrap_or_default().into_iter();
+    inputs.filter_map(|row| Some(store.text(store.inputs.get(row.0).ok()?.name))).collect()
 }
 
 /// Sections that garbage collection dropped, as `a.o:(.text.f)`.

@@ -58,6 +58,9 @@ pub enum DebugSection {
     Other,
 }
 
+/// Bytes of the smallest unit that [`fill`] makes in `.debug_info`.
+pub const UNIT_MIN: u64 = filler::INFO_MIN;
+
 impl DebugSection {
     /// The section called `name`, or `None` if the name does not begin with `.debug_`.
     pub fn from_name(name: &[u8]) -> Option<DebugSection> {

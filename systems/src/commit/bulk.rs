@@ -369,7 +369,7 @@ impl Freezer {
             sorted_relocs: sorted_relocs(program),
             name_entries: program.globals,
             group_entries: self.rows.group_slots.iter().filter(|&&entry| entry != 0).count() as u32,
-            reserved: 0,
+            places: self.rows.files.len() as u32,
         });
     }
 }

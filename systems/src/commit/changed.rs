@@ -7,7 +7,9 @@ use relink_engine::components::{Relocation, RelocationPool};
 use relink_engine::frame::{Frame, FrameKind, Patch, Request};
 use relink_engine::image::{Draft, Image};
 use relink_engine::plan::Plan;
-use relink_engine::records::{FdeRecord, FreeRecord, GlobalRecord, RelocRecord, reloc_flags};
+use relink_engine::records::{
+    FdeRecord, FileRecord, FreeRecord, GlobalRecord, InputRecord, RelocRecord, file_flags, reloc_flags,
+};
 use relink_engine::rows::{AtomRow, IslandRow, RelocRow, Span, TargetKind};
 use relink_engine::store::{Store, hash_name};
 
@@ -55,13 +57,14 @@ fn commit_rows(
     relocations: &[Relocation],
     written: bool,
 ) -> Result<(), StoreError> {
+    extend_columns(store, plan);
     for &(row, record) in &plan.files {
         store.files.set(row, record)?;
     }
+    commit_order(store, plan)?;
     for &(row, hash) in &plan.input_hashes {
         store.inputs.update(row, |input| input.bytes_hash = hash)?;
     }
-    extend_columns(store, plan);
     for (&row, record) in &plan.input_records {
         store.inputs.update(row, |input| {
             let bytes_hash = input.bytes_hash;
@@ -144,10 +147,25 @@ fn commit_rows(
     Ok(())
 }
 
+/// Which file stands where on the command line.
+fn commit_order(store: &mut Store, plan: &Plan) -> Result<(), StoreError> {
+    let Some(order) = &plan.order else { return Ok(()) };
+    for (place, file) in (0..).zip(order) {
+        if place >= store.order.len() {
+            store.order.push(file.0);
+        } else if store.order.get(place)? != file.0 {
+            store.order.set(place, file.0)?;
+        }
+    }
+    Ok(())
+}
+
 /// Names and rows that the frame brings; those that it has no use for yet are vacant.
 fn extend_columns(store: &mut Store, plan: &Plan) {
     store.strings.append(&plan.names);
     let ends = &plan.ends;
+    extend(&mut store.files, ends.files, FileRecord { flags: file_flags::VACANT, ..Default::default() });
+    extend(&mut store.inputs, ends.inputs, InputRecord::default());
     extend(&mut store.atoms, ends.atoms, vacant_atom());
     extend(&mut store.symbols, ends.symbols, vacant_symbol());
     extend(&mut store.globals, ends.globals, GlobalRecord::default());

@@ -163,6 +163,22 @@ impl Writer<'_> {
 
     /// Contributions that went elsewhere leave fillers; what was vacated goes to the free list.
     fn fill_freed_contributions(&mut self) -> Result<(), Stop> {
+        for set in std::mem::take(&mut self.plan.emptied) {
+            self.fill_debug_hole(set.units, set.unit, dwarf::UNIT_MIN)?;
+            let Ok(unit_offset) = u32::try_from(set.unit) else {
+                return Err(StoreError::Malformed("a unit is outside of .debug_info".to_owned()).into());
+            };
+            let fillers = FillerContext { unit_offset, ..self.fillers() };
+            let mut hole = self.image.padded(&[], set.len, 0)?;
+            let record = self.store.sections.get(set.section.0)?;
+            if dwarf::fill(DebugSection::Aranges, &mut hole, fillers).is_err() {
+                let section = self.store.text(record.name);
+                return Err(Stop::Reason(GateReason::DebugSpaceExhausted { section, input: String::new() }));
+            }
+            self.write(record.file_offset(set.start)?, &hole)?;
+            // It is taken as a whole, or not at all.
+            free::add(free::space(self.store, self.plan)?, set.section, set.start, set.len);
+        }
         for (section, start, len) in std::mem::take(&mut self.plan.refilled) {
             self.fill_debug_hole(section, start, len)?;
         }

@@ -23,8 +23,17 @@ pub(super) fn check_exposed_names(context: &mut Context<'_>, request: &Request) 
         || !dynamic.export_symbols.is_empty();
     let wanted: HashSet<Vec<u8>> = exposed.iter().map(|(name, _)| name.clone()).collect();
     let mut mentioned: HashSet<Vec<u8>> = HashSet::new();
-    for (row, input) in (0..).zip(&request.inputs).filter(|_| !by_rule) {
-        let file = context.store.files.get(row);
+    for (place, input) in (0..).zip(&request.inputs).filter(|_| !by_rule) {
+        let file = match &context.plan.order {
+            Some(order) => Ok(order.get(place as usize).copied().unwrap_or_default()),
+            None => context.store.file_at(place),
+        };
+        // What comes is an object.
+        let Some(row) = context.frame.check(file) else { return };
+        if row.0 >= context.store.files.len() {
+            continue;
+        }
+        let file = context.store.files.get(row.0);
         let Some(file) = context.frame.check(file) else { return };
         if file.flags & file_flags::SHARED == 0 {
             continue;

@@ -57,7 +57,9 @@ fn changed(input: &Input, signature: &[u8]) -> GateReason {
 /// A row for a new group, and whether its object owns it; `None` if it would have to take it from another one.
 fn add_group(context: &mut Context<'_>, input: &Input, signature: &[u8]) -> Result<Option<bool>, StoreError> {
     let owner = find_owner(context, signature)?;
-    if owner.is_some_and(|(_, record)| record.input >= input.row) {
+    if let Some((_, record)) = owner
+        && !context.is_before(record.input, input.row)?
+    {
         return Ok(None);
     }
     let Some(row) = context.take_group(input.row)? else { return Ok(None) };

@@ -38,8 +38,9 @@ pub(super) fn revive_atoms(
             }
         }
     }
+    let mut roots = rehomed_code(context, units)?;
     while !dead.is_empty() {
-        let mut targets = Vec::new();
+        let mut targets = std::mem::take(&mut roots);
         for (at, section) in std::mem::take(&mut queue) {
             let Ok(input) = inputs.get(units[at].entity) else { continue };
             targets.extend(targets_of(&input.object, section));
@@ -66,6 +67,21 @@ pub(super) fn revive_atoms(
         }
     }
     Ok(())
+}
+
+/// Atoms that live names have got: what does not change may refer to them.
+fn rehomed_code(context: &Context<'_>, units: &[Unit]) -> Result<Vec<Target>, StoreError> {
+    let mut roots = Vec::new();
+    for (_, old, new) in units.iter().flat_map(|unit| &unit.changes) {
+        if old.atom != new.atom
+            && place::is_atom(old.atom)
+            && place::is_atom(new.atom)
+            && context.store.atoms.get(old.atom.0)?.flags & atom_flags::LIVE != 0
+        {
+            roots.push(Target::atom(new.atom));
+        }
+    }
+    Ok(roots)
 }
 
 /// What a section refers to, and the others of its group: they live and die as one.

@@ -19,14 +19,14 @@ use bevy_ecs::prelude::{Commands, Entity, Query, Res, ResMut};
 use formats::elf;
 use hashbrown::{HashMap, HashSet};
 use relink_engine::column::StoreError;
-use relink_engine::components::{Atom, Input, Slot, Symbol};
+use relink_engine::components::{Atom, Fate, Input, Slot, Symbol};
 use relink_engine::frame::{Frame, Request};
 use relink_engine::image::Image;
 use relink_engine::options::{Discard, LinkOptions, Strip};
 use relink_engine::plan::Plan;
-use relink_engine::records::{AtomRecord, SymbolRecord, atom_flags, place, symbol_flags};
+use relink_engine::records::{AtomRecord, GlobalRecord, SymbolRecord, atom_flags, place, symbol_flags};
 use relink_engine::report::GateReason;
-use relink_engine::rows::{InputRow, SymbolRow};
+use relink_engine::rows::{InputRow, NONE, SymbolRow};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
@@ -44,8 +44,18 @@ pub(crate) struct Context<'a> {
     pub options: &'a LinkOptions,
     /// The changed inputs.
     changed: HashSet<InputRow>,
+    /// Those of them that go.
+    going: HashSet<InputRow>,
+    /// The place of each file on the command line, if files do not stand there in the order of their rows.
+    places: Vec<u32>,
     /// Names that their new objects refer to.
     referenced: HashSet<SymbolRow>,
+    /// Of these the ones that are no weak references of an archive's member.
+    rooted: HashSet<SymbolRow>,
+    /// Definitions that changed inputs give up.
+    released: HashMap<SymbolRow, GlobalRecord>,
+    /// Those of them that another one has taken over.
+    rehomed: HashSet<SymbolRow>,
     /// New names that other modules may see, and what to say if one does.
     exposed: Vec<(Vec<u8>, GateReason)>,
     /// Rows of frame descriptions that are in use.
@@ -83,7 +93,12 @@ pub(crate) fn diff_inputs(
         frame: &mut frame,
         options: &request.options,
         changed: inputs.iter().map(|input| input.row).collect(),
+        going: inputs.iter().filter(|input| input.fate == Fate::Goes).map(|input| input.row).collect(),
+        places: Vec::new(),
         referenced: HashSet::new(),
+        rooted: HashSet::new(),
+        released: HashMap::new(),
+        rehomed: HashSet::new(),
         exposed: Vec::new(),
         taken_fdes: HashSet::new(),
         cursors: HashMap::new(),
@@ -108,11 +123,18 @@ fn diff_units(
     inputs: &mut Query<'_, '_, &mut Input>,
     commands: &mut Commands<'_, '_>,
 ) -> Result<(), StoreError> {
+    context.places = places_of_files(context)?;
+    if context.plan.inputs.len() > 1 {
+        for entity in context.plan.inputs.clone() {
+            if let Ok(input) = inputs.get(entity) {
+                names::note_released(context, input)?;
+            }
+        }
+    }
     let mut units = Vec::new();
     for entity in context.plan.inputs.clone() {
         let Ok(mut input) = inputs.get_mut(entity) else { continue };
-        let new = crate::commit::bulk::property_of(&input.object.parsed);
-        if new != (input.record.feature_1_and, input.record.properties) {
+        if !keeps_properties(context, &input)? {
             context.frame.refuse(GateReason::PropertyChanged { input: input.object.name.clone() });
         }
         groups::match_groups(context, &mut input)?;
@@ -144,6 +166,38 @@ fn diff_units(
     Ok(())
 }
 
+/// The place of each file, by row; nothing if that is its row.
+fn places_of_files(context: &Context<'_>) -> Result<Vec<u32>, StoreError> {
+    let order = match &context.plan.order {
+        None if context.store.order.is_empty() => return Ok(Vec::new()),
+        None => context.store.places()?,
+        Some(order) => order.clone(),
+    };
+    let mut places = vec![NONE; context.plan.ends.files as usize];
+    for (place, file) in (0..).zip(order) {
+        if let Some(at) = places.get_mut(file.index()) {
+            *at = place;
+        }
+    }
+    Ok(places)
+}
+
+/// Whether the image's own properties stay: they depend on which ones its objects have, not on how many have them.
+fn keeps_properties(context: &Context<'_>, input: &Input) -> Result<bool, StoreError> {
+    let old = (input.record.feature_1_and, input.record.properties);
+    if input.fate == Fate::Stays {
+        return Ok(crate::commit::bulk::property_of(&input.object.parsed) == old);
+    }
+    for row in (0..context.store.inputs.len()).map(InputRow) {
+        let other = context.store.inputs.get(row.0)?;
+        let stays = other.file.some().is_some() && row != input.row && !context.going.contains(&row);
+        if stays && (other.feature_1_and, other.properties) == old {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Spawns what the later sets work on.
 fn hydrate(
     context: &mut Context<'_>,
@@ -160,6 +214,9 @@ fn hydrate(
                 // How a nameless atom is known from now on.
                 context.plan.atoms.insert(row.0, AtomRecord { section, ..record });
             }
+            continue;
+        }
+        if record.size == 0 && record.output.some().is_none() {
             continue;
         }
         let parsed = &input.object.parsed.sections[section as usize];

@@ -3,6 +3,7 @@
 
 use formats::elf;
 use formats::object_file::SymbolPlace;
+use hashbrown::HashSet;
 use object::LittleEndian;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
@@ -15,6 +16,7 @@ use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::Context;
+use super::references::from_archive;
 use super::rows::{is_vacant_global, vacant_symbol};
 use super::symbols::{Change, Mentions, defined_record, drop_symbol, is_hidden, text};
 use crate::commit::bulk::global_records;
@@ -44,6 +46,9 @@ pub(super) fn define_globals(
         let hash = hash_name(name);
         let found = known.remove(&(hash, false)).or_else(|| known.remove(&(hash, true)));
         let reason = match found {
+            Some((row, old)) if is_reference(&old) && context.released.contains_key(&old.symbol) => {
+                rehome(context, input, index, (old.symbol, Some(row)), &new, targets, changes)?
+            }
             Some((_, old)) => {
                 targets[index] = Target::symbol(old.symbol);
                 match_global(context, input, index, &old, &new, changes)?
@@ -100,6 +105,9 @@ fn define_new(
             return mention(context, input, row, new, name);
         }
         _ if discarded => return Ok(Some(reason)),
+        Some((row, _)) if context.released.contains_key(&row) => {
+            return rehome(context, input, index, (row, None), new, targets, changes);
+        }
         Some((row, record)) if record.atom == place::VACANT => (row, record),
         Some(_) => return Ok(Some(reason)),
         None => {
@@ -125,6 +133,73 @@ fn define_new(
     changes.push((row, old, record));
     context.frame.differ(reason);
     mention(context, input, row, new, name)
+}
+
+/// Notes which definitions the changed inputs give up: another one of them may take them over.
+pub(super) fn note_released(context: &mut Context<'_>, input: &Input) -> Result<(), StoreError> {
+    let object = &input.object;
+    let first = object.parsed.first_global as usize;
+    let mut defined = HashSet::new();
+    for (index, new) in (first..).zip(global_records(&object.parsed)) {
+        if !is_reference(&new) {
+            defined.insert(hash_name(object.parsed.symbol_name(index)));
+        }
+    }
+    for row in input.record.globals.and(input.record.more_globals) {
+        let global = context.store.globals.get(row)?;
+        if is_vacant_global(&global) || is_reference(&global) || defined.contains(&global.name_hash) {
+            continue;
+        }
+        if context.store.symbols.get(global.symbol.0)?.input == input.row {
+            context.released.insert(global.symbol, global);
+        }
+    }
+    Ok(())
+}
+
+/// A definition that another changed input gives up. Where its bytes are is all that changes of its name.
+fn rehome(
+    context: &mut Context<'_>,
+    input: &Input,
+    index: usize,
+    (row, known): (SymbolRow, Option<u32>),
+    new: &GlobalRecord,
+    targets: &mut [Target],
+    changes: &mut Vec<Change>,
+) -> Result<Option<GateReason>, StoreError> {
+    let object = &input.object;
+    let name = object.parsed.symbol_name(index);
+    let reason = GateReason::NewGlobal { symbol: text(name), input: object.name.clone() };
+    let record = context.store.symbols.get(row.0)?;
+    let bound = symbol_flags::OFFERED
+        | symbol_flags::OPTION
+        | symbol_flags::LINKER_DEFINED
+        | symbol_flags::IFUNC
+        | symbol_flags::TLS
+        | symbol_flags::COMMON;
+    let same = context.released.get(&row).is_some_and(|old| {
+        (old.state, old.info, old.other & 3) == (new.state, new.info, new.other & 3)
+            && old.state == global_state::DEFINED
+    });
+    // An archive's member may be in the link for this name alone.
+    let member = from_archive(context, record.input)? || from_archive(context, input.row)?;
+    if record.flags & bound != 0 || record.dynsym != 0 || !same || member || !context.rehomed.insert(row) {
+        return Ok(Some(reason));
+    }
+    let old = SymbolRecord { input: input.row, ..record };
+    let Some(planned) = defined_record(context, object, index, &old)? else { return Ok(Some(reason)) };
+    context.plan.symbols.insert(row.0, planned);
+    targets[index] = Target::symbol(row);
+    changes.push((row, record, planned));
+    context.frame.differ(reason);
+    match known {
+        Some(known) => {
+            let global = GlobalRecord { symbol: row, name_hash: hash_name(name), ..*new };
+            context.plan.globals.insert(known, global);
+            Ok(None)
+        }
+        None => mention(context, input, row, new, name),
+    }
 }
 
 /// Notes that an object mentions a name.
@@ -243,6 +318,9 @@ pub(super) fn remove_definition(
     old: &GlobalRecord,
 ) -> Result<bool, StoreError> {
     let row = old.symbol;
+    if context.rehomed.contains(&row) {
+        return Ok(true);
+    }
     let record = context.store.symbols.get(row.0)?;
     if record.input != input.row || !place::is_atom(record.atom) && record.atom != place::ABSOLUTE {
         // Another object's definition prevails: a copy of a group that was dropped. A weak one may be of use yet.

@@ -30,6 +30,7 @@ pub(super) fn match_references(
     let object = &input.object;
     let first = object.parsed.first_global as usize;
     let mut unused = Vec::new();
+    let rooted = !from_archive(context, input.row)?;
     for (index, new) in (first..).zip(global_records(&object.parsed)) {
         if !is_reference(&new) {
             continue;
@@ -39,6 +40,12 @@ pub(super) fn match_references(
         let hash = hash_name(name);
         let found = known.remove(&(hash, true)).or_else(|| known.remove(&(hash, false)));
         let reason = match found {
+            Some((row, old)) if !is_reference(&old) && context.rehomed.contains(&old.symbol) => {
+                targets[index] = Target::symbol(old.symbol);
+                let global = GlobalRecord { symbol: old.symbol, name_hash: hash, ..new };
+                context.plan.globals.insert(row, global);
+                new_reference(context, object, old.symbol, &new, name)?
+            }
             Some((_, old)) => {
                 targets[index] = Target::symbol(old.symbol);
                 match_global(context, input, index, &old, &new, &mut unused)?
@@ -56,6 +63,9 @@ pub(super) fn match_references(
         };
         if let TargetKind::Symbol(row) = targets[index].kind() {
             context.referenced.insert(row);
+            if rooted && new.info >> 4 != elf::STB_WEAK {
+                context.rooted.insert(row);
+            }
         }
         if let Some(reason) = reason {
             context.frame.refuse(reason);
@@ -124,7 +134,9 @@ fn new_reference(
         place::ABSOLUTE => None,
         place::SHARED => {
             let strong = new.info >> 4 != elf::STB_WEAK;
-            let known = record.dynsym != 0 && (!strong || record.flags & symbol_flags::STRONG != 0);
+            let contested = record.flags & symbol_flags::CONTESTED != 0;
+            let known =
+                record.dynsym != 0 && (!strong || record.flags & symbol_flags::STRONG != 0) && !contested;
             let need = "an import".to_owned();
             (!known).then_some(GateReason::ImportNeedAdded { symbol, need, input })
         }
@@ -161,7 +173,7 @@ fn dropped_reference(
             input: input.object.name.clone(),
         }));
     }
-    if record.atom == place::SHARED && has_other_references(context, input, &record)? {
+    if record.atom == place::SHARED && has_other_references(context, old.symbol, &record)? {
         return Ok(None);
     }
     if record.atom == place::UNDEFINED || record.atom == place::SHARED {
@@ -174,7 +186,10 @@ fn dropped_reference(
     if old.info >> 4 == elf::STB_WEAK || !place::is_atom(record.atom) || record.input.some().is_none() {
         return Ok(None);
     }
-    if !from_archive(context, record.input)? || still_needs(context, &input.object, record.input)? {
+    if !from_archive(context, record.input)?
+        || context.rooted.contains(&old.symbol)
+        || still_needs(context, &input.object, record.input)?
+    {
         return Ok(None);
     }
     let mut next = record.first_incoming;
@@ -187,7 +202,8 @@ fn dropped_reference(
         }
         let site = store.atoms.get(AtomRow(reloc.atom.0).0)?;
         // An object of the command line is in the link whatever else is; a member may be there for us alone.
-        if site.input != input.row && site.input.some().is_some() && !from_archive(context, site.input)? {
+        let stays = site.input.some().is_some() && !context.changed.contains(&site.input);
+        if stays && !from_archive(context, site.input)? {
             return Ok(None);
         }
     }
@@ -234,9 +250,12 @@ fn visibility_stays(
 /// Whether another input refers to a symbol as well, as far as a look at a few references tells.
 fn has_other_references(
     context: &Context<'_>,
-    input: &Input,
+    symbol: SymbolRow,
     record: &SymbolRecord,
 ) -> Result<bool, StoreError> {
+    if context.referenced.contains(&symbol) {
+        return Ok(true);
+    }
     let mut next = record.first_incoming;
     for _ in 0..KEEPERS_EXAMINED {
         let Some(row) = RelocRow::some(next) else { break };
@@ -245,15 +264,19 @@ fn has_other_references(
         let site = context.store.atoms.get(reloc.atom.0)?;
         let loaded =
             site.flags & (atom_flags::LIVE | atom_flags::ALLOC) == atom_flags::LIVE | atom_flags::ALLOC;
-        if reloc.flags & reloc_flags::DEAD == 0 && loaded && site.input != input.row {
+        if reloc.flags & reloc_flags::DEAD == 0 && loaded && !context.changed.contains(&site.input) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-fn from_archive(context: &Context<'_>, input: InputRow) -> Result<bool, StoreError> {
-    let file = context.store.inputs.get(input.0)?.file;
+/// Whether an input is an archive's member, which is in the link because something refers to it.
+pub(super) fn from_archive(context: &Context<'_>, input: InputRow) -> Result<bool, StoreError> {
+    let file = context.input_record(input)?.file;
+    if file.0 >= context.store.files.len() {
+        return Ok(false); // Only objects come and go.
+    }
     let file = context.store.files.get(file.0)?;
     Ok(file.flags & (file_flags::ARCHIVE | file_flags::WHOLE) == file_flags::ARCHIVE)
 }

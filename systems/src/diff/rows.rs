@@ -5,7 +5,7 @@ use relink_engine::column::StoreError;
 use relink_engine::records::{
     AtomRecord, FdeRecord, GlobalRecord, GroupRecord, InputRecord, SymbolRecord, atom_flags, place,
 };
-use relink_engine::rows::{AtomRow, FdeRow, InputRow, Span, SymbolRow};
+use relink_engine::rows::{AtomRow, FdeRow, InputRow, NONE, Span, SymbolRow};
 
 use super::Context;
 
@@ -29,6 +29,20 @@ impl Context<'_> {
             Some(record) => Ok(*record),
             None => self.store.inputs.get(row.0),
         }
+    }
+
+    /// Whether an input stands in front of another one in the order of the link.
+    pub(super) fn is_before(&self, first: InputRow, second: InputRow) -> Result<bool, StoreError> {
+        let place = |row: InputRow| -> Result<(u32, u32), StoreError> {
+            let record = self.input_record(row)?;
+            let place = if self.places.is_empty() {
+                Some(record.file.0)
+            } else {
+                self.places.get(record.file.index()).copied()
+            };
+            Ok((place.unwrap_or(NONE), record.member))
+        };
+        Ok(place(first)? < place(second)?)
     }
 
     /// An atom, as it will be.

@@ -1,10 +1,12 @@
 //! Sections of a changed object against its atoms: same name and ordinal, same kind and flags.
 
-use formats::dwarf::DebugSection;
+use formats::dwarf::{DebugSection, UNIT_MIN};
 use formats::elf;
+use formats::object_file::SymbolPlace;
 use hashbrown::{HashMap, HashSet};
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
+use relink_engine::plan::EmptySet;
 use relink_engine::program::{MergeInput, Object, SectionUse};
 use relink_engine::records::{AtomRecord, atom_flags};
 use relink_engine::report::GateReason;
@@ -148,10 +150,11 @@ pub(super) fn match_sections(
     }
     gone.extend(known.into_values());
     gone.sort_unstable_by_key(|(row, _)| *row);
+    let kept = empty_address_sets(context, &gone)?;
     for (row, record) in gone {
         let section = store.text(record.name);
         let reason = GateReason::AtomRemoved { section, input: object.name.clone() };
-        if remove_atom(context, row, &record)? {
+        if remove_atom(context, row, &record, kept.get(&row).copied())? {
             context.frame.differ(reason);
         } else {
             context.frame.refuse(reason);
@@ -201,8 +204,12 @@ fn add_atom(
         record.flags |= atom_flags::DISCARDED;
     } else {
         if !pieces {
-            let Some(output) = find_output(context, name, &record)? else { return Ok(None) };
-            record.output = output;
+            match find_output(context, name, &record)? {
+                Some(output) => record.output = output,
+                // Compilers leave a few in each object, whether the image has such a section or not.
+                None if is_nothing(object, index) => {}
+                None => return Ok(None),
+            }
         }
         let retained = section.flags & SHF_GNU_RETAIN != 0;
         let collected = context.options.gc_sections
@@ -218,6 +225,16 @@ fn add_atom(
     }
     context.plan.atoms.insert(row.0, record);
     Ok(Some((row, record)))
+}
+
+/// Whether a section has no byte, and nothing refers to it.
+fn is_nothing(object: &Object, index: usize) -> bool {
+    let parsed = &object.parsed;
+    let named = |symbol: usize| {
+        parsed.symbols()[symbol].st_type().0 != elf::STT_SECTION
+            && parsed.symbol_place(symbol) == SymbolPlace::Section(index as u32)
+    };
+    parsed.sections[index].size == 0 && !(0..parsed.symbols().len()).any(named)
 }
 
 /// The section of the image that a new atom stands in, if there is one of its kind.
@@ -252,15 +269,61 @@ pub(super) fn find_output(
     Ok(None)
 }
 
-/// Plans that an atom goes; `false` if it can't without its neighbours.
-fn remove_atom(context: &mut Context<'_>, row: AtomRow, record: &AtomRecord) -> Result<bool, StoreError> {
+/// Sets of address ranges that go stay as empty ones, each with a unit of its own: two that name one unit make gdb ignore
+/// them all. The unit stays at the start of the debug information that goes along. Tells how much of which atoms stays.
+fn empty_address_sets(
+    context: &mut Context<'_>,
+    gone: &[(AtomRow, AtomRecord)],
+) -> Result<HashMap<AtomRow, u64>, StoreError> {
+    let (mut sets, mut units) = (Vec::new(), Vec::new());
+    for (row, record) in gone {
+        let wanted = atom_flags::LIVE | atom_flags::DEBUG;
+        if record.flags & (wanted | atom_flags::MERGE) != wanted || record.capacity == 0 {
+            continue;
+        }
+        let section = context.store.sections.get(record.output.0)?;
+        match DebugSection::from_name(context.store.strings.bytes(section.name)?) {
+            Some(DebugSection::Aranges) if DebugSection::Aranges.fillable(record.capacity) => {
+                sets.push((*row, *record));
+            }
+            Some(DebugSection::Info) => {
+                let rest = record.capacity.checked_sub(UNIT_MIN);
+                if rest.is_some_and(|rest| DebugSection::Info.fillable(rest)) {
+                    units.push((*row, *record));
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut kept = HashMap::new();
+    for ((set_row, set), (unit_row, unit)) in sets.into_iter().zip(units) {
+        kept.insert(set_row, set.capacity);
+        kept.insert(unit_row, UNIT_MIN);
+        context.plan.emptied.push(EmptySet {
+            section: set.output,
+            start: set.address,
+            len: set.capacity,
+            units: unit.output,
+            unit: unit.address,
+        });
+    }
+    Ok(kept)
+}
+
+/// Plans that an atom goes, all but its first `kept` bytes; `false` if it can't without its neighbours.
+fn remove_atom(
+    context: &mut Context<'_>,
+    row: AtomRow,
+    record: &AtomRecord,
+    kept: Option<u64>,
+) -> Result<bool, StoreError> {
     let live = record.flags & atom_flags::LIVE != 0;
     if live {
         // An island would lead nowhere.
         if record.flags & BOUND != 0 || record.island.some().is_some() {
             return Ok(false);
         }
-        if record.flags & atom_flags::DEBUG != 0 && record.capacity > 0 {
+        if record.flags & atom_flags::DEBUG != 0 && record.capacity > 0 && kept.is_none() {
             let section = context.store.sections.get(record.output.0)?;
             let debug = DebugSection::from_name(context.store.strings.bytes(section.name)?);
             if !debug.is_some_and(|debug| debug.fillable(record.capacity) && debug != DebugSection::Aranges) {
@@ -268,7 +331,14 @@ fn remove_atom(context: &mut Context<'_>, row: AtomRow, record: &AtomRecord) -> 
             }
         }
     }
-    context.plan.removed_atoms.push((row, *record));
+    let kept = kept.unwrap_or(0).min(record.capacity);
+    let left = AtomRecord {
+        address: record.address + kept,
+        capacity: record.capacity - kept,
+        size: record.size.saturating_sub(kept),
+        ..*record
+    };
+    context.plan.removed_atoms.push((row, left));
     context.plan.atoms.insert(row.0, AtomRecord { relocs: record.relocs, ..vacant_atom() });
     Ok(true)
 }

@@ -657,6 +657,9 @@ fn record_offers(program: &mut Program, wanted: &[Wanted]) {
         if wanted.shared.is_some() || wanted.file != 0 {
             symbol.flags |= symbol_flags::OFFERED;
         }
+        if wanted.shared.is_some() && wanted.file != 0 {
+            symbol.flags |= symbol_flags::CONTESTED;
+        }
         if wanted.defined {
             continue;
         }

@@ -7,18 +7,21 @@ use formats::object_file::ObjectFile;
 use formats::shared_object::SharedObject;
 use hashbrown::HashSet;
 use relink_engine::column::StoreError;
-use relink_engine::components;
+use relink_engine::components::{self, Fate};
 use relink_engine::frame::{Frame, Request};
 use relink_engine::input::Input;
+use relink_engine::options::GateKind;
 use relink_engine::plan::{Plan, RowEnds};
 use relink_engine::program::Object;
-use relink_engine::records::{FileRecord, file_flags, place, symbol_flags};
+use relink_engine::records::{FileRecord, InputRecord, file_flags, place, symbol_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{FileRow, InputRow, NONE, Span};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
 use super::bulk::is_shared_object;
+use super::pair::{Pairing, pair_inputs};
+use super::rows;
 use crate::commit::bulk::{archive_shape, file_record, needed_hash};
 
 /// Compares the inputs with the store's and spawns an entity for each that differs.
@@ -35,90 +38,197 @@ pub(crate) fn load_changed_inputs(
     let Some(image) = frame.check(image) else { return };
     plan.image = image;
     plan.ends = RowEnds {
+        files: store.files.len(),
+        inputs: store.inputs.len(),
         atoms: store.atoms.len(),
         symbols: store.symbols.len(),
         globals: store.globals.len(),
         fdes: store.fdes.len(),
         groups: store.groups.len(),
     };
-    if request.inputs.len() as u32 != store.files.len() {
-        let input = request.inputs.last().map(|input| input.name.clone()).unwrap_or_default();
-        frame.refuse(GateReason::InputSetChanged { input });
-        return;
-    }
-    let order = order_changed(&request, &store);
-    match frame.check(order) {
-        Some(None) => {}
-        Some(Some(input)) => return frame.refuse(GateReason::InputOrderChanged { input }),
-        None => return,
-    }
+    let places = find_places(&request, &store, &mut frame);
+    let Some(Some(places)) = frame.check(places) else { return };
     let mut changed = Vec::new();
-    for &row in &request.changed {
-        let Some(input) = request.inputs.get(row as usize) else { continue };
-        let mut loader = Loader { store: &store, plan: &mut plan, frame: &mut frame, changed: &mut changed };
-        let result = loader.compare_file(row, input);
-        frame.check(result);
+    let order = &places.order;
+    let mut loader =
+        Loader { store: &store, order, plan: &mut plan, frame: &mut frame, changed: &mut changed };
+    // The last one first: a copy of a COMDAT group goes before its owner.
+    for &file in places.gone.iter().rev() {
+        let result = loader.drop_file(file);
+        loader.frame.check(result);
+    }
+    for &(place, file) in &places.compared {
+        let result = loader.compare_file(file, &request.inputs[place]);
+        loader.frame.check(result);
+    }
+    for &place in &places.came {
+        loader.add_file(place, &request.inputs[place]);
     }
     for &row in &request.neighbours {
-        let mut loader = Loader { store: &store, plan: &mut plan, frame: &mut frame, changed: &mut changed };
         let result = loader.load_neighbour(&request, row);
-        frame.check(result);
+        loader.frame.check(result);
     }
-    for (row, name, bytes, hash) in changed {
-        let record = store.inputs.get(row.0);
-        let Some(record) = frame.check(record) else { return };
-        if !request.neighbours.contains(&row) {
-            frame.changed_inputs.push(name.clone());
-        }
-        let parsed = match &request.shared {
-            Some(shared) => shared.parse(bytes),
-            None => ObjectFile::parse(bytes).map(|parsed| (parsed, false)),
-        };
-        frame.counters.inputs_parsed += u64::from(!matches!(parsed, Ok((_, true))));
-        let Ok((parsed, _)) = parsed else {
-            // The full link that follows says what is wrong with it.
-            frame.refuse(GateReason::InputSetChanged { input: name });
+    if !places.came.is_empty() || !places.gone.is_empty() {
+        plan.order = Some(places.order);
+        plan.image.places = request.inputs.len() as u32;
+    }
+    for one in changed {
+        let result = spawn_input(&request, &store, &mut plan, &mut frame, &mut commands, one);
+        if frame.check(result).is_none() {
             return;
-        };
-        plan.input_hashes.push((row.0, hash));
-        let object = Object {
-            targets: Vec::new(),
-            uses: Vec::new(),
-            name,
-            file: record.file,
-            member_offset: 0,
-            source: NONE,
-            atoms: record.atoms,
-            locals: record.locals,
-            merges: Vec::new(),
-            fdes: Vec::new(),
-            owns: vec![true; parsed.groups.len()],
-            dynamic_relocs: 0,
-            symbolic_relocs: 0,
-            strtab: 0,
-            symtab: 0,
-            parsed,
-        };
-        let entity = commands.spawn(components::Input { row, record, object, fde_rows: Vec::new() }).id();
-        plan.inputs.push(entity);
+        }
     }
+}
+
+/// An input that differs.
+struct Changed {
+    /// Its row; none for one that comes.
+    row: InputRow,
+    fate: Fate,
+    name: String,
+    /// None of one that goes.
+    bytes: Bytes,
+    hash: u64,
+    /// Its place on the command line and the record of its file, if it comes.
+    file: Option<(usize, FileRecord)>,
+}
+
+fn spawn_input(
+    request: &Request,
+    store: &Store,
+    plan: &mut Plan,
+    frame: &mut Frame,
+    commands: &mut Commands<'_, '_>,
+    one: Changed,
+) -> Result<(), StoreError> {
+    let Changed { row, fate, name, bytes, hash, file } = one;
+    if !request.neighbours.contains(&row) {
+        frame.changed_inputs.push(name.clone());
+    }
+    let parsed = match &request.shared {
+        _ if fate == Fate::Goes => Ok((ObjectFile::empty(), true)),
+        Some(shared) => shared.parse(bytes),
+        None => ObjectFile::parse(bytes).map(|parsed| (parsed, false)),
+    };
+    frame.counters.inputs_parsed += u64::from(!matches!(parsed, Ok((_, true))));
+    let Ok((parsed, _)) = parsed else {
+        // The full link that follows says what is wrong with it.
+        frame.refuse(GateReason::InputSetChanged { input: name });
+        return Ok(());
+    };
+    let (row, record) = match file {
+        Some((place, file)) => rows::open(store, plan, &parsed, request.options.strip, &name, place, file)?,
+        None => (row, store.inputs.get(row.0)?),
+    };
+    if fate == Fate::Goes {
+        plan.input_records
+            .insert(row.0, InputRecord { name: Span::default(), file: FileRow::default(), ..record });
+    }
+    plan.input_hashes.push((row.0, hash));
+    let object = Object {
+        targets: Vec::new(),
+        uses: Vec::new(),
+        name,
+        file: record.file,
+        member_offset: 0,
+        source: NONE,
+        atoms: record.atoms,
+        locals: record.locals,
+        merges: Vec::new(),
+        fdes: Vec::new(),
+        owns: vec![true; parsed.groups.len()],
+        dynamic_relocs: 0,
+        symbolic_relocs: 0,
+        strtab: 0,
+        symtab: 0,
+        parsed,
+    };
+    let entity = commands.spawn(components::Input { row, fate, record, object, fde_rows: Vec::new() }).id();
+    plan.inputs.push(entity);
+    Ok(())
+}
+
+/// What the command line has become.
+#[derive(Default)]
+struct Places {
+    /// Places that may have changed, and their files.
+    compared: Vec<(usize, FileRow)>,
+    /// Places of inputs that come.
+    came: Vec<usize>,
+    /// Files that go.
+    gone: Vec<FileRow>,
+    /// The file at each place, none for what comes; empty if nothing comes or goes.
+    order: Vec<FileRow>,
+}
+
+/// Pairs inputs with files. `None` if they can't be paired, with the reason noted.
+fn find_places(request: &Request, store: &Store, frame: &mut Frame) -> Result<Option<Places>, StoreError> {
+    let as_many = request.inputs.len() as u32 == store.image_record()?.places;
+    let gate = request.options.incremental.as_ref().map(|options| options.gate_kind);
+    let wide = gate == Some(GateKind::Wide);
+    if !as_many && !wide {
+        let input = request.inputs.last().map(|input| input.name.clone()).unwrap_or_default();
+        frame.refuse(GateReason::InputSetChanged { input });
+        return Ok(None);
+    }
+    let mut found = Places::default();
+    if as_many && !(wide && (request.reshaped || roles_changed(request, store)?)) {
+        if let Some(input) = order_changed(request, store)? {
+            frame.refuse(GateReason::InputOrderChanged { input });
+            return Ok(None);
+        }
+        for &place in request.changed.iter().filter(|place| (**place as usize) < request.inputs.len()) {
+            found.compared.push((place as usize, store.file_at(place)?));
+        }
+        return Ok(Some(found));
+    }
+    let (known, gone) = match pair_inputs(store, &store.places()?, &request.inputs)? {
+        Pairing::Found { known, gone } => (known, gone),
+        Pairing::Reordered(input) => {
+            frame.refuse(GateReason::InputOrderChanged { input });
+            return Ok(None);
+        }
+    };
+    let changed: HashSet<usize> = request.changed.iter().map(|&place| place as usize).collect();
+    for (place, file) in known.iter().enumerate() {
+        match file {
+            Some(file) if changed.contains(&place) => found.compared.push((place, *file)),
+            Some(_) => {}
+            None => found.came.push(place),
+        }
+    }
+    found.gone = gone;
+    found.order = known.into_iter().map(Option::unwrap_or_default).collect();
+    Ok(Some(found))
+}
+
+/// Whether another input may stand where one stood.
+fn roles_changed(request: &Request, store: &Store) -> Result<bool, StoreError> {
+    for &place in &request.changed {
+        let Some(input) = request.inputs.get(place as usize) else { continue };
+        let known = store.strings.bytes(store.files.get(store.file_at(place)?.0)?.name)?;
+        if known != input.name.as_bytes() && !same_role(&String::from_utf8_lossy(known), &input.name) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the same names stand in another order; the first that has another place. Other names are no matter: the
 /// contents decide.
 fn order_changed(request: &Request, store: &Store) -> Result<Option<String>, StoreError> {
     let mut differs = None;
-    for &row in &request.changed {
-        let Some(input) = request.inputs.get(row as usize) else { continue };
-        if store.strings.bytes(store.files.get(row)?.name)? != input.name.as_bytes() {
+    for &place in &request.changed {
+        let Some(input) = request.inputs.get(place as usize) else { continue };
+        if store.strings.bytes(store.files.get(store.file_at(place)?.0)?.name)? != input.name.as_bytes() {
             differs = Some(input.name.clone());
             break;
         }
     }
     let Some(first) = differs else { return Ok(None) };
     let mut known = Vec::with_capacity(request.inputs.len());
-    for row in 0..store.files.len() {
-        known.push(store.strings.bytes(store.files.get(row)?.name)?);
+    for file in store.places()? {
+        known.push(store.strings.bytes(store.files.get(file.0)?.name)?);
     }
     let mut names: Vec<&[u8]> = request.inputs.iter().map(|input| input.name.as_bytes()).collect();
     known.sort_unstable();
@@ -143,7 +253,7 @@ fn in_passing_dir(name: &str) -> bool {
         || dir == "inputs" && parents.nth(1) == Some(".relink")
 }
 
-fn role(name: &str) -> (&str, &str) {
+pub(super) fn role(name: &str) -> (&str, &str) {
     let file = name.rsplit('/').next().unwrap_or(name);
     let (object, close) = match file.strip_suffix(')') {
         Some(member) => (member, ")"),
@@ -158,15 +268,47 @@ fn role(name: &str) -> (&str, &str) {
 
 struct Loader<'a> {
     store: &'a Store,
+    /// The file at each place, if inputs come or go.
+    order: &'a [FileRow],
     plan: &'a mut Plan,
     frame: &'a mut Frame,
-    /// Which, its name, its bytes and their hash.
-    changed: &'a mut Vec<(InputRow, String, Bytes, u64)>,
+    changed: &'a mut Vec<Changed>,
 }
 
 impl Loader<'_> {
-    fn compare_file(&mut self, row: u32, input: &Input) -> Result<(), StoreError> {
-        let known = self.store.files.get(row)?;
+    /// An input that has no file in the store. Libraries and archives change what names mean: a full link finds out.
+    fn add_file(&mut self, place: usize, input: &Input) {
+        let reason = GateReason::InputSetChanged { input: input.name.clone() };
+        // What nobody has looked at yet can't be as it was.
+        let bytes = if input.unchanged { None } else { input.source.bytes().ok() };
+        let object = bytes.filter(|bytes| !Archive::is_archive(bytes) && !is_shared_object(bytes));
+        let Some(bytes) = object else { return self.frame.refuse(reason) };
+        self.frame.differ(reason);
+        let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
+        let file = Some((place, file_record(input)));
+        let (row, name) = (InputRow::default(), input.name.clone());
+        self.changed.push(Changed { row, fate: Fate::Comes, name, bytes, hash, file });
+    }
+
+    /// A file that has no input any more.
+    fn drop_file(&mut self, file: FileRow) -> Result<(), StoreError> {
+        let known = self.store.files.get(file.0)?;
+        let name = self.store.text(known.name);
+        let reason = GateReason::InputSetChanged { input: name.clone() };
+        if known.flags & (file_flags::ARCHIVE | file_flags::SHARED) != 0 || known.inputs.len != 1 {
+            self.frame.refuse(reason);
+            return Ok(());
+        }
+        self.frame.differ(reason);
+        let vacant = FileRecord { flags: file_flags::VACANT, inputs: known.inputs, ..Default::default() };
+        self.plan.files.push((file.0, vacant));
+        let (row, bytes) = (InputRow(known.inputs.start), Bytes::new());
+        self.changed.push(Changed { row, fate: Fate::Goes, name, bytes, hash: 0, file: None });
+        Ok(())
+    }
+
+    fn compare_file(&mut self, row: FileRow, input: &Input) -> Result<(), StoreError> {
+        let known = self.store.files.get(row.0)?;
         let new = file_record(input);
         let differs = |flag: u32| known.flags & flag != new.flags & flag;
         if differs(file_flags::WHOLE) || differs(file_flags::AS_NEEDED) {
@@ -218,10 +360,19 @@ impl Loader<'_> {
             self.frame.refuse(GateReason::InputSetChanged { input: input.name.clone() });
             return Ok(());
         } else {
-            self.compare_object(InputRow(known.inputs.start), input.name.clone(), bytes)?;
+            let object = InputRow(known.inputs.start);
+            self.compare_object(object, input.name.clone(), bytes)?;
+            if !same_role(&self.store.text(known.name), &input.name) {
+                // The next command line is compared with what it is called now.
+                let start = self.store.strings.len() + self.plan.names.len() as u32;
+                self.plan.names.extend_from_slice(input.name.as_bytes());
+                record.name = Span::new(start, input.name.len() as u32);
+                let renamed = InputRecord { name: record.name, ..self.store.inputs.get(object.0)? };
+                self.plan.input_records.insert(object.0, renamed);
+            }
         }
         if record != known {
-            self.plan.files.push((FileRow(row).0, record));
+            self.plan.files.push((row.0, record));
         }
         Ok(())
     }
@@ -230,20 +381,22 @@ impl Loader<'_> {
         let known = self.store.inputs.get(row.0)?;
         let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
         if known.bytes_hash != hash {
-            self.changed.push((row, name, bytes, hash));
+            self.changed.push(Changed { row, fate: Fate::Stays, name, bytes, hash, file: None });
         }
         Ok(())
     }
 
     /// Reads an input that did not change.
     fn load_neighbour(&mut self, request: &Request, row: InputRow) -> Result<(), StoreError> {
-        if self.changed.iter().any(|(known, ..)| *known == row) {
+        if self.changed.iter().any(|one| one.row == row) {
             return Ok(());
         }
         let known = self.store.inputs.get(row.0)?;
         let name = self.store.text(known.name);
         let file = self.store.files.get(known.file.0)?;
-        let content = request.inputs.get(known.file.index()).and_then(|input| {
+        let order = if self.order.is_empty() { self.store.places()? } else { self.order.to_vec() };
+        let place = order.iter().position(|file| *file == known.file).unwrap_or(usize::MAX);
+        let content = request.inputs.get(place).and_then(|input| {
             let bytes = input.source.bytes().ok()?;
             if file.flags & file_flags::ARCHIVE == 0 {
                 return Some(bytes);
@@ -253,7 +406,10 @@ impl Loader<'_> {
             member_content(input, &archive, members.get(known.member as usize)?)
         });
         match content.filter(|bytes| known.bytes_hash == xxhash_rust::xxh3::xxh3_64(bytes)) {
-            Some(bytes) => self.changed.push((row, name, bytes, known.bytes_hash)),
+            Some(bytes) => {
+                let hash = known.bytes_hash;
+                self.changed.push(Changed { row, fate: Fate::Stays, name, bytes, hash, file: None });
+            }
             None => self.frame.refuse(GateReason::InputSetChanged { input: name }),
         }
         Ok(())

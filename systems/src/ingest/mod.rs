@@ -4,4 +4,6 @@ pub(crate) mod bulk;
 pub(crate) mod changed;
 pub(crate) mod classify;
 pub(crate) mod libraries;
+mod pair;
+mod rows;
 pub(crate) mod wrap;

@@ -30,9 +30,9 @@ impl Placement {
 /// The sections that are part of the image, by input, name and ordinal.
 pub(super) fn live_sections(store: &Store) -> Result<HashSet<(u32, Vec<u8>, u32)>, StoreError> {
     let mut live = HashSet::new();
-    for input in 0..store.inputs.len() {
+    for (input, row) in (0..).zip(store.link_order()?) {
         let mut ordinals = HashMap::new();
-        for (_, atom) in atoms_of(store, &store.inputs.get(input)?)? {
+        for (_, atom) in atoms_of(store, &store.inputs.get(row.0)?)? {
             let (name, ordinal) = key(store.strings.bytes(atom.name)?, atom.section, &mut ordinals);
             // Debug information is kept without being looked into, or it would keep all that it describes.
             let whole = atom_flags::LIVE | atom_flags::ALLOC;
@@ -47,19 +47,20 @@ pub(super) fn live_sections(store: &Store) -> Result<HashSet<(u32, Vec<u8>, u32)
 /// Matches inputs, atoms, pools and names, and overwrites addresses.
 pub(super) fn impose(checker: &mut Checker<'_>, options: &LinkOptions) -> Result<Placement, StoreError> {
     let mut placement = Placement { atoms: HashMap::new() };
-    if checker.program.objects.len() as u32 != checker.store.inputs.len() {
-        let (fresh, known) = (checker.program.objects.len(), checker.store.inputs.len());
+    let order = checker.store.link_order()?;
+    if checker.program.objects.len() != order.len() {
+        let (fresh, known) = (checker.program.objects.len(), order.len());
         checker.report(5, format!("a full link loads {fresh} objects, the image has {known}"));
         return Err(StoreError::Malformed("inputs can't be compared".to_owned()));
     }
-    for row in 0..checker.program.objects.len() {
-        match_atoms(checker, &mut placement, row)?;
+    for (object, &row) in order.iter().enumerate() {
+        match_atoms(checker, &mut placement, object, row)?;
     }
     match_sections(checker)?;
     match_tables(checker)?;
     match_pools(checker, &mut placement)?;
     match_names(checker, &mut placement)?;
-    match_local_slots(checker)?;
+    match_local_slots(checker, &order)?;
     let record = checker.store.image_record()?;
     let program = &mut checker.program;
     (program.tp, program.tls_start) = (record.tp, record.tls_start);
@@ -124,16 +125,21 @@ pub(super) fn impose(checker: &mut Checker<'_>, options: &LinkOptions) -> Result
     Ok(placement)
 }
 
-fn match_atoms(checker: &mut Checker<'_>, placement: &mut Placement, row: usize) -> Result<(), StoreError> {
+fn match_atoms(
+    checker: &mut Checker<'_>,
+    placement: &mut Placement,
+    object: usize,
+    row: InputRow,
+) -> Result<(), StoreError> {
     let store = checker.store;
-    let input = store.inputs.get(row as u32)?;
-    let name = checker.program.objects[row].name.clone();
+    let input = store.inputs.get(row.0)?;
+    let name = checker.program.objects[object].name.clone();
     // Another object in the same place of the command line was linked if the state knows its bytes.
-    let linked = || input.bytes_hash == hash_name(&checker.program.objects[row].parsed.bytes);
+    let linked = || input.bytes_hash == hash_name(&checker.program.objects[object].parsed.bytes);
     if !same_role(&store.text(input.name), &name) && !linked() {
         checker.report(5, format!("a full link loads {name} where the image has {}", store.text(input.name)));
     }
-    let parsed = checker.program.objects[row].parsed.clone();
+    let parsed = checker.program.objects[object].parsed.clone();
     let mut known: HashMap<(&[u8], u32), (AtomRow, AtomRecord)> = HashMap::new();
     let mut ordinals = HashMap::new();
     for (atom, record) in atoms_of(store, &input)? {
@@ -141,7 +147,7 @@ fn match_atoms(checker: &mut Checker<'_>, placement: &mut Placement, row: usize)
         known.insert(known_by, (atom, record));
     }
     let mut seen = HashMap::new();
-    let object = &checker.program.objects[row];
+    let object = &checker.program.objects[object];
     let sections: Vec<(u32, usize)> = object.atoms.range().zip(placed_sections(object)).collect();
     for (atom, section) in sections {
         let section_name = parsed.section_name(section);
@@ -342,12 +348,12 @@ fn match_names(checker: &mut Checker<'_>, placement: &mut Placement) -> Result<(
 }
 
 /// Slots that local symbols have in tables are those of the image, too.
-fn match_local_slots(checker: &mut Checker<'_>) -> Result<(), StoreError> {
+fn match_local_slots(checker: &mut Checker<'_>, order: &[InputRow]) -> Result<(), StoreError> {
     let store = checker.store;
-    for (row, object) in checker.program.objects.iter().enumerate() {
+    for (input, object) in order.iter().zip(&checker.program.objects) {
         let mut known: HashMap<(&[u8], u32), SymbolRecord> = HashMap::new();
         let mut ordinals: HashMap<&[u8], u32> = HashMap::new();
-        for (_, record) in locals_of(store, &store.inputs.get(row as u32)?)? {
+        for (_, record) in locals_of(store, &store.inputs.get(input.0)?)? {
             let name = store.strings.bytes(record.name)?;
             let ordinal = ordinals.entry(name).or_default();
             known.insert((name, *ordinal), record);
