@@ -498,7 +498,8 @@ pub mod symbol_flags {
     pub const COMMON: u16 = 0x80;
     /// Fixed by an option: `--defsym`, `-u`, `-e`.
     pub const OPTION: u16 = 0x100;
-    /// A shared library defines it and an archive offers it: which of them is taken, the place of the first mention decides.
+    /// Several candidates: other objects define it as well, or a shared library and an archive offer what none defines, and
+    /// the place of the first mention decides.
     pub const CONTESTED: u16 = 0x200;
     /// Another module's definition may prevail at load time.
     pub const PREEMPTIBLE: u16 = 0x400;

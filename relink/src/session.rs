@@ -345,8 +345,15 @@ impl LinkSession {
             let reasons = std::mem::take(&mut frame.reasons);
             let wanted = std::mem::take(&mut frame.wanted);
             systems::abandon(&mut self.world);
-            let dead = |reason: &GateReason| matches!(reason, GateReason::DeadAtomReferenced { .. });
-            if !wide || !reasons.iter().all(dead) || !self.add_neighbours(wanted) {
+            let hopeful = |reason: &GateReason| {
+                matches!(
+                    reason,
+                    GateReason::DeadAtomReferenced { .. }
+                        | GateReason::RemovedGlobal { .. }
+                        | GateReason::ComdatChanged { .. }
+                )
+            };
+            if !wide || !reasons.iter().all(hopeful) || !self.add_neighbours(wanted) {
                 return Err(reasons);
             }
         }

@@ -6,6 +6,7 @@
 pub(crate) mod anonymous;
 mod exports;
 mod groups;
+mod heirs;
 mod liveness;
 mod names;
 mod pieces;
@@ -22,7 +23,7 @@ use relink_engine::column::StoreError;
 use relink_engine::components::{Atom, Fate, Input, Slot, Symbol};
 use relink_engine::frame::{Frame, Request};
 use relink_engine::image::Image;
-use relink_engine::options::{Discard, LinkOptions, Strip};
+use relink_engine::options::{Discard, GateKind, LinkOptions, Strip};
 use relink_engine::plan::Plan;
 use relink_engine::records::{AtomRecord, GlobalRecord, SymbolRecord, atom_flags, place, symbol_flags};
 use relink_engine::report::GateReason;
@@ -54,6 +55,12 @@ pub(crate) struct Context<'a> {
     rooted: HashSet<SymbolRow>,
     /// Definitions that changed inputs give up.
     released: HashMap<SymbolRow, GlobalRecord>,
+    /// Definitions that new objects do not have any more, by input.
+    undefined: HashSet<(InputRow, SymbolRow)>,
+    /// Of the definitions that are given up, those that another object has as well, and which one prevails.
+    heirs: HashMap<SymbolRow, InputRow>,
+    /// Inputs that something in the link refers to, once that was asked for.
+    pulled: Option<HashSet<InputRow>>,
     /// Those of them that another one has taken over.
     rehomed: HashSet<SymbolRow>,
     /// New names that other modules may see, and what to say if one does.
@@ -98,6 +105,9 @@ pub(crate) fn diff_inputs(
         referenced: HashSet::new(),
         rooted: HashSet::new(),
         released: HashMap::new(),
+        undefined: HashSet::new(),
+        heirs: HashMap::new(),
+        pulled: None,
         rehomed: HashSet::new(),
         exposed: Vec::new(),
         taken_fdes: HashSet::new(),
@@ -124,12 +134,14 @@ fn diff_units(
     commands: &mut Commands<'_, '_>,
 ) -> Result<(), StoreError> {
     context.places = places_of_files(context)?;
-    if context.plan.inputs.len() > 1 {
+    let gate = context.options.incremental.as_ref().map(|options| options.gate_kind);
+    if gate == Some(GateKind::Wide) {
         for entity in context.plan.inputs.clone() {
             if let Ok(input) = inputs.get(entity) {
-                names::note_released(context, input)?;
+                heirs::note_released(context, input)?;
             }
         }
+        heirs::choose_heirs(context)?;
     }
     let mut units = Vec::new();
     for entity in context.plan.inputs.clone() {

@@ -3,7 +3,6 @@
 
 use formats::elf;
 use formats::object_file::SymbolPlace;
-use hashbrown::HashSet;
 use object::LittleEndian;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
@@ -16,7 +15,8 @@ use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::Context;
-use super::references::from_archive;
+use super::heirs::{inherit, rehome};
+use super::references::{from_archive, visibility_stays};
 use super::rows::{is_vacant_global, vacant_symbol};
 use super::symbols::{Change, Mentions, defined_record, drop_symbol, is_hidden, text};
 use crate::commit::bulk::global_records;
@@ -109,7 +109,15 @@ fn define_new(
             return rehome(context, input, index, (row, None), new, targets, changes);
         }
         Some((row, record)) if record.atom == place::VACANT => (row, record),
-        Some(_) => return Ok(Some(reason)),
+        Some((row, record)) => match yields(context, input, index, &record, new)? {
+            Some(known) => {
+                context.plan.symbols.insert(row.0, known);
+                targets[index] = Target::symbol(row);
+                context.frame.differ(reason);
+                return mention(context, input, row, new, name);
+            }
+            None => return Ok(Some(reason)),
+        },
         None => {
             let entries = &mut context.plan.image.name_entries;
             *entries += 1;
@@ -135,71 +143,32 @@ fn define_new(
     mention(context, input, row, new, name)
 }
 
-/// Notes which definitions the changed inputs give up: another one of them may take them over.
-pub(super) fn note_released(context: &mut Context<'_>, input: &Input) -> Result<(), StoreError> {
-    let object = &input.object;
-    let first = object.parsed.first_global as usize;
-    let mut defined = HashSet::new();
-    for (index, new) in (first..).zip(global_records(&object.parsed)) {
-        if !is_reference(&new) {
-            defined.insert(hash_name(object.parsed.symbol_name(index)));
-        }
-    }
-    for row in input.record.globals.and(input.record.more_globals) {
-        let global = context.store.globals.get(row)?;
-        if is_vacant_global(&global) || is_reference(&global) || defined.contains(&global.name_hash) {
-            continue;
-        }
-        if context.store.symbols.get(global.symbol.0)?.input == input.row {
-            context.released.insert(global.symbol, global);
-        }
-    }
-    Ok(())
-}
-
-/// A definition that another changed input gives up. Where its bytes are is all that changes of its name.
-fn rehome(
-    context: &mut Context<'_>,
+/// A weak definition of a name that an object defines already. If that one prevails, or is the same piece of a pool, the
+/// name means what it meant: its record from now on.
+fn yields(
+    context: &Context<'_>,
     input: &Input,
     index: usize,
-    (row, known): (SymbolRow, Option<u32>),
+    known: &SymbolRecord,
     new: &GlobalRecord,
-    targets: &mut [Target],
-    changes: &mut Vec<Change>,
-) -> Result<Option<GateReason>, StoreError> {
-    let object = &input.object;
-    let name = object.parsed.symbol_name(index);
-    let reason = GateReason::NewGlobal { symbol: text(name), input: object.name.clone() };
-    let record = context.store.symbols.get(row.0)?;
-    let bound = symbol_flags::OFFERED
-        | symbol_flags::OPTION
-        | symbol_flags::LINKER_DEFINED
-        | symbol_flags::IFUNC
-        | symbol_flags::TLS
-        | symbol_flags::COMMON;
-    let same = context.released.get(&row).is_some_and(|old| {
-        (old.state, old.info, old.other & 3) == (new.state, new.info, new.other & 3)
-            && old.state == global_state::DEFINED
-    });
-    // An archive's member may be in the link for this name alone.
-    let member = from_archive(context, record.input)? || from_archive(context, input.row)?;
-    if record.flags & bound != 0 || record.dynsym != 0 || !same || member || !context.rehomed.insert(row) {
-        return Ok(Some(reason));
+) -> Result<Option<SymbolRecord>, StoreError> {
+    let bound = symbol_flags::LINKER_DEFINED | symbol_flags::OPTION | symbol_flags::COMMON;
+    let weak = new.info >> 4 == elf::STB_WEAK && new.state == global_state::DEFINED;
+    if !weak
+        || !place::is_atom(known.atom)
+        || known.flags & bound != 0
+        || known.input.some().is_none()
+        || stricter(known.other, new.other) != known.other
+        || from_archive(context, known.input)?
+    {
+        return Ok(None);
     }
-    let old = SymbolRecord { input: input.row, ..record };
-    let Some(planned) = defined_record(context, object, index, &old)? else { return Ok(Some(reason)) };
-    context.plan.symbols.insert(row.0, planned);
-    targets[index] = Target::symbol(row);
-    changes.push((row, record, planned));
-    context.frame.differ(reason);
-    match known {
-        Some(known) => {
-            let global = GlobalRecord { symbol: row, name_hash: hash_name(name), ..*new };
-            context.plan.globals.insert(known, global);
-            Ok(None)
-        }
-        None => mention(context, input, row, new, name),
+    let contested = SymbolRecord { flags: known.flags | symbol_flags::CONTESTED, ..*known };
+    if known.info >> 4 != elf::STB_WEAK || context.is_before(known.input, input.row)? {
+        return Ok(Some(contested));
     }
+    let first = SymbolRecord { input: input.row, ..contested };
+    Ok(defined_record(context, &input.object, index, &first)?.filter(|own| *own == first))
 }
 
 /// Notes that an object mentions a name.
@@ -283,6 +252,9 @@ pub(super) fn match_global(
         return Ok(None);
     }
     let record = context.store.symbols.get(old.symbol.0)?;
+    if context.heirs.get(&old.symbol) == Some(&input.row) {
+        return inherit(context, input, index, old.symbol, new, changes);
+    }
     if record.input != input.row {
         return Ok(None); // Another object's definition prevails, as before.
     }
@@ -323,13 +295,23 @@ pub(super) fn remove_definition(
     }
     let record = context.store.symbols.get(row.0)?;
     if record.input != input.row || !place::is_atom(record.atom) && record.atom != place::ABSOLUTE {
-        // Another object's definition prevails: a copy of a group that was dropped. A weak one may be of use yet.
-        let copy = place::is_atom(record.atom)
-            && old.state == global_state::DEFINED
-            && record.flags & (symbol_flags::OFFERED | symbol_flags::LINKER_DEFINED) == 0;
-        return Ok(copy);
+        // Another object's definition prevails: a copy of a group that was dropped, or a weaker one, which is of use if that
+        // goes as well.
+        let prevails = place::is_atom(record.atom)
+            && record.input.some().is_some()
+            && record.flags & symbol_flags::LINKER_DEFINED == 0
+            && old.state == global_state::DEFINED;
+        let only = record.flags & (symbol_flags::OFFERED | symbol_flags::CONTESTED) == 0;
+        let stays = || -> Result<bool, StoreError> {
+            Ok(!context.released.contains_key(&row) && !from_archive(context, record.input)?)
+        };
+        let as_visible = || -> Result<bool, StoreError> {
+            Ok(old.other & 3 == 0 || visibility_stays(context, &record, row)?)
+        };
+        return Ok(prevails && (only || stays()?) && as_visible()?);
     }
     let kept = symbol_flags::OFFERED
+        | symbol_flags::CONTESTED
         | symbol_flags::OPTION
         | symbol_flags::LINKER_DEFINED
         | symbol_flags::EXPORTED

@@ -2,6 +2,7 @@
 //! are gone must not have been what something is there for.
 
 use formats::elf;
+use hashbrown::HashSet;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
 use relink_engine::program::Object;
@@ -15,6 +16,7 @@ use relink_formats as formats;
 
 use super::Context;
 use super::names::{find_global, is_reference, match_global, mention, remove_definition};
+use super::rows::is_vacant_global;
 use super::symbols::{Mentions, text};
 use crate::commit::bulk::global_records;
 use crate::ingest::wrap::wrapped;
@@ -160,7 +162,7 @@ const KEEPERS_EXAMINED: usize = 64;
 
 /// A reference that is gone. If it may have been what pulled an archive's member, a full link decides.
 fn dropped_reference(
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     input: &Input,
     old: &GlobalRecord,
     name: &[u8],
@@ -189,6 +191,7 @@ fn dropped_reference(
     if !from_archive(context, record.input)?
         || context.rooted.contains(&old.symbol)
         || still_needs(context, &input.object, record.input)?
+        || is_kept(context, record.input)?
     {
         return Ok(None);
     }
@@ -210,6 +213,50 @@ fn dropped_reference(
     Ok(Some(GateReason::ArchiveMemberDropped { symbol: text(name), input: input.object.name.clone() }))
 }
 
+/// Whether a full link would pull a member: objects of the command line, or members that they pull, refer to something in
+/// it. O(names of all objects), and only where a nearer look has found nothing.
+fn is_kept(context: &mut Context<'_>, member: InputRow) -> Result<bool, StoreError> {
+    if let Some(pulled) = &context.pulled {
+        return Ok(pulled.contains(&member));
+    }
+    let mut pulled = HashSet::new();
+    let mut queue = Vec::new();
+    for row in (0..context.store.inputs.len()).map(InputRow) {
+        let stays = context.store.inputs.get(row.0)?.file.some().is_some() && !context.changed.contains(&row);
+        if stays && !from_archive(context, row)? {
+            queue.push(row);
+        }
+    }
+    for &symbol in &context.rooted {
+        let symbol = context.symbol(symbol)?;
+        if place::is_atom(symbol.atom)
+            && symbol.input.0 < context.store.inputs.len()
+            && pulled.insert(symbol.input)
+        {
+            queue.push(symbol.input);
+        }
+    }
+    while let Some(row) = queue.pop() {
+        let record = context.store.inputs.get(row.0)?;
+        if context.changed.contains(&row) {
+            continue; // What it refers to now is not known here.
+        }
+        for global in record.globals.and(record.more_globals) {
+            let global = context.store.globals.get(global)?;
+            if is_vacant_global(&global) || !is_reference(&global) || global.info >> 4 == elf::STB_WEAK {
+                continue;
+            }
+            let symbol = context.store.symbols.get(global.symbol.0)?;
+            if place::is_atom(symbol.atom) && symbol.input.some().is_some() && pulled.insert(symbol.input) {
+                queue.push(symbol.input);
+            }
+        }
+    }
+    let kept = pulled.contains(&member);
+    context.pulled = Some(pulled);
+    Ok(kept)
+}
+
 /// Whether an object refers to something else in an input. Then what pulls what is as it was: of two references from
 /// one object to one member, either is enough.
 fn still_needs(context: &Context<'_>, object: &Object, member: InputRow) -> Result<bool, StoreError> {
@@ -229,7 +276,7 @@ fn still_needs(context: &Context<'_>, object: &Object, member: InputRow) -> Resu
 }
 
 /// Whether a name is as visible without some reference as with it: if the definition itself is as strict, it is.
-fn visibility_stays(
+pub(super) fn visibility_stays(
     context: &Context<'_>,
     record: &SymbolRecord,
     symbol: SymbolRow,

@@ -1,13 +1,13 @@
 //! Place of a warm frame: in place if it fits; else a free range of its segment's class, or the section's tail.
 
 use bevy_ecs::prelude::{Commands, Entity, Query, Res, ResMut};
-use formats::dwarf::DebugSection;
+use formats::dwarf::{DebugSection, UNIT_MIN};
 use formats::units::Align;
 use relink_engine::column::StoreError;
 use relink_engine::components::{Atom, Moved, Slot};
 use relink_engine::frame::{Frame, Request};
 use relink_engine::options::IncrementalOptions;
-use relink_engine::plan::Plan;
+use relink_engine::plan::{EmptySet, Plan};
 use relink_engine::policy::FreeRange;
 use relink_engine::records::{AtomRecord, atom_flags};
 use relink_engine::report::GateReason;
@@ -94,7 +94,8 @@ impl Placer<'_> {
         let empty = u64::from(atom.unplaced && debug.is_none());
         let wanted = reserve::capacity(self.options, &record, debug).max(slot.size).max(empty);
         let found = if debug.is_some() {
-            if !hole_ok(old.capacity) || old.flags & atom_flags::COMDAT != 0 && !atom.unplaced {
+            let shared = old.flags & atom_flags::COMDAT != 0 && !atom.unplaced;
+            if shared || !hole_ok(old.capacity) && !self.leave_empty_set(old, debug)? {
                 return Ok(Placed::NoRoom(GateReason::DebugShared { section, input }));
             }
             match self.take(old.output, wanted, align, &hole_ok)? {
@@ -125,11 +126,34 @@ impl Placer<'_> {
         self.plan.atoms.insert(atom.row.0, record);
         if old.capacity > 0 && !atom.unplaced {
             self.plan.moved.push((atom.row, *old));
-            if debug.is_some() {
+            if debug.is_some_and(|debug| debug != DebugSection::Aranges) {
                 self.plan.freed.push((old.output, old.address, old.capacity));
             }
         }
         Ok(Placed::Moved)
+    }
+
+    /// A set of address ranges that moves leaves an empty one, of a unit that is made for it.
+    fn leave_empty_set(&mut self, old: &AtomRecord, debug: Option<DebugSection>) -> Result<bool, StoreError> {
+        if debug != Some(DebugSection::Aranges) || !DebugSection::Aranges.fillable(old.capacity) {
+            return Ok(false);
+        }
+        for row in (0..self.store.sections.len()).map(SectionRow) {
+            let section = self.store.sections.get(row.0)?;
+            if self.store.strings.bytes(section.name)? != b".debug_info" {
+                continue;
+            }
+            let hole_ok = |hole: u64| DebugSection::Info.fillable(hole);
+            let found = match self.take(row, UNIT_MIN, Align::ONE, &hole_ok)? {
+                Some(unit) => Some(unit),
+                None => self.append(row, UNIT_MIN, &hole_ok)?,
+            };
+            let Some(unit) = found else { return Ok(false) };
+            let (section, start, len) = (old.output, old.address, old.capacity);
+            self.plan.emptied.push(EmptySet { section, start, len, units: row, unit });
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     fn debug_section(&self, atom: &AtomRecord) -> Result<Option<DebugSection>, StoreError> {

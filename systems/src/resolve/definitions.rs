@@ -69,7 +69,7 @@ pub(crate) fn resolve_names(
             };
             let known = &mut strengths[global.index()];
             if *known != Strength::None {
-                record.flags |= symbol_flags::OFFERED;
+                record.flags |= symbol_flags::CONTESTED;
             }
             if strength == Strength::Strong && *known == Strength::Strong {
                 if !request.options.allow_multiple_definition {
@@ -88,8 +88,10 @@ pub(crate) fn resolve_names(
             if strength <= *known {
                 continue;
             }
+            let contested = if *known == Strength::None { 0 } else { symbol_flags::CONTESTED };
             *known = strength;
-            let kept = symbol_flags::GLOBAL
+            let kept = contested
+                | symbol_flags::GLOBAL
                 | symbol_flags::REFERENCED
                 | symbol_flags::EXPORTED
                 | symbol_flags::OFFERED;
