@@ -238,6 +238,26 @@ mod tests {
     }
 
     #[test]
+    fn hash_is_that_of_the_bytes_and_notices_a_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.o");
+        let mut scratch = Vec::new();
+        for size in [0, 1, 241, HASH_BUFFER_BYTES - 1, HASH_BUFFER_BYTES, 3 * HASH_BUFFER_BYTES + 7] {
+            let bytes: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+            std::fs::write(&path, &bytes).unwrap();
+            let input = input(&path, false);
+            assert_eq!(input.content_hash(&mut scratch).unwrap(), xxh3_64(&bytes), "{size}");
+            input.check_unchanged().unwrap();
+            for other in [&[&bytes[..], b"x"].concat(), &bytes[..size / 2]] {
+                std::fs::write(&path, other).unwrap();
+                let error = input.content_hash(&mut scratch).map(|_| ()).unwrap_err();
+                assert!(error.to_string().contains("changed while"), "{size}: {error}");
+                assert!(input.check_unchanged().is_err());
+            }
+        }
+    }
+
+    #[test]
     fn identity_is_not_given_where_it_proves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.o");

@@ -3,10 +3,9 @@
 //! They are kept as hard links in the state folder: no byte is copied, and most of them share their inode with rustc's
 //! own incremental state. Where there can be no hard link, nothing is kept; a link does not fail for the oracle's sake.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::input::FileInput;
 use super::io::Io;
@@ -33,82 +32,96 @@ fn kept_name(path: &Path) -> Option<OsString> {
     Some(unit().map_or(name.to_owned(), |(unit, _)| format!("{unit}.kept.rcgu.o").into()))
 }
 
-/// A file that will be gone.
-#[derive(Debug)]
-pub(super) struct Passing {
-    path: PathBuf,
-    /// None if it is a text that an option names.
-    input: Option<Arc<FileInput>>,
+/// The names that these are kept under, and which of them each is.
+fn kept_names<'a>(paths: impl ExactSizeIterator<Item = &'a Path>) -> HashMap<OsString, usize> {
+    let mut names = HashMap::with_capacity(paths.len());
+    for (index, path) in paths.enumerate() {
+        let own = || path.file_name().map(OsStr::to_owned);
+        // Of two of one name the second is not kept: there is none in rustc's links.
+        let free = kept_name(path).filter(|name| !names.contains_key(name)).or_else(own);
+        if let Some(name) = free {
+            names.entry(name).or_insert(index);
+        }
+    }
+    names
 }
 
-impl Passing {
+/// A file that will be gone.
+#[derive(Debug)]
+pub(super) struct Passing<'a> {
+    path: &'a Path,
+    /// None if it is a text that an option names.
+    input: Option<&'a FileInput>,
+}
+
+impl<'a> Passing<'a> {
     /// Those of a link.
-    pub(super) fn of(inputs: &ResolvedInputs) -> Vec<Passing> {
-        let known: HashMap<&Path, &Arc<FileInput>> =
-            inputs.files.iter().map(|file| (file.path(), file)).collect();
-        let passing = inputs.dependencies.iter().filter(|path| passes(path));
-        let with_input = |path: &PathBuf| Passing {
-            path: path.clone(),
-            input: known.get(&**path).map(|&input| input.clone()),
+    pub(super) fn of(inputs: &'a ResolvedInputs) -> Vec<Passing<'a>> {
+        // Dependencies have the same files in the same order, and texts between them.
+        let mut files = inputs.files.iter().map(|file| &**file).peekable();
+        let mut with_input = |path: &'a PathBuf| {
+            let input = files.next_if(|file| file.path().as_os_str() == path.as_os_str());
+            Passing { path, input }
         };
-        passing.map(with_input).collect()
+        inputs.dependencies.iter().map(&mut with_input).filter(|file| passes(file.path)).collect()
     }
 
     /// Whether it is this file. What nobody looked at is what it was.
     fn is(&self, io: &dyn Io, file: (u64, u64)) -> bool {
-        match &self.input {
+        match self.input {
             Some(input) => input.may_be(file),
-            None => io
-                .stat(&self.path)
-                .is_ok_and(|stat| (stat.identity.device, stat.identity.inode) == file),
+            None => io.stat(self.path).is_ok_and(|stat| (stat.identity.device, stat.identity.inode) == file),
         }
     }
 }
 
 impl StateFolder {
-    /// Keeps these files instead of those of the link before; the command line with their kept names.
-    pub(super) fn keep_inputs(&self, io: &dyn Io, passing: &[Passing], command: &Command) -> Command {
-        let mut kept = command.clone();
+    /// Keeps these files instead of those of the link before.
+    pub(super) fn keep_inputs(&self, io: &dyn Io, passing: &[Passing<'_>], cwd: &Path) {
         let folder = OsStr::new(FOLDER);
         let opened = match io.open_dir_at(&self.dir, folder) {
-            Err(_) if passing.is_empty() => return kept,
+            Err(_) if passing.is_empty() => return,
             Err(_) => io.make_dir(&self.dir, folder).and_then(|()| io.open_dir_at(&self.dir, folder)),
             dir => dir,
         };
-        let Ok(dir) = opened else { return kept };
-        let Ok(device) = io.stat_dir(&dir).map(|stat| stat.identity.device) else { return kept };
-        let mut wanted: HashMap<OsString, &Passing> = HashMap::new();
-        for file in passing {
-            let names = [kept_name(&file.path), file.path.file_name().map(OsStr::to_owned)];
-            // Of two of one name the second is not kept: there is none in rustc's links.
-            if let Some(free) = names.into_iter().flatten().find(|name| !wanted.contains_key(name)) {
-                wanted.insert(free, file);
-            }
-        }
-        let mut there = HashSet::new();
+        let Ok(dir) = opened else { return };
+        let Ok(device) = io.stat_dir(&dir).map(|stat| stat.identity.device) else { return };
+        let mut wanted = kept_names(passing.iter().map(|file| file.path));
         for (name, inode) in io.list_dir(&dir).unwrap_or_default() {
-            if wanted.get(&name).is_some_and(|file| file.is(io, (device, inode))) {
-                there.insert(name);
-            } else {
-                let _ = io.remove(&dir, &name);
+            match wanted.get(&name) {
+                Some(&index) if passing[index].is(io, (device, inode)) => {
+                    wanted.remove(&name);
+                }
+                _ => drop(io.remove(&dir, &name)),
             }
         }
-        let mut names: HashMap<String, String> = HashMap::new();
-        for (name, file) in wanted {
-            if there.contains(&name) || io.hard_link(&command.cwd.join(&file.path), &dir, &name).is_ok() {
-                let new = dir.path().join(name).to_string_lossy().into_owned();
-                names.insert(file.path.to_string_lossy().into_owned(), new);
+        for (name, index) in wanted {
+            let _ = io.hard_link(&cwd.join(passing[index].path), &dir, &name);
+        }
+    }
+
+    /// A command line with the names of those files that were kept.
+    pub(super) fn with_kept_inputs(&self, io: &dyn Io, mut command: Command) -> Command {
+        let Ok(dir) = io.open_dir_at(&self.dir, OsStr::new(FOLDER)) else { return command };
+        let there = io.list_dir(&dir).unwrap_or_default();
+        // Also the value of `--version-script=FILE`.
+        let starts = |word: &str| -> Vec<usize> {
+            std::iter::once(0).chain(word.match_indices('=').map(|(at, _)| at + 1)).collect()
+        };
+        let words = command.args.iter().enumerate();
+        let values = words.flat_map(|(word, text)| starts(text).into_iter().map(move |at| (word, at)));
+        let values: Vec<(usize, usize, PathBuf)> = values
+            .map(|(word, at)| (word, at, PathBuf::from(&command.args[word][at..])))
+            .filter(|(_, _, path)| passes(path))
+            .collect();
+        let names = kept_names(values.iter().map(|(_, _, path)| &**path));
+        for (name, _) in there {
+            if let Some((word, at, _)) = names.get(&name).map(|&index| &values[index]) {
+                let kept = dir.path().join(name);
+                command.args[*word].replace_range(at.., &kept.to_string_lossy());
             }
         }
-        for word in &mut kept.args {
-            // Also the value of `--version-script=FILE`.
-            let mut values = std::iter::once(0).chain(word.match_indices('=').map(|(at, _)| at + 1));
-            let found = values.find_map(|at| Some((at, names.get(&word[at..])?)));
-            if let Some((at, new)) = found {
-                *word = format!("{}{new}", &word[..at]);
-            }
-        }
-        kept
+        command
     }
 
     /// The name of the folder of kept inputs, which no marker names.

@@ -495,13 +495,14 @@ impl Job<'_> {
         &mut self,
         folder: &StateFolder,
         made: Result<&FrameReport, &HostError>,
-        passing: &[Passing],
+        passing: &[Passing<'_>],
         command: Option<&Command>,
     ) {
-        if let (Ok(_), Some(command)) = (made, command)
-            && let Err(error) = folder.keep_command(self.io, &folder.keep_inputs(self.io, passing, command))
-        {
-            self.notes.push(error.to_string());
+        if let (Ok(_), Some(command)) = (made, command) {
+            folder.keep_inputs(self.io, passing, &command.cwd);
+            if let Err(error) = folder.keep_command(self.io, command) {
+                self.notes.push(error.to_string());
+            }
         }
         let notes: Vec<String> = self.warnings.iter().chain(&self.notes).cloned().collect();
         let report = made.ok();

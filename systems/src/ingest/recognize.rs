@@ -33,8 +33,8 @@ pub(super) fn hash_doubtful_objects(
         let Some(input) = request.inputs.get(row as usize).filter(|input| !input.unchanged) else { continue };
         let (known, new) = (store.files.get(row)?, file_record(input));
         let object = known.flags & (file_flags::ARCHIVE | file_flags::SHARED) == 0 && known.inputs.len > 0;
-        // Without an identity of its own it has no size either.
-        let same_size = input.identity.is_none() || known.size == new.size;
+        let sized = known.flags & new.flags & file_flags::IDENTITY != 0;
+        let same_size = !sized || known.size == new.size;
         if object && same_size && !is_proven(&known, &new) {
             doubtful.push((row, input));
         }
