@@ -176,6 +176,11 @@ impl Io for FaultyIo {
         let stat = self.inner.stat_dir(dir)?;
         Ok(Stat { owner: self.owner.unwrap_or(stat.owner), ..stat })
     }
+    fn is_procfs(&self, dir: &Dir) -> io::Result<bool> {
+        self.look()?;
+        self.inner.is_procfs(dir)
+    }
+
     fn read_link_at(&self, dir: &Dir, name: &OsStr) -> io::Result<PathBuf> {
         self.look()?;
         self.inner.read_link_at(dir, name)

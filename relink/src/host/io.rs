@@ -111,6 +111,8 @@ pub trait Io: Send + Sync + Debug {
     fn stat_dir(&self, dir: &Dir) -> io::Result<Stat>;
     /// Where a symbolic link points.
     fn read_link_at(&self, dir: &Dir, name: &OsStr) -> io::Result<PathBuf>;
+    /// Whether a directory is of procfs, whose links lead to open files, whatever their text says.
+    fn is_procfs(&self, dir: &Dir) -> io::Result<bool>;
     /// Names in a directory, in no order.
     fn list(&self, path: &Path) -> io::Result<Vec<OsString>>;
     /// Names in an open directory and the inodes that they lead to, in no order.
@@ -282,6 +284,10 @@ impl Io for SystemIo {
     fn read_link_at(&self, dir: &Dir, name: &OsStr) -> io::Result<PathBuf> {
         let target = fs::readlinkat(&dir.fd, name, Vec::new())?;
         Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    }
+
+    fn is_procfs(&self, dir: &Dir) -> io::Result<bool> {
+        Ok(fs::fstatfs(&dir.fd)?.f_type == fs::PROC_SUPER_MAGIC)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {

@@ -618,8 +618,13 @@ fn difference(io: &dyn Io, output: &Path, image: &Bytes) -> Option<String> {
     if bytes == image {
         return None;
     }
-    let at = bytes.iter().zip(image.iter()).position(|(a, b)| a != b)?;
-    Some(format!("{} differs from the kept image at offset {at:#x}", output.display()))
+    let mut differing = bytes.iter().zip(image.iter()).enumerate().filter(|(_, (a, b))| a != b);
+    let (at, (theirs, ours)) = differing.next()?;
+    Some(format!(
+        "{} differs from the kept image at offset {at:#x} ({theirs:#04x}, kept {ours:#04x}) and in {} bytes more",
+        output.display(),
+        differing.count()
+    ))
 }
 
 /// A file's bytes, mapped if it is large.

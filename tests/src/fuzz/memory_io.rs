@@ -63,6 +63,10 @@ impl Io for MemoryIo {
     fn stat_dir(&self, _: &Dir) -> io::Result<Stat> {
         refused()
     }
+    fn is_procfs(&self, _: &Dir) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn read_link_at(&self, _: &Dir, _: &OsStr) -> io::Result<PathBuf> {
         refused()
     }

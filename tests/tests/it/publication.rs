@@ -199,6 +199,13 @@ fn many_links_of_one_output_at_once() {
         });
         links.into_iter().for_each(|said| assert_eq!((said.status, &*said.stderr), (0, ""), "{said}"));
         assert_right(&place, inputs);
+        let log = String::from_utf8(read(place.path(".relink/out/log"))).unwrap();
+        let lines = log.lines().count();
+        assert_eq!(
+            lines % AT_ONCE,
+            usize::from(round < 4),
+            "a link has no line, so was made beside the folder: {log}"
+        );
     }
 }
 
