@@ -248,7 +248,9 @@ mod tests {
             let input = input(&path, false);
             assert_eq!(input.content_hash(&mut scratch).unwrap(), xxh3_64(&bytes), "{size}");
             input.check_unchanged().unwrap();
-            for other in [&[&bytes[..], b"x"].concat(), &bytes[..size / 2]] {
+            for other in
+                [&[&bytes[..], b"x"].concat(), &bytes[..size / 2]].into_iter().filter(|new| new.len() != size)
+            {
                 std::fs::write(&path, other).unwrap();
                 let error = input.content_hash(&mut scratch).map(|_| ()).unwrap_err();
                 assert!(error.to_string().contains("changed while"), "{size}: {error}");

@@ -104,9 +104,12 @@ impl StateFolder {
     pub(super) fn with_kept_inputs(&self, io: &dyn Io, mut command: Command) -> Command {
         let Ok(dir) = io.open_dir_at(&self.dir, OsStr::new(FOLDER)) else { return command };
         let there = io.list_dir(&dir).unwrap_or_default();
-        // Also the value of `--version-script=FILE`.
+        // A word, or the value of `--version-script=FILE`.
         let starts = |word: &str| -> Vec<usize> {
-            std::iter::once(0).chain(word.match_indices('=').map(|(at, _)| at + 1)).collect()
+            match word.starts_with('-') {
+                true => word.match_indices('=').map(|(at, _)| at + 1).collect(),
+                false => vec![0],
+            }
         };
         let words = command.args.iter().enumerate();
         let values = words.flat_map(|(word, text)| starts(text).into_iter().map(move |at| (word, at)));
