@@ -103,8 +103,8 @@ fn functions_come_and_go() {
 /// Who goes back and forth between two versions uses nothing up.
 #[test]
 fn what_comes_again_takes_the_room_that_it_left() {
-    let before = "int work(int x)\n{\n    return x + 1;\n}\n";
-    let after = "static int calls = 3;\nint more(int x)\n{\n    return x + ++calls;\n}\nint work(int x)\n{\n    return more(x);\n}\n";
+    let before = "int first[3] = {1, 2, 3};\nint work(int x)\n{\n    return x + first[1]++;\n}\n";
+    let after = "int first[3] = {1, 2, 3};\nstatic int calls = 3;\nint more(int x)\n{\n    return x + ++calls;\n}\nint work(int x)\n{\n    return more(x) + first[1]++;\n}\n";
     for way in WAYS {
         let versions = [before, after].map(|unit| way.inputs(&[("main.c", MAIN), ("unit.c", unit)]));
         let mut program = Program::linked(options(OutputKind::StaticExecutable, way.gc), &versions[0]);
