@@ -323,7 +323,7 @@ impl StateFolder {
             let change = change.filter(|change| change.generation == part.generation);
             overlay = change.ok_or_else(|| format!("patch-{} is not readable", part.generation))?.after;
         }
-        let names = io.list_dir(&self.dir).unwrap_or_default();
+        let names = self.names(io);
         let number = |name: &OsString| name.to_str()?.strip_prefix("patch-")?.parse::<u64>().ok();
         for generation in names.iter().filter_map(number).filter(|&number| number > current.generation) {
             // One that is torn was never begun with; its number is taken all the same.
@@ -339,6 +339,12 @@ impl StateFolder {
             return Err(format!("image-{} was written to", current.image.generation));
         }
         Ok(Some(Prior { current, state, image, image_file, image_free, overlay, leftovers, names }))
+    }
+
+    /// What is in the folder.
+    fn names(&self, io: &dyn Io) -> Vec<OsString> {
+        let listed = io.list_dir(&self.dir).unwrap_or_default();
+        listed.into_iter().map(|(name, _)| name).collect()
     }
 
     /// Whether an image has no user but us. An error, too, means that it has: that of a running program is busy.
@@ -389,7 +395,7 @@ impl StateFolder {
         }
         let listed = match prior {
             Some(_) => Vec::new(),
-            None => io.list_dir(&self.dir).unwrap_or_default(),
+            None => self.names(io),
         };
         for name in prior.map_or(&listed, |prior| &prior.names) {
             if !keep.contains(name) {
