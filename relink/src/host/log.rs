@@ -80,13 +80,14 @@ impl StateFolder {
         let text = serde_json::to_vec(command).map_err(|error| failed(error.into()))?;
         match StateFolder::read(io, &self.dir, COMMAND) {
             Ok(Some(kept)) if kept == text => Ok(()),
-            _ => self.write(io, COMMAND, &text),
+            _ => self.replace_by_spare(io, COMMAND, &text).map_err(failed),
         }
     }
 
-    /// The command line that was kept.
+    /// The command line that was kept, with the inputs that were.
     pub(super) fn command(&self, io: &dyn Io) -> Option<Command> {
-        serde_json::from_slice(&StateFolder::read(io, &self.dir, COMMAND).ok()??).ok()
+        let command = serde_json::from_slice(&StateFolder::read(io, &self.dir, COMMAND).ok()??).ok()?;
+        Some(self.with_kept_inputs(io, command))
     }
 }
 

@@ -21,6 +21,7 @@ use relink_formats as formats;
 
 use super::bulk::is_shared_object;
 use super::pair::{Pairing, pair_inputs};
+use super::recognize::{hash_doubtful_objects, is_proven};
 use super::rows;
 use crate::commit::bulk::{archive_shape, file_record, needed_hash};
 
@@ -48,6 +49,8 @@ pub(crate) fn load_changed_inputs(
     };
     let places = find_places(&request, &store, &mut frame);
     let Some(Some(places)) = frame.check(places) else { return };
+    let hashes = hash_doubtful_objects(&request, &store, &places.compared);
+    let Some(hashes) = frame.check(hashes) else { return };
     let mut changed = Vec::new();
     let order = &places.order;
     let mut loader =
@@ -58,7 +61,7 @@ pub(crate) fn load_changed_inputs(
         loader.frame.check(result);
     }
     for &(place, file) in &places.compared {
-        let result = loader.compare_file(file, &request.inputs[place]);
+        let result = loader.compare_file(file, &request.inputs[place], hashes.get(&file).copied());
         loader.frame.check(result);
     }
     for &place in &places.came {
@@ -307,7 +310,8 @@ impl Loader<'_> {
         Ok(())
     }
 
-    fn compare_file(&mut self, row: FileRow, input: &Input) -> Result<(), StoreError> {
+    /// Compares a file with its row; `hash` is that of its contents, if it is known.
+    fn compare_file(&mut self, row: FileRow, input: &Input, hash: Option<u64>) -> Result<(), StoreError> {
         let known = self.store.files.get(row.0)?;
         let new = file_record(input);
         let differs = |flag: u32| known.flags & flag != new.flags & flag;
@@ -323,11 +327,16 @@ impl Loader<'_> {
         if input.unchanged && self.store.strings.bytes(known.name)? == input.name.as_bytes() {
             return Ok(());
         }
-        let identity = |record: &FileRecord| {
-            (record.device, record.inode, record.size, record.mtime_ns, record.changed_ns)
-        };
-        let vouched = known.flags & new.flags & file_flags::IDENTITY != 0;
-        if vouched && identity(&known) == identity(&new) {
+        if is_proven(&known, &new) {
+            return Ok(());
+        }
+        if let Some(hash) = hash
+            && self.store.inputs.get(known.inputs.start)?.bytes_hash == hash
+        {
+            // What is known of it stays true. An identity that proves nothing is none to be kept.
+            if new.flags & file_flags::IDENTITY != 0 {
+                self.plan.files.push((row.0, FileRecord { name: known.name, inputs: known.inputs, ..new }));
+            }
             return Ok(());
         }
         let Ok(bytes) = input.source.bytes() else {

@@ -5,5 +5,6 @@ pub(crate) mod changed;
 pub(crate) mod classify;
 pub(crate) mod libraries;
 mod pair;
+mod recognize;
 mod rows;
 pub(crate) mod wrap;
