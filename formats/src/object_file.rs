@@ -134,22 +134,6 @@ const RELA_SIZE: usize = size_of::<Rela>();
 const HEADER_SIZE: usize = size_of::<SectionHeader64<LE>>();
 
 impl ObjectFile {
-    /// An object with nothing in it.
-    pub fn empty() -> ObjectFile {
-        ObjectFile {
-            bytes: Bytes::new(),
-            sections: Vec::new(),
-            groups: Vec::new(),
-            first_global: 0,
-            property: Property::default(),
-            stack: StackNote::NonExecutable,
-            symbols: 0..0,
-            strings: 0..0,
-            extended: 0..0,
-            inflated: Vec::new(),
-        }
-    }
-
     /// Reads and validates an object.
     ///
     /// # Errors
@@ -809,5 +793,6 @@ pub(crate) fn until_nul(bytes: &[u8]) -> &[u8] {
     CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes)
 }
 
+mod empty;
 #[cfg(test)]
 mod tests;
