@@ -80,7 +80,7 @@ impl StateFolder {
         let text = serde_json::to_vec(command).map_err(|error| failed(error.into()))?;
         match StateFolder::read(io, &self.dir, COMMAND) {
             Ok(Some(kept)) if kept == text => Ok(()),
-            _ => self.replace_unflushed(io, COMMAND, &text).map_err(failed),
+            _ => self.replace_by_spare(io, COMMAND, &text).map_err(failed),
         }
     }
 
