@@ -4,7 +4,9 @@
 //! own incremental state. Where there can be no hard link, nothing is kept; a link does not fail for the oracle's sake.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::input::FileInput;
@@ -15,32 +17,46 @@ use super::state::StateFolder;
 
 const FOLDER: &str = "inputs";
 
+/// What ends the name of a unit's object.
+const OBJECT: &[u8] = b".rcgu.o";
+
+/// The last two parts of a path: directory and name.
+fn last_parts(path: &Path) -> (&[u8], &[u8]) {
+    let mut parts = path.as_os_str().as_bytes().rsplit(|&byte| byte == b'/');
+    let name = parts.next().unwrap_or_default();
+    (parts.next().unwrap_or_default(), name)
+}
+
 /// Whether a file will be gone after the link: a unit's object under its name of this session, or anything in a
 /// directory that rustc made for this run (`rustcXXXXXX`: symbols, version scripts).
 fn passes(path: &Path) -> bool {
-    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let dir = path.parent().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
-    let random = dir.strip_prefix("rustc").unwrap_or_default();
-    name.ends_with(".rcgu.o") || random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    let (dir, name) = last_parts(path);
+    let random = dir.strip_prefix(b"rustc").unwrap_or_default();
+    name.ends_with(OBJECT) || random.len() == 6 && random.iter().all(u8::is_ascii_alphanumeric)
 }
 
 /// The name that a file is kept under. An object's is the same in each session of rustc, so that one that is still the
 /// same file needs no other link.
-fn kept_name(path: &Path) -> Option<OsString> {
-    let name = path.file_name()?;
-    let unit = || name.to_str()?.strip_suffix(".rcgu.o")?.rsplit_once('.');
-    Some(unit().map_or(name.to_owned(), |(unit, _)| format!("{unit}.kept.rcgu.o").into()))
+fn kept_name(path: &Path) -> OsString {
+    let (_, name) = last_parts(path);
+    let unit =
+        name.strip_suffix(OBJECT).and_then(|unit| Some(&unit[..unit.iter().rposition(|&b| b == b'.')?]));
+    OsString::from_vec(unit.map_or(name.to_owned(), |unit| [unit, b".kept", OBJECT].concat()))
 }
 
 /// The names that these are kept under, and which of them each is.
 fn kept_names<'a>(paths: impl ExactSizeIterator<Item = &'a Path>) -> HashMap<OsString, usize> {
     let mut names = HashMap::with_capacity(paths.len());
     for (index, path) in paths.enumerate() {
-        let own = || path.file_name().map(OsStr::to_owned);
-        // Of two of one name the second is not kept: there is none in rustc's links.
-        let free = kept_name(path).filter(|name| !names.contains_key(name)).or_else(own);
-        if let Some(name) = free {
-            names.entry(name).or_insert(index);
+        match names.entry(kept_name(path)) {
+            Entry::Vacant(free) => {
+                free.insert(index);
+            }
+            // Of two of one name the second is not kept: there is none in rustc's links.
+            Entry::Occupied(_) => {
+                let own = OsStr::from_bytes(last_parts(path).1).to_owned();
+                names.entry(own).or_insert(index);
+            }
         }
     }
     names
@@ -146,7 +162,7 @@ mod tests {
             ("/t/deps/rustcmZzPjY/symbols.o", "symbols.o"),
             ("a.rcgu.o", "a.rcgu.o"),
         ] {
-            assert_eq!(kept_name(Path::new(name)).unwrap(), kept);
+            assert_eq!(kept_name(Path::new(name)), kept);
         }
     }
 

@@ -498,9 +498,9 @@ impl Job<'_> {
         passing: &[Passing<'_>],
         command: Option<&Command>,
     ) {
-        if let (Ok(_), Some(command)) = (made, command) {
-            folder.keep_inputs(self.io, passing, &command.cwd);
-            if let Err(error) = folder.keep_command(self.io, command) {
+        if let (Ok(report), Some(command)) = (made, command) {
+            let changed = report.outcome != Outcome::Patched || !report.changed_inputs.is_empty();
+            if let Err(error) = folder.keep_command(self.io, command, passing, changed) {
                 self.notes.push(error.to_string());
             }
         }

@@ -124,6 +124,10 @@ fn order_changed(request: &Request, store: &Store) -> Result<Option<String>, Sto
         known.push(store.strings.bytes(store.files.get(row)?.name)?);
     }
     let mut names: Vec<&[u8]> = request.inputs.iter().map(|input| input.name.as_bytes()).collect();
+    // Names of another session of rustc are no other order.
+    if known.len() != names.len() || !known.contains(&first.as_bytes()) {
+        return Ok(None);
+    }
     known.sort_unstable();
     names.sort_unstable();
     Ok((known == names).then_some(first))
