@@ -118,7 +118,8 @@ impl GnuShape {
         let word = |at: usize| header.get(at..at + 4)?.first_chunk().map(|word| u32::from_le_bytes(*word));
         let (buckets, first, words, shift) = (word(0)?, word(4)?, word(8)?, word(12)?);
         let room = u64::from(words) * 8 + u64::from(buckets) * 4;
-        let sound = buckets > 0 && words.is_power_of_two() && shift == BLOOM_SHIFT && room <= rest.len() as u64;
+        let sound =
+            buckets > 0 && words.is_power_of_two() && shift == BLOOM_SHIFT && room <= rest.len() as u64;
         sound.then_some(GnuShape { buckets, first, words })
     }
 
@@ -160,7 +161,9 @@ impl GnuShape {
             previous = bucket;
         }
         let mut bytes = Vec::with_capacity(self.size(hashes.len() as u64) as usize);
-        bytes.extend([self.buckets, self.first, self.words, BLOOM_SHIFT].into_iter().flat_map(u32::to_le_bytes));
+        bytes.extend(
+            [self.buckets, self.first, self.words, BLOOM_SHIFT].into_iter().flat_map(u32::to_le_bytes),
+        );
         bytes.extend(bloom.into_iter().flat_map(u64::to_le_bytes));
         bytes.extend(starts.into_iter().chain(chains).flat_map(u32::to_le_bytes));
         Some(bytes)
@@ -324,7 +327,8 @@ mod tests {
     fn sysv_table_finds_every_name() {
         for (count, buckets) in [(0, 0), (1, 1), (10, 3), (1000, 1000)] {
             let names = names(count);
-            let hashes: Vec<Option<u32>> = names.iter().map(|name| sysv_hash(name.as_bytes())).map(Some).collect();
+            let hashes: Vec<Option<u32>> =
+                names.iter().map(|name| sysv_hash(name.as_bytes())).map(Some).collect();
             let bytes = sysv_encode(buckets, &hashes);
             assert_eq!(bytes.len() as u64, sysv_size(buckets, 1 + count as u32));
             for (index, name) in names.iter().enumerate() {
@@ -336,7 +340,8 @@ mod tests {
 
     #[test]
     fn one_more_symbol_changes_three_words_of_a_sysv_table() {
-        let hashes: Vec<Option<u32>> = names(100).iter().map(|name| sysv_hash(name.as_bytes())).map(Some).collect();
+        let hashes: Vec<Option<u32>> =
+            names(100).iter().map(|name| sysv_hash(name.as_bytes())).map(Some).collect();
         let (before, after) = (words(&sysv_encode(64, &hashes[..99])), words(&sysv_encode(64, &hashes)));
         let changed: Vec<usize> = (0..before.len()).filter(|word| before[*word] != after[*word]).collect();
         assert_eq!(changed, [1, 2 + (hashes[99].unwrap() % 64) as usize]);

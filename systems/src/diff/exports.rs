@@ -36,7 +36,8 @@ pub(super) fn plan_exports(
         let record = context.symbol(row)?;
         let input = context.store.inputs.get(record.input.0)?;
         let object = context.store.text(input.name);
-        let named = Named { name: &name, object: &object, versioned: false, mentioned: mentioned.contains(&name) };
+        let named =
+            Named { name: &name, object: &object, versioned: false, mentioned: mentioned.contains(&name) };
         let visible = lists.judge(&named, &record, context.options);
         let mut flags = 0;
         if visible.exported {
@@ -72,7 +73,9 @@ fn mentioned_by_libraries(
         if context.store.files.get(file)?.flags & file_flags::SHARED == 0 {
             continue;
         }
-        let Some(library) = open_library(request, context.store, context.plan, file)? else { return Ok(None) };
+        let Some(library) = open_library(request, context.store, context.plan, file)? else {
+            return Ok(None);
+        };
         let known = library.parsed.symbols.iter().map(|symbol| library.parsed.name(&symbol.name));
         mentioned.extend(known.filter(|name| names.contains(*name)).map(<[u8]>::to_vec));
     }

@@ -93,7 +93,9 @@ fn offered_record(
         if known.flags & file_flags::SHARED == 0 {
             continue;
         }
-        let Some(library) = open_library(request, context.store, context.plan, file)? else { return Ok(None) };
+        let Some(library) = open_library(request, context.store, context.plan, file)? else {
+            return Ok(None);
+        };
         // The same library twice: the first one stands for both.
         if !seen.insert(library.needed_name.clone()) {
             continue;

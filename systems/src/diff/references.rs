@@ -55,8 +55,7 @@ pub(super) fn match_references(
                     }
                 }
                 _ => {
-                    let reason =
-                        GateReason::NewUndefined { symbol: text(name), input: object.name.clone() };
+                    let reason = GateReason::NewUndefined { symbol: text(name), input: object.name.clone() };
                     match import_name(context, request, &new, name)? {
                         Some(row) => {
                             targets[index] = Target::symbol(row);
@@ -182,8 +181,7 @@ fn dropped_reference(
     }
     if record.atom == place::UNDEFINED || record.atom == place::SHARED {
         // It stands in the symbol table for our reference, and would not in a full link's.
-        let reason =
-            GateReason::RemovedUndefined { symbol: text(name), input: input.object.name.clone() };
+        let reason = GateReason::RemovedUndefined { symbol: text(name), input: input.object.name.clone() };
         if !drop_import_mention(context, old.symbol)? {
             return Ok(Some(reason));
         }

@@ -52,7 +52,15 @@ impl Tables<'_> {
     }
 
     /// The same with room behind it that `sh_size` leaves out: tables of dynamic symbols, which later frames lengthen.
-    fn add_with_tail(&mut self, name: &[u8], kind: u32, size: u64, tail: u64, align: u8, entsize: u64) -> AtomRow {
+    fn add_with_tail(
+        &mut self,
+        name: &[u8],
+        kind: u32,
+        size: u64,
+        tail: u64,
+        align: u8,
+        entsize: u64,
+    ) -> AtomRow {
         let row = self.add(name, kind, ALLOC, size + tail, align, entsize);
         if let Some(section) = self.outputs.sections.iter_mut().find(|section| section.name == name) {
             section.tail = tail;

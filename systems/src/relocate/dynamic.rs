@@ -288,8 +288,7 @@ pub(crate) fn write_dynamic_relocs(
 
 /// Whether the loader looks up what a PLT entry leads to. Nobody's entry is one that has no symbol.
 fn binds_late(program: &Program, row: SymbolRow) -> bool {
-    let preemptible =
-        |row: SymbolRow| program.symbols[row.index()].flags & symbol_flags::PREEMPTIBLE != 0;
+    let preemptible = |row: SymbolRow| program.symbols[row.index()].flags & symbol_flags::PREEMPTIBLE != 0;
     program.kind.is_dynamic() && row.some().is_none_or(preemptible)
 }
 

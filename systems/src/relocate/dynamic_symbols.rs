@@ -82,7 +82,9 @@ impl Tables<'_> {
     pub(super) fn read(&self, offset: u64, len: u64) -> Result<Vec<u8>, Stop> {
         let len = self.image.room(len)?;
         let bytes = self.draft.read(self.image, offset, len);
-        bytes.ok_or_else(|| StoreError::Malformed(format!("a read at {offset:#x} is outside the image")).into())
+        bytes.ok_or_else(|| {
+            StoreError::Malformed(format!("a read at {offset:#x} is outside the image")).into()
+        })
     }
 
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Stop> {
@@ -327,7 +329,8 @@ impl Tables<'_> {
         let section = self.section(self.plan.image.verneed, ".gnu.version_r")?;
         let bytes = self.read(section.offset, section.size)?;
         let count = if bytes.is_empty() { 0 } else { u32::MAX };
-        read_needed(&bytes, count).map_err(|error| StoreError::Malformed(format!(".gnu.version_r: {error}")).into())
+        read_needed(&bytes, count)
+            .map_err(|error| StoreError::Malformed(format!(".gnu.version_r: {error}")).into())
     }
 
     fn version_index(&mut self, library: u32, needed: &[u8], version: &[u8]) -> Result<u16, Stop> {
@@ -453,7 +456,8 @@ impl Tables<'_> {
         let hash = gnu_hash(name);
         let hashes = self.hashed()?;
         let bucket = |hash: u32| shape.map(|shape| shape.bucket(hash));
-        let meets = |known: &Option<u32>| shape.is_some() && known.is_some_and(|known| bucket(known) == bucket(hash));
+        let meets =
+            |known: &Option<u32>| shape.is_some() && known.is_some_and(|known| bucket(known) == bucket(hash));
         let own: Vec<usize> = (0..hashes.len()).filter(|&at| meets(&hashes[at])).collect();
         let is_free = |at: usize| hashes.get(at).is_none_or(Option::is_none);
         let (from, to) = (own.first().copied().unwrap_or(0), own.last().map_or(0, |last| last + 1));
@@ -679,7 +683,9 @@ impl Tables<'_> {
         if self.changes.dropped {
             self.prune_versions()?;
         }
-        if self.changes.rehash && let Some(shape) = self.shape()? {
+        if self.changes.rehash
+            && let Some(shape) = self.shape()?
+        {
             let hashes = self.hashed()?.clone();
             self.changes.names_hashed += hashes.len() as u64;
             let bytes = shape.encode(&hashes);

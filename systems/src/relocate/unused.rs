@@ -2,7 +2,9 @@
 
 use formats::reloc::Op;
 use hashbrown::HashSet;
-use relink_engine::records::{RelocRecord, SymbolRecord, atom_flags, file_flags, place, reloc_flags, symbol_flags};
+use relink_engine::records::{
+    RelocRecord, SymbolRecord, atom_flags, file_flags, place, reloc_flags, symbol_flags,
+};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{AtomRow, InputRow, RelocRow, Span, SymbolRow, TargetKind};
 use relink_formats as formats;
@@ -135,4 +137,3 @@ impl Tables<'_> {
         Ok(true)
     }
 }
-

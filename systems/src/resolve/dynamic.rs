@@ -19,8 +19,8 @@ use relink_formats as formats;
 
 use super::bind::needs_dynamic_section;
 use super::imports::library_of;
-use crate::place::reserve;
 use crate::ingest::libraries::split_version;
+use crate::place::reserve;
 
 /// Builds all of it that does not depend on addresses.
 pub(crate) fn build_dynamic_tables(

@@ -48,7 +48,8 @@ fn owner(checker: &Checker<'_>, span: Span, at: u32) -> Result<Option<SymbolRow>
 pub(super) fn check_owners(checker: &mut Checker<'_>) -> Result<(), StoreError> {
     let record = checker.store.image_record()?;
     let mut wrong = Vec::new();
-    let tables = [(".got", record.got_owners), ("the PLT", record.plt_owners), (".dynsym", record.dynsym_owners)];
+    let tables =
+        [(".got", record.got_owners), ("the PLT", record.plt_owners), (".dynsym", record.dynsym_owners)];
     for (table, (what, span)) in tables.into_iter().enumerate() {
         for at in 0..span.len {
             let Some(row) = owner(checker, span, at)? else { continue };
@@ -69,7 +70,10 @@ pub(super) fn check_owners(checker: &mut Checker<'_>) -> Result<(), StoreError> 
             if let Some(at) = own
                 && owner(checker, span, at)? != Some(SymbolRow(row))
             {
-                wrong.push(format!("entry {at} of a table is not that of {}", checker.store.text(symbol.name)));
+                wrong.push(format!(
+                    "entry {at} of a table is not that of {}",
+                    checker.store.text(symbol.name)
+                ));
             }
         }
     }
@@ -130,7 +134,9 @@ fn check_entries(
         let Some(owner) = owner(checker, record.dynsym_owners, index)? else {
             let local = index < record.dynsym_locals;
             let unused = if index == 0 { [0; 24] } else { unused_symbol(local) };
-            if *entry != unused || version.is_some_and(|version| version & VERSYM_VERSION != u16::from(!local)) {
+            if *entry != unused
+                || version.is_some_and(|version| version & VERSYM_VERSION != u16::from(!local))
+            {
                 wrong.push(format!("entry {index} of .dynsym is nobody's, but not unused"));
             }
             continue;
@@ -187,7 +193,8 @@ impl<'a> Versions<'a> {
     fn meaning(&self, version: u16) -> (u16, &'a [u8], &'a [u8]) {
         for file in self.files {
             if let Some(found) = file.versions.iter().find(|known| known.index == version & VERSYM_VERSION) {
-                let (library, name) = (text(self.strings, file.file.into()), text(self.strings, found.name.into()));
+                let (library, name) =
+                    (text(self.strings, file.file.into()), text(self.strings, found.name.into()));
                 return (version & !VERSYM_VERSION, library, name);
             }
         }
@@ -283,7 +290,8 @@ fn check_hashes(
 ) -> Result<(), StoreError> {
     let entries = bytes_of(checker, record.dynsym)?.unwrap_or_default().len() / 24;
     let dynamic = &checker.program.dynamic;
-    let exports = dynamic.symbols.get((dynamic.first_hashed as usize).saturating_sub(1)..).unwrap_or_default();
+    let exports =
+        dynamic.symbols.get((dynamic.first_hashed as usize).saturating_sub(1)..).unwrap_or_default();
     let exports: HashSet<SymbolRow> = exports.iter().copied().collect();
     let mut names = Vec::with_capacity(entries);
     for index in 0..entries as u32 {
