@@ -137,7 +137,7 @@ pub struct Plan {
     /// New definitions that other modules may look up, and what `.gnu.version` says of each.
     pub exports: Vec<(SymbolRow, u16)>,
     /// Definitions that go and have entries in tables of the loader, as they were.
-    pub dropped_exports: Vec<SymbolRecord>,
+    pub dropped_exports: Vec<(SymbolRow, SymbolRecord)>,
     /// Shared libraries that were looked into, by file.
     pub libraries: HashMap<u32, SharedObject>,
     /// FDEs that go: row, record, address of their code.

@@ -290,7 +290,7 @@ pub(super) fn remove_definition(
         }
     }
     if bound {
-        context.plan.dropped_exports.push(record);
+        context.plan.dropped_exports.push((row, record));
     }
     drop_symbol(context, row, &record, false);
     Ok(true)

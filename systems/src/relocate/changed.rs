@@ -255,7 +255,9 @@ fn derive_with_slots(
     };
     for (row, lack) in lacking {
         let taken = match lack {
-            Lack::Slot if is_bound_by_loader(&View::new(store, tables.plan), row) => tables.need_slot(row),
+            Lack::Slot if wide && is_bound_by_loader(&View::new(store, tables.plan), row) => {
+                tables.need_slot(row)
+            }
             Lack::Slot => {
                 if !take_spare_slot(store, tables.plan, image, tables.draft, row)? {
                     let symbol = View::new(store, tables.plan).symbol_record(row).name;

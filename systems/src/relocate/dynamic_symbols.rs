@@ -183,22 +183,55 @@ impl Tables<'_> {
         Ok(bytes.first_chunk().map_or(VER_NDX_GLOBAL, |half| u16::from_le_bytes(*half)))
     }
 
-    /// Leaves an entry of `.dynsym` to nobody.
+    /// Leaves an entry of `.dynsym` to nobody. In a hash table the last name of its bucket takes its place, so that the
+    /// others go on standing in a row.
     fn vacate(&mut self, index: u32) -> Result<(), Stop> {
         if index == 0 || index >= self.entries()? {
             return Err(StoreError::Malformed("a symbol is outside of .dynsym".to_owned()).into());
         }
-        self.put_bytes(index, &unused_symbol(false), VER_NDX_GLOBAL)?;
-        self.set_owner(self.plan.image.dynsym_owners, index, None)?;
-        if let Some(at) = index.checked_sub(self.plan.image.first_hashed) {
-            if let Some(place) = self.hashed()?.get_mut(at as usize) {
-                *place = None;
-            }
-            self.changes.rehash = true;
-        }
         self.changes.touched = true;
         self.changes.written += 1;
+        let Some(at) = index.checked_sub(self.plan.image.first_hashed).map(|at| at as usize) else {
+            return self.clear(index);
+        };
+        self.changes.rehash = true;
+        let shape = self.shape()?;
+        let hashes = self.hashed()?;
+        let bucket =
+            |at: usize| hashes.get(at).copied().flatten().zip(shape).map(|(hash, shape)| shape.bucket(hash));
+        let last =
+            (at..hashes.len()).rev().find(|&other| bucket(other).is_some() && bucket(other) == bucket(at));
+        let last = last.unwrap_or(at);
+        if hashes.len() <= at {
+            return Err(StoreError::Malformed("a symbol is outside of .gnu.hash".to_owned()).into());
+        }
+        hashes.swap(at, last);
+        hashes[last] = None;
+        self.clear(index)?;
+        let last = self.plan.image.first_hashed.saturating_add(last as u32);
+        if last != index {
+            self.move_entry(last, index)?;
+            self.renumber(&HashMap::from([(last, index)]))?;
+        }
         Ok(())
+    }
+
+    /// Writes an entry that nobody has.
+    fn clear(&mut self, index: u32) -> Result<(), Stop> {
+        self.put_bytes(index, &unused_symbol(false), VER_NDX_GLOBAL)?;
+        self.set_owner(self.plan.image.dynsym_owners, index, None)
+    }
+
+    /// Takes an entry of `.dynsym` elsewhere.
+    fn move_entry(&mut self, from: u32, to: u32) -> Result<(), Stop> {
+        let Some(row) = self.owner(self.plan.image.dynsym_owners, from)? else {
+            return Err(StoreError::Malformed("an entry of .dynsym has no symbol".to_owned()).into());
+        };
+        let table = self.section(self.plan.image.dynsym, ".dynsym")?.offset;
+        let bytes = self.read(table + SYMBOL * u64::from(from), SYMBOL)?;
+        let version = self.version_at(from)?;
+        self.put(to, row, &bytes, version)?;
+        self.clear(from)
     }
 
     /// The offset of a text in `.dynstr`, which has it or has room for it.
@@ -489,15 +522,7 @@ impl Tables<'_> {
         let mut moved = HashMap::new();
         for (from, to) in moves {
             let (from, to) = (index(from), index(to));
-            let Some(row) = self.owner(self.plan.image.dynsym_owners, from)? else {
-                return Err(StoreError::Malformed("an entry of .dynsym has no symbol".to_owned()).into());
-            };
-            let table = self.section(self.plan.image.dynsym, ".dynsym")?.offset;
-            let bytes = self.read(table + SYMBOL * u64::from(from), SYMBOL)?;
-            let version = self.version_at(from)?;
-            self.put(to, row, &bytes, version)?;
-            self.put_bytes(from, &unused_symbol(false), VER_NDX_GLOBAL)?;
-            self.set_owner(self.plan.image.dynsym_owners, from, None)?;
+            self.move_entry(from, to)?;
             moved.insert(from, to);
         }
         self.put(index(place), row, bytes, version)?;
@@ -553,10 +578,18 @@ impl Tables<'_> {
     pub(super) fn change_exports(
         &mut self,
         new: &[(SymbolRow, u16)],
-        dropped: &[SymbolRecord],
+        dropped: &[(SymbolRow, SymbolRecord)],
     ) -> Result<(), Stop> {
-        for record in dropped {
-            self.forget(record)?;
+        // One that goes may make another one move.
+        for (row, old) in dropped {
+            let record = self.record(*row)?;
+            self.plan.symbols.insert(row.0, SymbolRecord { dynsym: old.dynsym, ..record });
+        }
+        for (row, old) in dropped {
+            let dynsym = self.record(*row)?.dynsym;
+            self.forget(&SymbolRecord { dynsym, ..*old })?;
+            let record = self.record(*row)?;
+            self.plan.symbols.insert(row.0, SymbolRecord { dynsym: 0, ..record });
         }
         for &(row, version) in new {
             self.add_export(row, version)?;

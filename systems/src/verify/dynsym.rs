@@ -2,7 +2,9 @@
 //! found by the hash tables; no other name is. Which entry it has, only the image says.
 
 use formats::dynamic::hash::{GnuShape, gnu_hash, sysv_encode, sysv_hash};
-use formats::dynamic::versions::{DefinedVersion, NeededFile, VERSYM_VERSION, read_defined, read_needed};
+use formats::dynamic::versions::{
+    DefinedVersion, NeededFile, VERSYM_VERSION, encode_needed, read_defined, read_needed,
+};
 use formats::elf;
 use hashbrown::{HashMap, HashSet};
 use relink_engine::column::StoreError;
@@ -231,6 +233,10 @@ fn check_needs(
     let known = Versions { files: &files, strings };
     if known.all() != (Versions { files: &fresh, strings: &dynamic.strings }).all() {
         wrong.push(".gnu.version_r asks for other versions than a full link's".to_owned());
+    }
+    let table = bytes_of(checker, record.verneed)?.unwrap_or_default();
+    if encode_needed(&files).ok().as_deref() != Some(table) {
+        wrong.push(".gnu.version_r is not in a row".to_owned());
     }
     let mut indexes = HashSet::new();
     if !files.iter().flat_map(|file| &file.versions).all(|version| indexes.insert(version.index)) {
