@@ -294,7 +294,8 @@ fn binds_late(program: &Program, row: SymbolRow) -> bool {
 
 /// The address of an IFUNC's resolver: where the symbol really is.
 fn resolver(program: &Program, row: SymbolRow) -> u64 {
-    let symbol = &program.symbols[row.index()];
+    // An entry without a symbol is one of damaged state.
+    let Some(symbol) = program.symbols.get(row.index()) else { return 0 };
     program.atoms.get(symbol.atom.index()).map_or(0, |atom| atom.address.wrapping_add(symbol.value))
 }
 

@@ -119,10 +119,11 @@ impl Tables<'_> {
     }
 
     pub(super) fn set_owner(&mut self, span: Span, at: u32, owner: Option<SymbolRow>) -> Result<(), Stop> {
-        if at >= span.len {
+        let row = span.start.saturating_add(at);
+        if at >= span.len || row >= self.store.owners.len() {
             return Err(StoreError::Malformed("a table has no such entry".to_owned()).into());
         }
-        self.plan.owners.insert(span.start.saturating_add(at), owner.map_or(0, |row| row.0 + 1));
+        self.plan.owners.insert(row, owner.map_or(0, |row| row.0 + 1));
         Ok(())
     }
 
@@ -140,7 +141,8 @@ impl Tables<'_> {
 
     /// Entries of `.dynsym`.
     fn entries(&self) -> Result<u32, Stop> {
-        Ok((self.section(self.plan.image.dynsym, ".dynsym")?.size / SYMBOL) as u32)
+        let table = self.section(self.plan.image.dynsym, ".dynsym")?;
+        Ok((self.image.room(table.size)? as u64 / SYMBOL) as u32)
     }
 
     /// Writes an entry of `.dynsym` and its version; the tables grow as far as that takes.
@@ -729,10 +731,7 @@ impl Tables<'_> {
             let section = self.section(self.plan.image.hash, ".hash")?;
             let head = self.read(section.offset, section.size.min(4))?;
             let buckets = head.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
-            // As many as would fill the section are no buckets of ours.
-            if u64::from(buckets) * 4 > section.capacity {
-                return Err(StoreError::Malformed(".hash is damaged".to_owned()).into());
-            }
+            self.image.room(u64::from(buckets) * 4)?;
             let mut hashes = Vec::new();
             for index in 1..self.entries()? {
                 hashes.push(match self.owner(self.plan.image.dynsym_owners, index)? {
@@ -749,7 +748,7 @@ impl Tables<'_> {
     fn put_table(&mut self, row: SectionRow, mut bytes: Vec<u8>, what: &str) -> Result<(), Stop> {
         let known = self.section(row, what)?;
         self.set_size(row, bytes.len() as u64, what)?;
-        bytes.resize(bytes.len().max(known.size as usize), 0);
+        bytes.resize(bytes.len().max(self.image.room(known.size)?), 0);
         self.write(known.offset, &bytes)
     }
 

@@ -53,7 +53,12 @@ pub(super) fn take_spare_slot(
     if relative && !DynamicRelocs::new(store, plan, image, draft)?.update(slot, address) {
         return Ok(false);
     }
-    plan.owners.insert(plan.image.got_owners.start.saturating_add(plan.image.got_used), row.0 + 1);
+    let owners = plan.image.got_owners;
+    let owner = owners.start.saturating_add(plan.image.got_used);
+    if plan.image.got_used >= owners.len || owner >= store.owners.len() {
+        return Err(StoreError::Malformed("a GOT slot has no row".to_owned()));
+    }
+    plan.owners.insert(owner, row.0 + 1);
     plan.image.got_used += 1;
     plan.symbols.insert(row.0, SymbolRecord { got: plan.image.got_used, ..symbol });
     Ok(true)

@@ -70,7 +70,8 @@ pub(super) fn impose(checker: &mut Checker<'_>, options: &LinkOptions) -> Result
     if slots * 8 > checker.image.len() as u64 {
         return Err(StoreError::Malformed("the GOT is larger than the image".to_owned()));
     }
-    if u64::from(record.plt_used) * 16 > checker.image.len() as u64 {
+    let entries = u64::from(record.plt_owners.len.max(record.plt_used));
+    if entries * 16 > checker.image.len() as u64 {
         return Err(StoreError::Malformed("the PLT is larger than the image".to_owned()));
     }
     // What nobody has is empty; `check_owners` looks whether somebody should.
