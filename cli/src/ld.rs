@@ -63,7 +63,7 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
         return show_errors(&command);
     }
     let tokens = take_tokens(&io, &mut command, &environment);
-    let (files, sources) = (inputs.dependencies.clone(), inputs.files.clone());
+    let to_pack = command.reproduce.is_some().then(|| (inputs.dependencies.clone(), inputs.files.clone()));
     let mut found = Some(inputs);
     let linked = host::while_inputs_change(|| match found.take() {
         Some(inputs) if inputs.partial => match link(&io, &command, inputs, &args)? {
@@ -75,7 +75,7 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
         None => link_again(&io, &command, &environment, &args),
     });
     drop(tokens);
-    if let Some(path) = &command.reproduce {
+    if let (Some(path), Some((files, sources))) = (&command.reproduce, to_pack) {
         // A link that fails is one to be reproduced; only after it is known which members thin archives gave.
         let members = sources.iter().flat_map(|file| file.members_read());
         let files = files.into_iter().chain(members).collect();
@@ -261,7 +261,8 @@ fn link(
     inputs: ResolvedInputs,
     args: &[OsString],
 ) -> Result<Option<i32>, HostError> {
-    let (dependencies, partial) = (inputs.dependencies.clone(), inputs.partial);
+    let listed = command.dependency_file.as_ref().map(|_| inputs.dependencies.clone());
+    let partial = inputs.partial;
     let request = HostRequest {
         output: command.output.clone(),
         inputs,
@@ -285,7 +286,7 @@ fn link(
         let text = text.map_err(|source| HostError::Io { action: "write", path: path.clone(), source })?;
         host::write_file(&**io, path, &text)?;
     }
-    listings::write(&**io, command, &session, &dependencies)?;
+    listings::write(&**io, command, &session, &listed.unwrap_or_default())?;
     show_warnings(command, &result.warnings);
     let failed = command.fatal_warnings && !command.suppress_warnings && !result.warnings.is_empty();
     Ok(Some(i32::from(failed)))

@@ -12,6 +12,12 @@ pub trait InputSource: Send + Sync {
     /// The whole contents. Called at most once per frame, and not at all when the identity proves them unchanged.
     fn bytes(&self) -> io::Result<Bytes>;
 
+    /// xxh3 (64 bits) of the whole contents, for those who want no more of them. `scratch` is memory that calls may share.
+    fn content_hash(&self, scratch: &mut Vec<u8>) -> io::Result<u64> {
+        let _ = scratch;
+        Ok(xxhash_rust::xxh3::xxh3_64(&self.bytes()?))
+    }
+
     /// The contents of a thin archive's member; `path` is as written in the archive.
     fn member(&self, path: &str) -> io::Result<Bytes> {
         Err(io::Error::new(io::ErrorKind::NotFound, format!("no file behind the thin archive member {path}")))

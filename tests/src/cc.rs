@@ -1,9 +1,10 @@
 //! The C compiler, with a cache on disk: a variant is compiled once per machine, not once per test.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use crate::tools::{self, Tool};
 
@@ -39,11 +40,12 @@ pub struct Cc {
     flags: Vec<String>,
 }
 
-/// What `gcc --version` says first: objects of another compiler are other objects.
+/// What a compiler's `--version` says first: objects of another compiler are other objects.
 fn compiler_version(compiler: &Tool) -> String {
-    static GCC: OnceLock<String> = OnceLock::new();
-    GCC.get_or_init(|| compiler.run(["--version"]).ok().stdout.lines().next().unwrap_or_default().to_owned())
-        .clone()
+    static KNOWN: Mutex<BTreeMap<&str, String>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let ask = || compiler.run(["--version"]).ok().stdout.lines().next().unwrap_or_default().to_owned();
+    known.entry(compiler.names[0]).or_insert_with(ask).clone()
 }
 
 impl Cc {
@@ -55,6 +57,11 @@ impl Cc {
     /// g++ with flags.
     pub fn cxx<S: Into<String>>(flags: impl IntoIterator<Item = S>) -> Cc {
         Cc { compiler: tools::GXX, ..Cc::new(flags) }
+    }
+
+    /// Another compiler of C with flags.
+    pub fn by<S: Into<String>>(compiler: Tool, flags: impl IntoIterator<Item = S>) -> Cc {
+        Cc { compiler, ..Cc::new(flags) }
     }
 
     /// The flags of the acceptance fixture.
@@ -99,6 +106,26 @@ impl Cc {
             let mut command = self.compiler.command();
             command.current_dir(dir).args(&self.flags).arg("-c").arg(name).arg("-o").arg(out);
             tools::say(&mut command).ok();
+        })
+    }
+
+    /// Compiles a file with one text of it replaced by another, as if it stood where it stands.
+    ///
+    /// # Panics
+    /// If the text is not there once.
+    #[track_caller]
+    pub fn edited(&self, source: &Path, from: &str, to: &str) -> PathBuf {
+        let (dir, name) = (source.parent().expect("a folder"), source.file_name().expect("a name"));
+        let text = String::from_utf8(crate::read(source)).expect("sources are text");
+        assert_eq!(text.matches(from).count(), 1, "{}: {from}", source.display());
+        let text = text.replace(from, to);
+        self.cached(&name.to_string_lossy(), dir, text.as_bytes(), |out| {
+            let scratch = crate::scratch();
+            crate::write(scratch.path().join(name), &text);
+            let map = format!("-ffile-prefix-map={}={}", scratch.path().display(), dir.display());
+            let mut command = self.compiler.command();
+            command.current_dir(scratch.path()).args(&self.flags).arg("-iquote").arg(dir);
+            tools::say(command.args([&map, "-c"]).arg(name).arg("-o").arg(out)).ok();
         })
     }
 

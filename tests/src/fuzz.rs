@@ -11,6 +11,7 @@ mod link;
 mod memory_io;
 mod object;
 mod options;
+mod rows;
 mod script;
 mod shared_object;
 mod state;
@@ -18,17 +19,19 @@ mod version_script;
 
 pub use memory_io::MemoryIo;
 pub use options::{links, words_of_help};
+pub use rows::outcomes;
 
 /// Takes an input; returns if all is well.
 pub type Judge = fn(&[u8]);
 
 /// Every target and its judge.
-pub const TARGETS: [(&str, Judge); 9] = [
+pub const TARGETS: [(&str, Judge); 10] = [
     ("archive", archive::judge),
     ("eh_frame", eh_frame::judge),
     ("link", link::judge),
     ("object", object::judge),
     ("options", options::judge),
+    ("rows", rows::judge),
     ("script", script::judge),
     ("shared_object", shared_object::judge),
     ("state", state::judge),

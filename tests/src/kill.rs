@@ -11,8 +11,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::cc::Opt;
-use crate::fixture::{App, Core};
+use crate::cc::{Cc, Opt};
+use crate::fixture::{self, App, Core};
 use crate::ld::{self, Workplace};
 use crate::program::{self, Inputs};
 use crate::tools::{self, Said};
@@ -22,6 +22,8 @@ use crate::tools::{self, Said};
 pub enum Scene {
     /// A patch of an earlier image.
     Patch,
+    /// A patch by which a name and its function come.
+    Wide,
     /// A link without state over an image that was linked without state.
     Cold,
     /// A full link because a patch could not be proven right.
@@ -30,7 +32,7 @@ pub enum Scene {
 
 impl Scene {
     /// All of them.
-    pub const ALL: [Scene; 3] = [Scene::Patch, Scene::Cold, Scene::Fallback];
+    pub const ALL: [Scene; 4] = [Scene::Patch, Scene::Wide, Scene::Cold, Scene::Fallback];
 }
 
 /// What happens to it.
@@ -132,17 +134,28 @@ struct Place {
     answers: [i32; 2],
 }
 
+/// `state.o` with a function, a global name and data more.
+fn with_more() -> Vec<u8> {
+    let more = "static int calls = 3;\nint state_more(int x);\nint state_more(int x)\n{\n    return x + ++calls;\n}\n";
+    let text = format!("{}{more}", fixture::source("state"));
+    let include = format!("-I{}", fixture::dir().display());
+    Cc::freestanding(Opt::O0).with([include]).text("state.c", &text)
+}
+
 impl Place {
     fn new(scene: Scene) -> Place {
         let core = Core::new(Opt::O0);
         let edited = match scene {
             Scene::Patch | Scene::Cold => core.edited("table", &["TBL_GET_EDIT"]),
+            Scene::Wide => core.replaced("state", with_more()),
             Scene::Fallback => core.edited("state", &["NEW_GLOBAL"]),
         };
         let inputs = [core.inputs(App::A), edited.inputs(App::A)];
         let answers = inputs.each_ref().map(|inputs| program::reference(inputs).0);
-        let place = Workplace::new(&inputs[0], &["--incremental", "--threads=1"]);
-        let fresh = Workplace::new(&inputs[1], &["--incremental", "--threads=1"]);
+        let gate = if scene == Scene::Wide { "--gate=wide" } else { "--gate=strict" };
+        let flags = ["--incremental", "--threads=1", gate];
+        let place = Workplace::new(&inputs[0], &flags);
+        let fresh = Workplace::new(&inputs[1], &flags);
         fresh.link().assert_outcome("full");
         let fallback = crate::read(fresh.out());
         let mut place = Place { scene, place, inputs, images: Default::default(), fallback, answers };
@@ -160,7 +173,7 @@ impl Place {
             self.place.link().assert_outcome("full");
         }
         let outcome = match self.scene {
-            Scene::Patch => "patched",
+            Scene::Patch | Scene::Wide => "patched",
             Scene::Cold => "full",
             Scene::Fallback => "fell_back_full",
         };

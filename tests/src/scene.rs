@@ -74,6 +74,13 @@ impl Scene {
         self
     }
 
+    /// A link by another driver.
+    #[must_use]
+    pub fn link_by(mut self, driver: Tool, args: &str) -> Scene {
+        self.links.push((driver, args.to_owned()));
+        self
+    }
+
     /// A link by g++.
     #[must_use]
     pub fn linkxx(mut self, args: &str) -> Scene {
@@ -213,16 +220,22 @@ impl Scene {
         self.compare_readers(stage, &self.built(Some(ld::gcc_prefix())));
     }
 
+    /// The same without readers.
     #[track_caller]
-    fn compare_readers(&self, stage: &Stage, measured: &Stage) {
+    pub fn compare_behaviour(&self, stage: &Stage) {
         let theirs = self.built(None);
         let runs = if self.runs.is_empty() { vec!["main".to_owned()] } else { self.runs.clone() };
         for run in &runs {
             let (found, wanted) = (stage.run(run), self.wanted(&theirs, run));
             assert_eq!((found.status, &found.stdout), (wanted.status, &wanted.stdout), "{run}: {found}");
         }
+        self.outputs().into_iter().for_each(|output| stage.verify(output));
+    }
+
+    #[track_caller]
+    fn compare_readers(&self, stage: &Stage, measured: &Stage) {
+        self.compare_behaviour(stage);
         for output in self.outputs() {
-            stage.verify(output);
             let measure = readers::complaints_of_another(&measured.path(output));
             readers::assert_no_worse(&stage.path(output), &measure);
         }

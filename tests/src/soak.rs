@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use relink::GateKind;
 use serde_json::Value;
 
 pub use bounds::Extent;
@@ -79,14 +80,23 @@ impl fmt::Display for Summary {
     }
 }
 
+/// The option for a gate.
+fn gate_flag(gate: GateKind) -> &'static str {
+    match gate {
+        GateKind::Strict => "--gate=strict",
+        GateKind::Wide => "--gate=wide",
+        GateKind::Closed => "--gate=closed",
+    }
+}
+
 /// Runs a soak; a failure is text with program, seed and frame.
-pub fn soak(program: Program, seed: u64, frames: usize) -> Result<Summary, String> {
+pub fn soak(program: Program, gate: GateKind, seed: u64, frames: usize) -> Result<Summary, String> {
     let at = std::cell::RefCell::new((0, String::new()));
     let judged = catch_unwind(AssertUnwindSafe(|| {
         let start = Instant::now();
         let mut subject: Box<dyn Subject> = match program {
-            Program::Generated => Box::new(generated::Generated::new(seed)),
-            Program::Lua => Box::new(lua::Lua::new()),
+            Program::Generated => Box::new(generated::Generated::new(seed, gate)),
+            Program::Lua => Box::new(lua::Lua::new(gate)),
         };
         let mut rng = Rng::new(seed ^ 0x50a4);
         let mut summary = Summary { frames, ..Summary::default() };
@@ -111,7 +121,7 @@ pub fn soak(program: Program, seed: u64, frames: usize) -> Result<Summary, Strin
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
         let (frame, told) = at.take();
         format!(
-            "soak of {program:?}, seed {seed}: frame {frame} ({told}) fails: {}",
+            "soak of {program:?} behind the {gate:?} gate, seed {seed}: frame {frame} ({told}) fails: {}",
             text.unwrap_or_else(|| "a panic without words".to_owned())
         )
     })

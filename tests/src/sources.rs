@@ -46,17 +46,32 @@ pub fn sqlite() -> PathBuf {
     crate_dir("sqlite3-src").join("source")
 }
 
+/// Folder of zlib.
+#[track_caller]
+pub fn zlib() -> PathBuf {
+    crate_dir("libz-sys").join("src/zlib")
+}
+
+/// Folder of Zstandard's library.
+#[track_caller]
+pub fn zstd() -> PathBuf {
+    crate_dir("zstd-sys").join("zstd/lib")
+}
+
+/// The C files of a folder, sorted.
+#[track_caller]
+pub fn units(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).expect("the sources").filter_map(|entry| Some(entry.ok()?.path()));
+    let mut units: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "c")).collect();
+    units.sort();
+    units
+}
+
 /// The C files of Lua's library (no interpreter's `main`), sorted.
 #[track_caller]
 pub fn lua_units() -> Vec<PathBuf> {
-    let dir = lua();
-    let entries = std::fs::read_dir(&dir).expect("the sources").filter_map(|entry| Some(entry.ok()?.path()));
     let skipped = ["lua.c", "luac.c", "onelua.c", "ltests.c"];
-    let wanted = |path: &PathBuf| {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        name.ends_with(".c") && !skipped.contains(&name.as_str())
-    };
-    let mut units: Vec<_> = entries.filter(wanted).collect();
-    units.sort();
+    let mut units = units(&lua());
+    units.retain(|path| skipped.iter().all(|name| !path.ends_with(name)));
     units
 }

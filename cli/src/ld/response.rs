@@ -47,13 +47,24 @@ fn expand_into(
 /// Splits text as GNU's `buildargv` does: white space parts words, quotes of both kinds hold them together, and a
 /// backslash takes the next byte as it is, inside quotes too.
 fn split(text: &[u8]) -> Vec<OsString> {
+    let is_special = |byte| matches!(byte, b'\\' | b'\'' | b'"' | b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c);
     let mut words = Vec::new();
     let mut word: Option<Vec<u8>> = None;
     let mut quote = None;
-    let mut bytes = text.iter().copied();
-    while let Some(byte) = bytes.next() {
+    let mut rest = text;
+    loop {
+        let plain = rest.iter().take_while(|&&byte| !is_special(byte)).count();
+        if plain > 0 {
+            word.get_or_insert_default().extend_from_slice(&rest[..plain]);
+        }
+        let Some((&byte, behind)) = rest[plain..].split_first() else { break };
+        rest = behind;
         match byte {
-            b'\\' => word.get_or_insert_default().extend(bytes.next()),
+            b'\\' => {
+                let taken;
+                (taken, rest) = rest.split_at(rest.len().min(1));
+                word.get_or_insert_default().extend_from_slice(taken);
+            }
             b'\'' | b'"' if quote.is_none() => {
                 quote = Some(byte);
                 word.get_or_insert_default(); // `''` is an empty word.

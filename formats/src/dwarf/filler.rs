@@ -34,7 +34,9 @@ pub(super) const LINE_MIN: u64 = 30;
 /// A header padded to 16 and the ending tuple.
 pub(super) const ARANGES_MIN: u64 = 32;
 /// A header.
-pub(super) const LISTS_MIN: u64 = 12;
+pub(super) const RANGE_LISTS_MIN: u64 = 12;
+/// A header, one offset and the end of a list.
+pub(super) const LOCATION_LISTS_MIN: u64 = 17;
 /// A CIE of 15 bytes and one `DW_CFA_nop`.
 pub(super) const FRAME_MIN: u64 = 16;
 
@@ -95,9 +97,14 @@ pub fn fill(section: DebugSection, hole: &mut [u8], ctx: FillerContext) -> Resul
         DebugSection::Line => line(&mut writer, len),
         DebugSection::Aranges => aranges(&mut writer, len, ctx),
         // Header with no offset entries; version 5, whatever the units are: nothing refers to it.
-        DebugSection::RngLists | DebugSection::LocLists | DebugSection::Addr => {
+        DebugSection::RngLists | DebugSection::Addr => {
             writer.length(len);
             writer.put(&[5, 0, 8, 0]);
+        }
+        // One offset, of an empty list behind it: readelf complains of tables without, if units have such (clang's do).
+        DebugSection::LocLists => {
+            writer.length(len);
+            writer.put(&[5, 0, 8, 0, 1, 0, 0, 0, 4, 0, 0, 0]);
         }
         DebugSection::StrOffsets => {
             writer.length(len);
@@ -395,7 +402,7 @@ mod tests {
     fn chains_of_fillers_in_headed_tables_have_exact_lengths() {
         let tables = [
             (DebugSection::RngLists, 12, 1, 8),
-            (DebugSection::LocLists, 12, 1, 8),
+            (DebugSection::LocLists, 17, 1, 8),
             (DebugSection::Addr, 8, 8, 8),
             (DebugSection::StrOffsets, 8, 4, 0),
         ];
@@ -415,7 +422,10 @@ mod tests {
                 assert_eq!(format, gimli::Format::Dwarf32);
                 assert_eq!(table.read_u16().unwrap(), 5);
                 assert_eq!(table.read_u8().unwrap(), address_size);
-                assert!(table.slice().iter().all(|byte| *byte == 0));
+                // No segments; location lists have one offset, of an empty list.
+                let list: &[u8] = if section == DebugSection::LocLists { &[0, 1, 0, 0, 0, 4] } else { &[0] };
+                let zeros = table.slice().strip_prefix(list).unwrap();
+                assert!(zeros.iter().all(|byte| *byte == 0));
                 count += 1;
             }
             assert_eq!(count, 40);

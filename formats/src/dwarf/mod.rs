@@ -3,7 +3,7 @@
 //! The linker never edits DWARF. It places whole contributions, applies their relocations, and fills what
 //! lies between them with units that every reader skips in silence ([`filler`]).
 
-pub mod aranges;
+pub mod extend;
 pub mod filler;
 
 pub use filler::FILLER_ABBREVIATIONS;
@@ -96,7 +96,8 @@ impl DebugSection {
     /// | info | 12 and more |
     /// | line | 30 and more |
     /// | aranges | multiples of 16 from 32 |
-    /// | rnglists, loclists | 12 and more |
+    /// | rnglists | 12 and more |
+    /// | loclists | 17 and more |
     /// | addr | multiples of 8 |
     /// | str_offsets | multiples of 4 from 8 |
     /// | frame | multiples of 8 from 16 |
@@ -117,7 +118,8 @@ impl DebugSection {
             DebugSection::Info => hole >= filler::INFO_MIN,
             DebugSection::Line => hole >= filler::LINE_MIN,
             DebugSection::Aranges => hole >= filler::ARANGES_MIN && hole.is_multiple_of(16),
-            DebugSection::RngLists | DebugSection::LocLists => hole >= filler::LISTS_MIN,
+            DebugSection::RngLists => hole >= filler::RANGE_LISTS_MIN,
+            DebugSection::LocLists => hole >= filler::LOCATION_LISTS_MIN,
             DebugSection::Addr => hole.is_multiple_of(8),
             DebugSection::StrOffsets => hole >= 8 && hole.is_multiple_of(4),
             DebugSection::Frame => hole >= filler::FRAME_MIN && hole.is_multiple_of(8),

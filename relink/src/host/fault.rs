@@ -176,6 +176,11 @@ impl Io for FaultyIo {
         let stat = self.inner.stat_dir(dir)?;
         Ok(Stat { owner: self.owner.unwrap_or(stat.owner), ..stat })
     }
+    fn is_procfs(&self, dir: &Dir) -> io::Result<bool> {
+        self.look()?;
+        self.inner.is_procfs(dir)
+    }
+
     fn read_link_at(&self, dir: &Dir, name: &OsStr) -> io::Result<PathBuf> {
         self.look()?;
         self.inner.read_link_at(dir, name)
@@ -184,13 +189,13 @@ impl Io for FaultyIo {
         self.look()?;
         self.inner.list(path)
     }
-    fn list_dir(&self, dir: &Dir) -> io::Result<Vec<OsString>> {
+    fn list_dir(&self, dir: &Dir) -> io::Result<Vec<(OsString, u64)>> {
         self.look()?;
         self.inner.list_dir(dir)
     }
-    fn read_at(&self, file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    fn read_into(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.look()?;
-        self.inner.read_at(file, offset, length)
+        self.inner.read_into(file, offset, buffer)
     }
     fn read_to_end(&self, file: &File) -> io::Result<Vec<u8>> {
         self.look()?;

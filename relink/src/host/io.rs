@@ -111,12 +111,21 @@ pub trait Io: Send + Sync + Debug {
     fn stat_dir(&self, dir: &Dir) -> io::Result<Stat>;
     /// Where a symbolic link points.
     fn read_link_at(&self, dir: &Dir, name: &OsStr) -> io::Result<PathBuf>;
+    /// Whether a directory is of procfs, whose links lead to open files, whatever their text says.
+    fn is_procfs(&self, dir: &Dir) -> io::Result<bool>;
     /// Names in a directory, in no order.
     fn list(&self, path: &Path) -> io::Result<Vec<OsString>>;
-    /// Names in an open directory, in no order.
-    fn list_dir(&self, dir: &Dir) -> io::Result<Vec<OsString>>;
+    /// Names in an open directory and the inodes that they lead to, in no order.
+    fn list_dir(&self, dir: &Dir) -> io::Result<Vec<(OsString, u64)>>;
+    /// Fills a buffer from `offset`; how many bytes there were, fewer only at the end of the file.
+    fn read_into(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// Reads at most `length` bytes from `offset`; fewer only at the end of the file.
-    fn read_at(&self, file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+    fn read_at(&self, file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        let read = self.read_into(file, offset, &mut bytes)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
     /// Reads a stream to its end.
     fn read_to_end(&self, file: &File) -> io::Result<Vec<u8>>;
     /// Opens one end of a pipe that is there; neither this nor reading waits for anything. What is no pipe is an error.
@@ -205,15 +214,16 @@ fn stat_of(stat: &fs::Stat) -> Stat {
 
 const READ_DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-fn names(fd: impl AsFd) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
+fn entries(fd: impl AsFd) -> io::Result<Vec<(OsString, u64)>> {
+    let mut entries = Vec::new();
     for entry in fs::Dir::read_from(fd)? {
-        let name = entry?.file_name().to_bytes().to_vec();
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name));
+            entries.push((OsString::from_vec(name.to_vec()), entry.ino()));
         }
     }
-    Ok(names)
+    Ok(entries)
 }
 
 /// Copies through the kernel; false if this pair of files can't be copied so and nothing was copied.
@@ -276,27 +286,30 @@ impl Io for SystemIo {
         Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
     }
 
+    fn is_procfs(&self, dir: &Dir) -> io::Result<bool> {
+        Ok(fs::fstatfs(&dir.fd)?.f_type == fs::PROC_SUPER_MAGIC)
+    }
+
     fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        names(fs::open(path, READ_DIR, Mode::empty())?)
+        let entries = entries(fs::open(path, READ_DIR, Mode::empty())?)?;
+        Ok(entries.into_iter().map(|(name, _)| name).collect())
     }
 
-    fn list_dir(&self, dir: &Dir) -> io::Result<Vec<OsString>> {
-        names(&dir.fd)
+    fn list_dir(&self, dir: &Dir) -> io::Result<Vec<(OsString, u64)>> {
+        entries(&dir.fd)
     }
 
-    fn read_at(&self, file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; length];
+    fn read_into(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
-        while done < length {
-            match file.read_at(&mut bytes[done..], offset + done as u64) {
+        while done < buffer.len() {
+            match file.read_at(&mut buffer[done..], offset + done as u64) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        bytes.truncate(done);
-        Ok(bytes)
+        Ok(done)
     }
 
     fn read_to_end(&self, mut file: &File) -> io::Result<Vec<u8>> {

@@ -14,7 +14,7 @@ use relink_formats::Bytes;
 
 use super::error::HostError;
 use super::io::Io;
-use super::keep;
+use super::keep::Passing;
 use super::log::{Command, LogEntry, never_linked, slot_of};
 use super::publish::{self, Slot, Target, Temporary};
 use super::search::ResolvedInputs;
@@ -172,7 +172,7 @@ fn run<S: Session + ?Sized>(
     let HostRequest { output, inputs, names_changes, incremental, verify, trust, command } = request;
     let target = publish::locate(io, &output)?;
     let folder = if incremental { job.open_folder(&target, &output, trust) } else { None };
-    let passing = inputs.dependencies.iter().filter(|path| keep::passes(path)).cloned().collect::<Vec<_>>();
+    let passing = Passing::of(&inputs);
     let stateful = folder.as_ref().filter(|_| session.keeps_state());
     let made = job.make(session, &inputs, &target, stateful, verify, only_patch);
     let made = match made {
@@ -495,13 +495,14 @@ impl Job<'_> {
         &mut self,
         folder: &StateFolder,
         made: Result<&FrameReport, &HostError>,
-        passing: &[PathBuf],
+        passing: &[Passing<'_>],
         command: Option<&Command>,
     ) {
-        if let (Ok(_), Some(command)) = (made, command)
-            && let Err(error) = folder.keep_command(self.io, &folder.keep_inputs(self.io, passing, command))
-        {
-            self.notes.push(error.to_string());
+        if let (Ok(report), Some(command)) = (made, command) {
+            let changed = report.outcome != Outcome::Patched || !report.changed_inputs.is_empty();
+            if let Err(error) = folder.keep_command(self.io, command, passing, changed) {
+                self.notes.push(error.to_string());
+            }
         }
         let notes: Vec<String> = self.warnings.iter().chain(&self.notes).cloned().collect();
         let report = made.ok();
@@ -617,8 +618,13 @@ fn difference(io: &dyn Io, output: &Path, image: &Bytes) -> Option<String> {
     if bytes == image {
         return None;
     }
-    let at = bytes.iter().zip(image.iter()).position(|(a, b)| a != b)?;
-    Some(format!("{} differs from the kept image at offset {at:#x}", output.display()))
+    let mut differing = bytes.iter().zip(image.iter()).enumerate().filter(|(_, (a, b))| a != b);
+    let (at, (theirs, ours)) = differing.next()?;
+    Some(format!(
+        "{} differs from the kept image at offset {at:#x} ({theirs:#04x}, kept {ours:#04x}) and in {} bytes more",
+        output.display(),
+        differing.count()
+    ))
 }
 
 /// A file's bytes, mapped if it is large.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::HostError;
 use super::io::{Io, Open};
+use super::keep::Passing;
 use super::publish::{Slot, Target, locate};
 use super::state::{COMMAND, LOG, StateFolder, StateTrust};
 
@@ -74,19 +75,32 @@ impl StateFolder {
         Ok(())
     }
 
-    /// Keeps the command line, unless it is the one that is kept already.
-    pub(super) fn keep_command(&self, io: &dyn Io, command: &Command) -> Result<(), HostError> {
+    /// Keeps the command line and those of its files that will be gone, unless it is the one that is kept already and
+    /// nothing of them has changed.
+    pub(super) fn keep_command(
+        &self,
+        io: &dyn Io,
+        command: &Command,
+        passing: &[Passing<'_>],
+        changed: bool,
+    ) -> Result<(), HostError> {
         let failed = |error| HostError::io("write", self.dir.path().join(COMMAND))(error);
         let text = serde_json::to_vec(command).map_err(|error| failed(error.into()))?;
-        match StateFolder::read(io, &self.dir, COMMAND) {
-            Ok(Some(kept)) if kept == text => Ok(()),
-            _ => self.write(io, COMMAND, &text),
+        let kept = StateFolder::read(io, &self.dir, COMMAND);
+        let known = kept.is_ok_and(|kept| kept.is_some_and(|kept| kept == text));
+        if changed || !known {
+            self.keep_inputs(io, passing, &command.cwd);
+        }
+        match known {
+            true => Ok(()),
+            false => self.replace_by_spare(io, COMMAND, &text).map_err(failed),
         }
     }
 
-    /// The command line that was kept.
+    /// The command line that was kept, with the inputs that were.
     pub(super) fn command(&self, io: &dyn Io) -> Option<Command> {
-        serde_json::from_slice(&StateFolder::read(io, &self.dir, COMMAND).ok()??).ok()
+        let command = serde_json::from_slice(&StateFolder::read(io, &self.dir, COMMAND).ok()??).ok()?;
+        Some(self.with_kept_inputs(io, command))
     }
 }
 

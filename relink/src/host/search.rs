@@ -271,11 +271,18 @@ fn content(io: &dyn Io, path: &Path, stat: &Stat) -> io::Result<Content> {
         // A pipe can be read only once, so it is what a pipe mostly is.
         _ => return Ok(Content::Object),
     }
-    match path.extension().and_then(OsStr::to_str) {
-        // The two that come by the thousand are not opened before their bytes are wanted.
-        Some("o") => Ok(Content::Object),
-        Some("rlib") => Ok(Content::Archive { thin: false }),
-        _ => Ok(Content::of(&head(io, path)?)),
+    match told_by_name(path) {
+        Some(content) => Ok(content),
+        None => Ok(Content::of(&head(io, path)?)),
+    }
+}
+
+/// The two that come by the thousand are not opened before their bytes are wanted.
+fn told_by_name(path: &Path) -> Option<Content> {
+    match path.as_os_str().as_encoded_bytes() {
+        [.., b'.', b'o'] => Some(Content::Object),
+        [.., b'.', b'r', b'l', b'i', b'b'] => Some(Content::Archive { thin: false }),
+        _ => None,
     }
 }
 
@@ -364,8 +371,8 @@ impl Resolver {
 
     /// What a file is; each is looked into once.
     fn content(&mut self, path: &Path, stat: &Stat) -> io::Result<Content> {
-        if matches!(path.extension().and_then(OsStr::to_str), Some("o" | "rlib")) {
-            return content(&*self.io, path, stat); // Its name tells.
+        if told_by_name(path).is_some() {
+            return content(&*self.io, path, stat);
         }
         let file = (stat.identity.device, stat.identity.inode);
         if let Some(&known) = self.kinds.get(&file) {
@@ -383,7 +390,8 @@ impl Resolver {
     fn add(&mut self, path: &Path, stat: &Stat, wish: Wish, content: FileContent) {
         let thin = content == FileContent::ThinArchive;
         let file = Arc::new(FileInput::new(self.io.clone(), path.to_owned(), stat, thin));
-        let mut input = Input::lazy(path.to_string_lossy(), file.identity(), file.clone());
+        let name = path.to_str().map_or_else(|| path.to_string_lossy().into_owned(), str::to_owned);
+        let mut input = Input::lazy(name, file.identity(), file.clone());
         input.whole_archive = wish.whole_archive;
         self.found.inputs.push(input);
         self.found.files.push(file);

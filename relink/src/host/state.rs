@@ -6,6 +6,7 @@
 //! | `image-N` | a kept image: that of the last link, or of the one before |
 //! | `patch-N` | what link N changed of the image, with the bytes from before (`change.rs`) |
 //! | `current` | the marker: which state, image and patch belong together; everything else may be torn |
+//! | `current.new`, `command.new` | spare files, written over when their names' next contents come |
 //! | `command` | the command line of the last link, for `relink verify` |
 //! | `resolved` | the files that the command line led to, for a link that is told what changed (`claim.rs`) |
 //! | `inputs/` | hard links to inputs that rustc removes after the link, for `relink verify` |
@@ -20,7 +21,7 @@
 //! 1 What changed of the state is appended behind the bytes that the marker counts (or a whole `state-N+1` is
 //! written). 2 `patch-N+1` is written. 3 The kept image gets the ranges of `patch-N` and `patch-N+1`. 4 It changes
 //! places with the output, or a copy of it takes the output's place (`turns.rs` says when which). 5 A new marker takes
-//! the place of `current` at once. 6 What it does not name is removed.
+//! the place of `current` at once. 6 What it does not name is removed, but for a patch whose file the next one gets.
 //!
 //! After a full link, 2 to 4 are: `image-N+1` is written, a copy of it is renamed over the output.
 //!
@@ -168,6 +169,8 @@ pub(super) struct Prior {
     pub(super) overlay: Vec<PatchBytes>,
     /// Generations of patches that a killed link left.
     leftovers: Vec<u64>,
+    /// Generation of a patch that nothing names any more: its file is the next one's.
+    spare: Option<u64>,
     /// What the folder had in it.
     names: Vec<OsString>,
 }
@@ -198,6 +201,11 @@ pub(super) struct StateFolder {
 /// The name of `state-N`, `image-N` or `patch-N`.
 pub(super) fn generation_name(stem: &str, generation: u64) -> OsString {
     OsString::from(format!("{stem}-{generation}"))
+}
+
+/// The name of the file that takes the place of one of the folder, and of the one that had it.
+fn spare_name(name: &str) -> OsString {
+    OsString::from(format!("{name}.new"))
 }
 
 /// Which start of the system this is; `None` where the system does not tell.
@@ -323,8 +331,11 @@ impl StateFolder {
             let change = change.filter(|change| change.generation == part.generation);
             overlay = change.ok_or_else(|| format!("patch-{} is not readable", part.generation))?.after;
         }
-        let names = io.list_dir(&self.dir).unwrap_or_default();
+        let names = self.names(io);
         let number = |name: &OsString| name.to_str()?.strip_prefix("patch-")?.parse::<u64>().ok();
+        let named = current.patch.as_ref().map(|part| part.generation);
+        let older = |&number: &u64| number < current.generation && Some(number) != named;
+        let spare = names.iter().filter_map(number).filter(older).max();
         for generation in names.iter().filter_map(number).filter(|&number| number > current.generation) {
             // One that is torn was never begun with; its number is taken all the same.
             leftovers.push(generation);
@@ -338,7 +349,13 @@ impl StateFolder {
         if leftovers.is_empty() && !seen.same_bytes(&current.image_seen) {
             return Err(format!("image-{} was written to", current.image.generation));
         }
-        Ok(Some(Prior { current, state, image, image_file, image_free, overlay, leftovers, names }))
+        Ok(Some(Prior { current, state, image, image_file, image_free, overlay, leftovers, spare, names }))
+    }
+
+    /// What is in the folder.
+    fn names(&self, io: &dyn Io) -> Vec<OsString> {
+        let listed = io.list_dir(&self.dir).unwrap_or_default();
+        listed.into_iter().map(|(name, _)| name).collect()
     }
 
     /// Whether an image has no user but us. An error, too, means that it has: that of a running program is busy.
@@ -382,14 +399,16 @@ impl StateFolder {
     pub(super) fn sweep(&self, io: &dyn Io, prior: Option<&Prior>) {
         let mut keep: Vec<OsString> =
             [LOCK, LOG, COMMAND, RESOLVED, MARKER].iter().map(OsString::from).collect();
+        keep.extend([COMMAND, MARKER].map(spare_name));
         keep.push(StateFolder::inputs_name());
         if let Some(prior) = prior {
+            let patches = prior.leftovers.iter().chain(&prior.spare);
             keep.extend(named_by(&prior.current));
-            keep.extend(prior.leftovers.iter().map(|&generation| generation_name("patch", generation)));
+            keep.extend(patches.map(|&generation| generation_name("patch", generation)));
         }
         let listed = match prior {
             Some(_) => Vec::new(),
-            None => io.list_dir(&self.dir).unwrap_or_default(),
+            None => self.names(io),
         };
         for name in prior.map_or(&listed, |prior| &prior.names) {
             if !keep.contains(name) {
@@ -410,6 +429,27 @@ impl StateFolder {
         let path = self.dir.path().join(&name);
         // An image will be an output some day, and has the mode of one; nobody else gets into the folder anyway.
         Temporary::named(io, &self.dir, name, stem != "image").map_err(HostError::io("write", path))
+    }
+
+    /// Writes the next `patch-N`, which stays whatever happens from here on, into the file of one that nothing names any
+    /// more if there is one.
+    pub(super) fn write_patch(
+        &self,
+        io: &dyn Io,
+        prior: &Prior,
+        generation: u64,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let name = generation_name("patch", generation);
+        let spare = prior.spare.map_or(name.clone(), |spare| generation_name("patch", spare));
+        let patch = Temporary::reusing(io, &self.dir, spare, bytes)?;
+        match prior.spare {
+            Some(_) => patch.rename(&self.dir, &name),
+            None => {
+                drop(patch.keep());
+                Ok(())
+            }
+        }
     }
 
     /// Writes behind the bytes of the state that count; they become part of it when a marker counts them. False, and
@@ -434,12 +474,8 @@ impl StateFolder {
         };
         let text = serde_json::to_vec(&marker)
             .map_err(|error| HostError::io("write", self.dir.path().join(MARKER))(error.into()))?;
-        let write = || {
-            let temporary = Temporary::named(io, &self.dir, format!("{MARKER}.new"), true)?;
-            io.write_all(temporary.file()?, &text)?;
-            temporary.rename_unflushed(&self.dir, OsStr::new(MARKER))
-        };
-        write().map_err(HostError::io("write", self.dir.path().join(MARKER)))?;
+        let written = self.replace_by_spare(io, MARKER, &text);
+        written.map_err(HostError::io("write", self.dir.path().join(MARKER)))?;
         Ok(text.len() as u64)
     }
 
@@ -458,19 +494,31 @@ impl StateFolder {
         write().map_err(HostError::io("write", self.dir.path().join(name)))
     }
 
-    /// The same for a file that is worth no flush.
+    /// The same for a file that is worth no flush and that nobody reads without the lock: it and another take turns.
+    pub(super) fn replace_by_spare(&self, io: &dyn Io, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = Temporary::reusing(io, &self.dir, spare_name(name), bytes)?;
+        temporary.change_places(&self.dir, OsStr::new(name))
+    }
+
+    /// The same for one that may be read at any time.
     pub(super) fn replace_unflushed(&self, io: &dyn Io, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let temporary = Temporary::named(io, &self.dir, format!("{name}.new"), true)?;
+        let temporary = Temporary::named(io, &self.dir, spare_name(name), true)?;
         io.write_all(temporary.file()?, bytes)?;
         temporary.rename_unflushed(&self.dir, OsStr::new(name))
     }
 
-    /// Removes the files of the earlier link that the new marker does not name.
+    /// Removes the files of the earlier link that the new marker does not name, but for its patch: the next one gets that
+    /// file.
     pub(super) fn retire(&self, io: &dyn Io, prior: &Prior, current: &Current) {
         let keep = named_by(current);
-        let leftovers = prior.leftovers.iter().map(|&generation| generation_name("patch", generation));
-        for name in named_by(&prior.current).into_iter().chain(leftovers).filter(|name| !keep.contains(name))
-        {
+        let patch = |generation: &u64| generation_name("patch", *generation);
+        let spare =
+            current.patch.as_ref().and(prior.current.patch.as_ref()).map(|part| patch(&part.generation));
+        // Without a patch there may be no other for long.
+        let unused = prior.spare.iter().filter(|_| current.patch.is_none());
+        let patches = prior.leftovers.iter().chain(unused).map(patch);
+        let old = named_by(&prior.current).into_iter().chain(patches);
+        for name in old.filter(|name| !keep.contains(name) && Some(name) != spare.as_ref()) {
             // Best effort: the next link sweeps.
             let _ = io.remove(&self.dir, &name);
         }

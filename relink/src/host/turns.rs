@@ -171,12 +171,9 @@ impl<'a> Turn<'a> {
         let change = Change::of(image, self.prior.current.generation, self.generation, patch);
         let outside = || self.failed(io::Error::other("the patch does not fit the image"));
         let bytes = change.ok_or_else(outside)?.encode();
-        let file = self.folder.next_part(self.io, "patch", self.generation)?;
-        let written = file.file().and_then(|file| self.io.write_all(file, &bytes));
+        let written = self.folder.write_patch(self.io, self.prior, self.generation, &bytes);
         written.map_err(|error| self.failed(error))?;
         self.written.state += bytes.len() as u64;
-        // It stays also if something fails from here on; the next marker removes it.
-        drop(file.keep());
         Ok(Part { generation: self.generation, bytes: bytes.len() as u64 })
     }
 

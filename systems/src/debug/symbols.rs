@@ -23,6 +23,8 @@ use crate::view::{View, name_of};
 const ENTRY: u64 = 24;
 /// Bytes of its name's offset, in front of everything else.
 const NAME: u64 = 4;
+/// Bytes at the end of `.strtab` that a name is looked for in; a few microseconds.
+const RECENT_NAMES: u64 = 8 << 10;
 /// How much of a name is read at once.
 const NAME_CHUNK: usize = 256;
 
@@ -173,7 +175,8 @@ impl Writer<'_> {
         Err(damaged().into())
     }
 
-    /// Appends a name to `.strtab`.
+    /// Puts a name into `.strtab`: behind its end, unless it is among those that stand last. Nothing is ever taken out,
+    /// so a name that comes and goes again and again takes room once (`it::wide`).
     fn add_string(&mut self, name: &[u8]) -> Result<u32, Stop> {
         let Some(row) = self.plan.image.strtab.some() else {
             return Err(Stop::Reason(GateReason::SymbolTableExhausted));
@@ -181,12 +184,19 @@ impl Writer<'_> {
         let known = self.store.sections.get(row.0)?;
         let strings = self.plan.sections.entry(row.0).or_insert(known);
         let at = strings.size;
-        let len = name.len() as u64 + 1;
+        let name = [name, &[0]].concat();
+        let len = name.len() as u64;
+        let recent = at.saturating_sub(RECENT_NAMES);
+        let last =
+            self.draft.read(self.image, known.offset + recent, (at - recent) as usize).unwrap_or_default();
+        if let Some(found) = last.windows(name.len()).position(|bytes| bytes == name) {
+            return Ok((recent + found as u64) as u32);
+        }
         if at + len > strings.capacity {
             return Err(Stop::Reason(GateReason::SymbolTableExhausted));
         }
         strings.size += len;
-        self.write(known.offset + at, &[name, &[0]].concat())?;
+        self.write(known.offset + at, &name)?;
         Ok(at as u32)
     }
 

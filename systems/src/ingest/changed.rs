@@ -19,6 +19,7 @@ use relink_engine::store::Store;
 use relink_formats as formats;
 
 use super::bulk::is_shared_object;
+use super::recognize::{hash_doubtful_objects, is_proven};
 use crate::commit::bulk::{archive_shape, file_record, needed_hash};
 
 /// Compares the inputs with the store's and spawns an entity for each that differs.
@@ -52,11 +53,13 @@ pub(crate) fn load_changed_inputs(
         Some(Some(input)) => return frame.refuse(GateReason::InputOrderChanged { input }),
         None => return,
     }
+    let hashes = hash_doubtful_objects(&request, &store);
+    let Some(hashes) = frame.check(hashes) else { return };
     let mut changed = Vec::new();
     for &row in &request.changed {
         let Some(input) = request.inputs.get(row as usize) else { continue };
         let mut loader = Loader { store: &store, plan: &mut plan, frame: &mut frame, changed: &mut changed };
-        let result = loader.compare_file(row, input);
+        let result = loader.compare_file(row, input, hashes.get(&row).copied());
         frame.check(result);
     }
     for &row in &request.neighbours {
@@ -121,6 +124,10 @@ fn order_changed(request: &Request, store: &Store) -> Result<Option<String>, Sto
         known.push(store.strings.bytes(store.files.get(row)?.name)?);
     }
     let mut names: Vec<&[u8]> = request.inputs.iter().map(|input| input.name.as_bytes()).collect();
+    // Names of another session of rustc are no other order.
+    if known.len() != names.len() || !known.contains(&first.as_bytes()) {
+        return Ok(None);
+    }
     known.sort_unstable();
     names.sort_unstable();
     Ok((known == names).then_some(first))
@@ -165,7 +172,8 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn compare_file(&mut self, row: u32, input: &Input) -> Result<(), StoreError> {
+    /// Compares a file with its row; `hash` is that of its contents, if it is known.
+    fn compare_file(&mut self, row: u32, input: &Input, hash: Option<u64>) -> Result<(), StoreError> {
         let known = self.store.files.get(row)?;
         let new = file_record(input);
         let differs = |flag: u32| known.flags & flag != new.flags & flag;
@@ -181,11 +189,16 @@ impl Loader<'_> {
         if input.unchanged && self.store.strings.bytes(known.name)? == input.name.as_bytes() {
             return Ok(());
         }
-        let identity = |record: &FileRecord| {
-            (record.device, record.inode, record.size, record.mtime_ns, record.changed_ns)
-        };
-        let vouched = known.flags & new.flags & file_flags::IDENTITY != 0;
-        if vouched && identity(&known) == identity(&new) {
+        if is_proven(&known, &new) {
+            return Ok(());
+        }
+        if let Some(hash) = hash
+            && self.store.inputs.get(known.inputs.start)?.bytes_hash == hash
+        {
+            // What is known of it stays true. An identity that proves nothing is none to be kept.
+            if new.flags & file_flags::IDENTITY != 0 {
+                self.plan.files.push((row, FileRecord { name: known.name, inputs: known.inputs, ..new }));
+            }
             return Ok(());
         }
         let Ok(bytes) = input.source.bytes() else {

@@ -4,4 +4,5 @@ pub(crate) mod bulk;
 pub(crate) mod changed;
 pub(crate) mod classify;
 pub(crate) mod libraries;
+mod recognize;
 pub(crate) mod wrap;

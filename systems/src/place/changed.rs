@@ -2,6 +2,7 @@
 
 use bevy_ecs::prelude::{Commands, Entity, Query, Res, ResMut};
 use formats::dwarf::DebugSection;
+use formats::dwarf::extend::entry_bytes;
 use formats::units::Align;
 use relink_engine::column::StoreError;
 use relink_engine::components::{Atom, Moved, Slot};
@@ -68,14 +69,11 @@ impl Placer<'_> {
         let old = &atom.old;
         let mut record = AtomRecord { size: slot.size, section: atom.section, align: atom.align, ..*old };
         let debug = self.debug_section(old)?;
-        // A hole of its own; what stands behind a contribution, its last set of address ranges may take in.
-        let hole_ok = |hole: u64| {
-            hole == 0 || debug.is_none_or(|debug| debug.fillable(hole) && debug != DebugSection::Aranges)
-        };
-        let slack_ok = |slack: u64| match debug {
-            Some(DebugSection::Aranges) => slack.is_multiple_of(16),
-            _ => hole_ok(slack),
-        };
+        // A hole of its own; what stands behind a contribution, its last table may take in.
+        let entry = debug.and_then(entry_bytes);
+        let hole_ok =
+            |hole: u64| hole == 0 || debug.is_none_or(|debug| debug.fillable(hole) && entry.is_none());
+        let slack_ok = |slack: u64| entry.map_or_else(|| hole_ok(slack), |entry| slack.is_multiple_of(entry));
         // What has no debug filler at all (a debug contribution of an unknown kind) can't change its size.
         let align = Align::from_exponent(atom.align as u8);
         let fits = slot.size <= old.capacity

@@ -47,7 +47,7 @@ fn debug_capacity(options: &IncrementalOptions, size: u64, debug: Option<DebugSe
     }
     let hole =
         (size.saturating_mul(u64::from(options.debug_slack_percent)) / 100).max(64).next_multiple_of(16);
-    // A set of address ranges takes its hole in: two fillers would speak of one unit, and gdb then ignores the section.
+    // Tables of some sections take their holes in (`formats::dwarf::extend`).
     if debug.fillable(hole) { size.saturating_add(hole) } else { size }
 }
 

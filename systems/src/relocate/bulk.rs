@@ -1,7 +1,7 @@
 //! Relocate of a cold frame: copies every atom to its slot and applies its relocations, in parallel.
 
 use bevy_ecs::prelude::{Res, ResMut};
-use formats::dwarf::aranges::extend_set;
+use formats::dwarf::extend::extend;
 use formats::dwarf::{self, DebugSection, FillerContext, HoleTooSmall};
 use formats::elf;
 use formats::reloc::Op;
@@ -295,7 +295,7 @@ pub(crate) fn close_hole(
     len: usize,
     context: FillerContext,
 ) -> Result<(), HoleTooSmall> {
-    if debug == DebugSection::Aranges && extend_set(slot, len) {
+    if extend(debug, slot, len) {
         return Ok(());
     }
     dwarf::filler::fill(debug, &mut slot[len..], context)

@@ -1,7 +1,7 @@
 //! Bytes of every atom, derived anew; slots that do not overlap.
 
 use formats::dwarf::DebugSection;
-use formats::dwarf::aranges::extend_set;
+use formats::dwarf::extend::{entry_bytes, extend};
 use formats::reloc::Op;
 use hashbrown::HashMap;
 use relink_engine::column::StoreError;
@@ -56,11 +56,11 @@ fn expected_bytes(
     if atom.flags & atom_flags::DEBUG != 0 {
         relocate_contribution(program, object, section, atom.address, &mut bytes);
         let name = checker.store.strings.bytes(checker.store.sections.get(atom.output.0)?.name)?;
-        if DebugSection::from_name(name) == Some(DebugSection::Aranges) {
-            // The hole is part of the last set.
+        if let Some(debug) = DebugSection::from_name(name).filter(|&debug| entry_bytes(debug).is_some()) {
+            // The hole is part of the last table.
             let (len, room) = (bytes.len(), atom.capacity.min(checker.image.len() as u64) as usize);
             bytes.resize(room.max(len), 0);
-            if !extend_set(&mut bytes, len) {
+            if !extend(debug, &mut bytes, len) {
                 bytes.truncate(len);
             }
         }

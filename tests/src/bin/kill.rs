@@ -1,4 +1,4 @@
-//! `kill [--every N] [--scene patch|cold|fallback] [--threads N]`: kills a link at its system calls, and makes them fail.
+//! `kill [--every N] [--scene patch|wide|cold|fallback] [--threads N]`: kills a link at its system calls, and makes them fail.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to the person who runs it")]
 
 use std::process::ExitCode;
@@ -16,6 +16,7 @@ fn arguments() -> Result<(usize, Vec<Scene>, usize), String> {
             ("--every", _) => every = number()?.max(1),
             ("--threads", _) => threads = number()?.max(1),
             ("--scene", "patch") => scenes = vec![Scene::Patch],
+            ("--scene", "wide") => scenes = vec![Scene::Wide],
             ("--scene", "cold") => scenes = vec![Scene::Cold],
             ("--scene", "fallback") => scenes = vec![Scene::Fallback],
             _ => return Err(format!("unknown argument {word} {value}")),
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     let (every, scenes, threads) = match arguments() {
         Ok(arguments) => arguments,
         Err(error) => {
-            eprintln!("{error}\nusage: kill [--every N] [--scene patch|cold|fallback] [--threads N]");
+            eprintln!("{error}\nusage: kill [--every N] [--scene patch|wide|cold|fallback] [--threads N]");
             return ExitCode::from(2);
         }
     };

@@ -1,6 +1,6 @@
 //! A damaged object in a link: from nothing, and as an edit of a good program, which the oracle then judges.
 
-use relink::{Input, Outcome};
+use relink::{GateKind, Input, Outcome};
 
 use super::tiny;
 
@@ -10,13 +10,19 @@ pub(super) fn judge(data: &[u8]) {
     if fresh.resolve().is_ok() {
         super::assert_readable(&fresh.image());
     }
-    let (mut session, work) = tiny::session(true, tiny::work(1, 0));
-    session.resolve().expect("the program links");
-    let before = session.image().into_owned();
-    session.replace_input(work, Input::bytes("work.o", data.to_vec())).expect("the session has it");
-    match session.resolve() {
-        Ok(Outcome::Patched) => assert_eq!(session.verify().expect("a full link of it works"), []),
-        Ok(_) => {}
-        Err(_) => assert!(session.image() == before, "a frame that fails changes nothing"),
+    for gate in [GateKind::Strict, GateKind::Wide] {
+        let (mut session, work) = tiny::session_behind(gate, tiny::work(1, 0));
+        session.resolve().expect("the program links");
+        let mut before = session.image().into_owned();
+        // There, and back again from what it left.
+        for object in [data.to_vec(), tiny::work(1, 0)] {
+            session.replace_input(work, Input::bytes("work.o", object)).expect("the session has it");
+            match session.resolve() {
+                Ok(Outcome::Patched) => assert_eq!(session.verify().expect("a full link of it works"), []),
+                Ok(_) => {}
+                Err(_) => assert!(session.image() == before, "a frame that fails changes nothing"),
+            }
+            before = session.image().into_owned();
+        }
     }
 }

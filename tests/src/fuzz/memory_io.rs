@@ -63,17 +63,21 @@ impl Io for MemoryIo {
     fn stat_dir(&self, _: &Dir) -> io::Result<Stat> {
         refused()
     }
+    fn is_procfs(&self, _: &Dir) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn read_link_at(&self, _: &Dir, _: &OsStr) -> io::Result<PathBuf> {
         refused()
     }
     fn list(&self, _: &Path) -> io::Result<Vec<OsString>> {
         Ok(self.files.keys().map(|path| path.as_os_str().to_owned()).collect())
     }
-    fn list_dir(&self, _: &Dir) -> io::Result<Vec<OsString>> {
+    fn list_dir(&self, _: &Dir) -> io::Result<Vec<(OsString, u64)>> {
         refused()
     }
-    fn read_at(&self, file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        SystemIo.read_at(file, offset, length)
+    fn read_into(&self, file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        SystemIo.read_into(file, offset, buffer)
     }
     fn read_to_end(&self, file: &File) -> io::Result<Vec<u8>> {
         // From the start: all handles of a file share one position.

@@ -6,7 +6,7 @@ use object::{
     Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind,
     SymbolScope,
 };
-use relink::{BuildId, IncrementalOptions, Input, InputId, LinkOptions, LinkSession, OutputKind};
+use relink::{BuildId, GateKind, IncrementalOptions, Input, InputId, LinkOptions, LinkSession, OutputKind};
 
 /// Options of the links: as `gcc -static`, with or without state.
 pub fn options(incremental: bool) -> LinkOptions {
@@ -21,10 +21,20 @@ pub fn options(incremental: bool) -> LinkOptions {
 
 /// A session with the two objects of the program.
 pub fn session(incremental: bool, work: Vec<u8>) -> (LinkSession, InputId) {
-    let mut session = LinkSession::new(options(incremental)).expect("the options are sound");
+    session_with(options(incremental), work)
+}
+
+fn session_with(options: LinkOptions, work: Vec<u8>) -> (LinkSession, InputId) {
+    let mut session = LinkSession::new(options).expect("the options are sound");
     session.add_input(Input::bytes("start.o", start()));
     let id = session.add_input(Input::bytes("work.o", work));
     (session, id)
+}
+
+/// The same with state, behind a gate.
+pub fn session_behind(gate_kind: GateKind, work: Vec<u8>) -> (LinkSession, InputId) {
+    let incremental = IncrementalOptions { gate_kind, ..IncrementalOptions::default() };
+    session_with(LinkOptions { incremental: Some(incremental), ..options(true) }, work)
 }
 
 /// `start.o`: calls both functions of [`work`] and points to them.
@@ -104,8 +114,9 @@ pub fn library() -> Vec<u8> {
     writer.finish()
 }
 
-struct Writer {
-    object: Object<'static>,
+/// An object in the making.
+pub(super) struct Writer {
+    pub(super) object: Object<'static>,
     unwind: SectionId,
 }
 
@@ -114,7 +125,7 @@ const CIE: [u8; 24] =
     [20, 0, 0, 0, 0, 0, 0, 0, 1, b'z', b'R', 0, 1, 0x78, 0x10, 1, 0x1b, 0x0c, 7, 8, 0x90, 1, 0, 0];
 
 impl Writer {
-    fn new() -> Writer {
+    pub(super) fn new() -> Writer {
         let mut object = Object::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
         object.add_section(Vec::new(), b".note.GNU-stack".to_vec(), SectionKind::Other);
         let unwind = object.add_section(Vec::new(), b".eh_frame".to_vec(), SectionKind::ReadOnlyData);
@@ -123,7 +134,7 @@ impl Writer {
     }
 
     /// A function in a section of its own, with an unwind entry.
-    fn code(&mut self, name: &str, code: &[u8]) -> SectionId {
+    pub(super) fn code(&mut self, name: &str, code: &[u8]) -> SectionId {
         let section =
             self.object.add_section(Vec::new(), format!(".text.{name}").into_bytes(), SectionKind::Text);
         self.object.append_section_data(section, code, 16);
@@ -139,7 +150,7 @@ impl Writer {
         section
     }
 
-    fn define(
+    pub(super) fn define(
         &mut self,
         name: &str,
         kind: SymbolKind,
@@ -152,11 +163,11 @@ impl Writer {
         self.object.add_symbol(Symbol { value, size, kind, scope, section, ..undefined(name) })
     }
 
-    fn undefined(&mut self, name: &str) -> SymbolId {
+    pub(super) fn undefined(&mut self, name: &str) -> SymbolId {
         self.object.add_symbol(undefined(name))
     }
 
-    fn reference(
+    pub(super) fn reference(
         &mut self,
         section: SectionId,
         offset: u64,
@@ -168,7 +179,7 @@ impl Writer {
         self.object.add_relocation(section, relocation).expect("the kind of relocation is known");
     }
 
-    fn finish(self) -> Vec<u8> {
+    pub(super) fn finish(self) -> Vec<u8> {
         self.object.write().expect("the object has no contradictions")
     }
 }

@@ -68,8 +68,8 @@ fn folder_max(extent: &Extent) -> u64 {
     3 * extent.image + 2 * (extent.state + log_max(extent.state)) + (2 << 20)
 }
 
-/// Files of the folder: a marker, a lock, log, command line, and two of state, image and patch.
-const FILES_MAX: usize = 10;
+/// Files of the folder: a lock, log, list of inputs, and two of marker, command line, state, image and patch.
+const FILES_MAX: usize = 13;
 
 /// Measures an output and its state folder, and panics where a bound is passed. After a patch, `before` is what there
 /// was: the image keeps its length.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use relink::OutputKind;
+use relink::{GateKind, OutputKind};
 use serde_json::Value;
 
 use super::Subject;
@@ -33,15 +33,17 @@ pub(super) struct Generated {
     compiler: Compiler,
     place: Workplace,
     inputs: Inputs,
+    gate: GateKind,
 }
 
 impl Generated {
-    pub(super) fn new(seed: u64) -> Generated {
+    pub(super) fn new(seed: u64, gate: GateKind) -> Generated {
         let mut model = Model::new(seed);
         model.kind = OutputKind::StaticExecutable;
         let mut compiler = Compiler::default();
         let (inputs, _) = compiler.inputs(&model);
-        Generated { place: Workplace::new(&inputs, &FLAGS), model, compiler, inputs }
+        let flags: Vec<&str> = FLAGS.into_iter().chain([super::gate_flag(gate)]).collect();
+        Generated { place: Workplace::new(&inputs, &flags), model, compiler, inputs, gate }
     }
 
     /// A function becomes some KiB longer, or short again.
@@ -59,9 +61,11 @@ impl Generated {
 
 impl Subject for Generated {
     fn edit(&mut self, rng: &mut Rng) -> String {
+        // What comes and goes is a full link behind the strict gate, and what the wide one is for.
+        let any = if self.gate == GateKind::Wide { 8..=15 } else { 8..=8 };
         let told = match rng.below(24) {
             0..=7 => self.burst(rng),
-            8 => {
+            choice if any.contains(&choice) => {
                 let mut edit = Edit::random(rng);
                 if matches!(edit.kind, EditKind::Reopen | EditKind::Revert) {
                     edit.kind = EditKind::Nothing; // Each frame is a process of its own; nothing is kept to go back to.

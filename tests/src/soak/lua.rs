@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use relink::GateKind;
 use serde_json::Value;
 
 use super::Subject;
@@ -90,10 +91,11 @@ pub(super) struct Lua {
     units: Vec<Unit>,
     /// What the script prints, whatever is added.
     answer: String,
+    gate: GateKind,
 }
 
 impl Lua {
-    pub(super) fn new() -> Lua {
+    pub(super) fn new(gate: GateKind) -> Lua {
         let (dir, real) = (crate::scratch(), Real::lua());
         for entry in std::fs::read_dir(sources::lua()).expect("the sources").flatten() {
             let path = entry.path();
@@ -114,6 +116,7 @@ impl Lua {
             dir,
             real,
             answer: String::new(),
+            gate,
         };
         names.iter().for_each(|name| lua.compile(name));
         let reference = lua.dir.path().join("reference");
@@ -172,11 +175,13 @@ impl Lua {
                 statements.push(Statement::Call);
                 "a call"
             }
-            960..=979 => {
+            960..=969 => {
                 unit.added.clear();
                 "as it was at first"
             }
-            980..=981 => {
+            // A full link behind the strict gate.
+            970..=979 if self.gate == GateKind::Strict => "the same text",
+            970..=981 => {
                 unit.extras = (unit.extras + 1) % 3;
                 "a function more or less"
             }
@@ -198,7 +203,7 @@ impl Subject for Lua {
 
     fn link(&mut self) -> Value {
         let report = self.dir.path().join("report.json");
-        let more = format!("{FLAGS},--report={}", report.display());
+        let more = format!("{FLAGS},{},--report={}", super::gate_flag(self.gate), report.display());
         self.real.link(&self.objects, Link::Static, Some(ld::gcc_prefix()), &[&more], &self.out());
         serde_json::from_slice(&crate::read(report)).expect("the report is JSON")
     }

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use relink::Outcome;
 use relink_tests::fuzz::{TARGETS, judge};
 use relink_tests::root;
 
@@ -61,4 +62,13 @@ fn judges_reach_what_they_judge() {
     let reached = relink_tests::fuzz::links(line);
     assert_eq!(reached, (true, true), "a good command line is linked and patched");
     assert_eq!(relink_tests::fuzz::links(b"--no-such-option start.o"), (false, false));
+    let kept = files(&kept().join("rows"));
+    let outcomes = kept.iter().flat_map(|path| relink_tests::fuzz::outcomes(&relink_tests::read(path)));
+    let (patched, others) = outcomes.partition::<Vec<_>, _>(|outcome| *outcome == Some(Outcome::Patched));
+    assert!(
+        patched.len() > others.len(),
+        "{} of {} frames patched",
+        patched.len(),
+        patched.len() + others.len()
+    );
 }

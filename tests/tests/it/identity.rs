@@ -120,6 +120,79 @@ fn other_contents_of_the_same_file_size_and_time_are_an_edit() {
     assert_untouched(&place.link());
 }
 
+/// Gives each object a name of this session, as rustc does, instead of those of the one before; the names.
+fn begin_session(dir: &Path, inputs: &Inputs, session: &str) -> Vec<String> {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_str().unwrap().ends_with(".rcgu.o") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let name = |unit: &String| format!("app-1c.{}.{session}.rcgu.o", unit.strip_suffix(".o").unwrap());
+    let names: Vec<String> = inputs.iter().map(|(unit, _)| name(unit)).collect();
+    for ((unit, _), name) in inputs.iter().zip(&names) {
+        std::fs::hard_link(dir.join("cache").join(unit), dir.join(name)).unwrap();
+    }
+    names
+}
+
+#[test]
+fn objects_that_get_new_names_are_known_by_their_contents() {
+    // More than one thread takes.
+    let filler = |number| {
+        let text = format!("int filler_{number}(void) {{ return {number}; }}\n");
+        (format!("filler_{number}.o"), Cc::new(["-O1"]).text("filler.c", &text))
+    };
+    let pad = |mut inputs: Inputs| -> Inputs {
+        inputs.extend((0..40).map(filler));
+        inputs.iter_mut().for_each(|(_, bytes)| bytes.resize(bytes.len().next_multiple_of(1 << 14), 0));
+        inputs
+    };
+    let [old, new] = [&[][..], &["TBL_GET_EDIT"]].map(|defines| pad(objects(defines)));
+    let root = scratch();
+    let (dir, cache) = (root.path(), root.path().join("cache"));
+    std::fs::create_dir(&cache).unwrap();
+    old.iter().for_each(|(unit, bytes)| relink_tests::write(cache.join(unit), bytes));
+    let link = |session: &str, outcome: &str, inputs: &Inputs| {
+        let names = begin_session(dir, inputs, session);
+        settle();
+        let times = |inputs: &Inputs| -> Vec<(i64, i64)> {
+            let unit = |(unit, _): &(String, Vec<u8>)| cache.join(unit).metadata().unwrap();
+            use std::os::unix::fs::MetadataExt;
+            inputs.iter().map(unit).map(|metadata| (metadata.ctime(), metadata.ctime_nsec())).collect()
+        };
+        let before = times(inputs);
+        let mut command = ld::command();
+        command.current_dir(dir).args(["--incremental", "-static", "--build-id", "--eh-frame-hdr"]);
+        let said = tools::say(command.args(["--report=report", "-o", "out"]).args(&names)).ok();
+        let report = serde_json::from_slice(&read(dir.join("report"))).unwrap();
+        let linked = Linked { said, report };
+        linked.assert_outcome(outcome);
+        assert_eq!(times(inputs) == before, outcome == "patched", "what is kept needs no other link");
+        let ran = tools::run_image(&dir.join("out"), &[]);
+        assert_eq!((ran.status, ran.stdout.clone()), reference(inputs), "{ran}");
+        // Also without the names of this session.
+        begin_session(dir, &Inputs::new(), "none");
+        tools::say(ld::relink().current_dir(dir).args(["verify", "out"])).ok();
+        linked
+    };
+    link("a", "full", &old);
+    for session in ["b", "c"] {
+        assert_untouched(&link(session, "patched", &old));
+    }
+    let table = cache.join("table.o");
+    for (session, inputs) in [("d", &new), ("e", &old)] {
+        let before = (ino(&table), modified(&table));
+        let bytes = &inputs.iter().find(|(unit, _)| unit == "table.o").unwrap().1;
+        relink_tests::write(&table, bytes);
+        set_modified(&table, before.1);
+        assert_eq!((ino(&table), modified(&table)), before, "only the time of the last change is another");
+        let linked = link(session, "patched", inputs);
+        assert_eq!(linked.counter("inputs_parsed"), 1, "{:#}", linked.report);
+        assert!(linked.counter("atoms_changed") > 0, "the edit is noticed: {:#}", linked.report);
+    }
+}
+
 fn ino(path: &Path) -> u64 {
     std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap())
 }

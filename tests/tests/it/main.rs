@@ -25,6 +25,7 @@ mod oracle;
 mod output_kinds;
 mod placement;
 mod plumbing;
+mod projects;
 mod publication;
 mod real_programs;
 mod relocatable;

@@ -1,13 +1,14 @@
 //! A bounded sample of the soak, and what longer ones found. `cargo run --release -p relink-tests --bin soak` runs more.
 
+use relink::GateKind;
 use relink_tests::cc::{Cc, Opt};
 use relink_tests::program::{self, Inputs, Program, assert_behaves};
 use relink_tests::soak::{self, soak};
 use relink_tests::start::START;
 
 #[track_caller]
-fn judge(which: soak::Program, frames: usize) {
-    let summary = soak(which, 1, frames).unwrap_or_else(|failure| panic!("{failure}"));
+fn judge(which: soak::Program, gate: GateKind, frames: usize) {
+    let summary = soak(which, gate, 1, frames).unwrap_or_else(|failure| panic!("{failure}"));
     assert!(summary.patched > frames / 2, "patches are the rule: {summary}");
     assert!(summary.moved > 0, "functions outgrow their slots: {summary}");
     assert!(
@@ -18,12 +19,17 @@ fn judge(which: soak::Program, frames: usize) {
 
 #[test]
 fn generated_program_stays_within_its_bounds() {
-    judge(soak::Program::Generated, 40);
+    judge(soak::Program::Generated, GateKind::Strict, 40);
+}
+
+#[test]
+fn generated_program_stays_within_its_bounds_behind_the_wide_gate() {
+    judge(soak::Program::Generated, GateKind::Wide, 40);
 }
 
 #[test]
 fn lua_stays_within_its_bounds() {
-    judge(soak::Program::Lua, 25);
+    judge(soak::Program::Lua, GateKind::Strict, 25);
 }
 
 /// Seed 1 of the soak of Lua, frame 860: the filler of what the first one left was written over the second one.

@@ -100,6 +100,28 @@ fn functions_come_and_go() {
     }
 }
 
+/// Who goes back and forth between two versions uses nothing up.
+#[test]
+fn what_comes_again_takes_the_room_that_it_left() {
+    let before = "int first[3] = {1, 2, 3};\nint work(int x)\n{\n    return x + first[1]++;\n}\n";
+    let after = "int first[3] = {1, 2, 3};\nstatic int calls = 3;\nint more(int x)\n{\n    return x + ++calls;\n}\nint work(int x)\n{\n    return more(x) + first[1]++;\n}\n";
+    for way in WAYS {
+        let versions = [before, after].map(|unit| way.inputs(&[("main.c", MAIN), ("unit.c", unit)]));
+        let mut program = Program::linked(options(OutputKind::StaticExecutable, way.gc), &versions[0]);
+        let mut images: Vec<Vec<u8>> = Vec::new();
+        for version in [1, 0].repeat(4) {
+            let outcome = program.edit(&versions[version]);
+            assert_eq!(outcome, Outcome::Patched, "{way:?}: {:#?}", program.reasons());
+            images.push(program.image().to_vec());
+        }
+        program.verify();
+        assert!(
+            images[2..4] == images[4..6] && images[4..6] == images[6..8],
+            "{way:?}: one time is as the other"
+        );
+    }
+}
+
 #[test]
 fn data_come_go_and_outgrow_their_slots() {
     let unit = |data: &str, used: &str| format!("{data}int work(int x)\n{{\n    return x + {used};\n}}\n");

@@ -211,15 +211,16 @@ impl Work {
         self.folder_names().into_iter().find(|name| name.starts_with("image-")).unwrap()
     }
 
-    /// One file of each kind is left, no more.
+    /// One file of each kind is left, and at most one spare one.
     #[track_caller]
     fn assert_tidy(&self) {
         let names = self.folder_names();
         let mut kinds: Vec<&str> = names.iter().map(|name| name.split('-').next().unwrap()).collect();
         kinds.retain(|kind| {
-            *kind != "patch" || names.iter().filter(|name| name.starts_with("patch-")).count() > 1
+            *kind != "patch" || names.iter().filter(|name| name.starts_with("patch-")).count() > 2
         });
-        kinds.retain(|kind| *kind != "resolved"); // A full link that could not write it is none the worse.
+        // A full link that could not write the list of files is none the worse.
+        kinds.retain(|kind| !["resolved", "current.new", "command.new"].contains(kind));
         assert_eq!(kinds, ["command", "current", "image", "lock", "log", "state"], "{names:?}");
     }
 
@@ -267,11 +268,12 @@ fn output_and_kept_image_change_places() {
         assert_eq!(work.output(), format!("one {text}"));
         let expected = if number % 2 == 0 { [kept, output] } else { [output, kept] };
         assert_eq!(inodes(), expected);
-        let patch = format!("patch-{}", number + 3);
-        assert_eq!(
-            work.folder_names(),
-            ["command", "current", "image-1", "lock", "log", &patch, "resolved", "state-1"]
-        );
+        // With the spare ones of marker and patch.
+        let patch = |number| format!("patch-{number}");
+        let patches = [patch(number + 2), patch(number + 3)];
+        let names = ["command", "current", "current.new", "image-1", "lock", "log"].map(str::to_owned);
+        let behind = ["resolved", "state-1"].map(str::to_owned);
+        assert_eq!(work.folder_names(), [&names[..], &patches, &behind].concat());
         assert_eq!(work.path("out").metadata().unwrap().mode() & 0o7777, 0o750);
     }
     let log = last_log(&work);

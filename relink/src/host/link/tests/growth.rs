@@ -11,14 +11,17 @@ fn other_state_of_the_same_image_is_appended_and_long_ones_are_written_anew() {
     for (remark, state) in remarks.into_iter().zip(expected) {
         let mut stub = Stub { remark, ..Stub::default() };
         link_with(&mut stub, work.request(), &SystemIo).unwrap();
-        assert_eq!(work.folder_names(), ["command", "current", "image-1", "lock", "log", "resolved", state]);
+        assert_eq!(
+            work.folder_names(),
+            ["command", "current", "current.new", "image-1", "lock", "log", "resolved", state]
+        );
     }
     work.edit("a.o", "three");
     assert_eq!(work.link().report.outcome, Outcome::Patched);
     assert_eq!(work.output(), "three two");
     assert_eq!(
         work.folder_names(),
-        ["command", "current", "image-1", "lock", "log", "patch-5", "resolved", "state-4"]
+        ["command", "current", "current.new", "image-1", "lock", "log", "patch-5", "resolved", "state-4"]
     );
 }
 

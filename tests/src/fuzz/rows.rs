@@ -1,0 +1,282 @@
+//! Edits of a program by which functions, data, strings, names and groups come, go, grow and change owners, under the wide
+//! gate.
+//!
+//! The first byte chooses options. Then there is for each of three units what it defines (a bit each), and for each
+//! definition a byte for its contents and one for what it refers to; then the edits, frame after frame. Bytes that are
+//! missing are zero. What nobody defines is not referred to, and what two would define is the first one's, so that
+//! nearly all programs link.
+
+use object::SymbolKind;
+use object::elf::{R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32};
+use object::write::{Comdat, SectionId, SymbolId};
+use relink::{GateKind, IncrementalOptions, Input, InputId, LinkOptions, LinkSession, Outcome, OutputKind};
+
+use super::tiny::{self, Writer};
+
+const UNITS: [&str; 3] = ["start.o", "one.o", "two.o"];
+const FRAMES_MAX: usize = 8;
+/// What a unit may define.
+const NAMES: [(&str, Kind); 12] = [
+    ("f0", Kind::Function),
+    ("f1", Kind::Function),
+    ("f2", Kind::Function),
+    ("f3", Kind::Function),
+    ("d0", Kind::Data),
+    ("d1", Kind::Data),
+    ("c0", Kind::Inline),
+    ("c1", Kind::Inline),
+    (".l0", Kind::Function),
+    (".l1", Kind::Data),
+    ("s0", Kind::Strings),
+    ("b0", Kind::Bss),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Function,
+    /// A function of a group that other units may have too.
+    Inline,
+    Data,
+    Strings,
+    Bss,
+}
+
+/// How a place refers to its target.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Site {
+    Call,
+    Address,
+    Pointer,
+}
+
+/// A definition: contents, and what it refers to.
+type Definition = Option<(u8, u8)>;
+/// A unit.
+type Unit = [Definition; NAMES.len()];
+
+fn is_local(name: &str) -> bool {
+    name.starts_with('.')
+}
+
+/// The units of the first frame.
+fn first_units(next: &mut impl FnMut() -> u8) -> [Unit; 3] {
+    std::array::from_fn(|_| {
+        let mask = u16::from_le_bytes([next(), next()]);
+        std::array::from_fn(|bit| (mask >> bit & 1 == 1).then(|| (next(), next())))
+    })
+}
+
+/// Edits of one frame: how many, then for each which definition of which unit, whether it goes, contents, references.
+fn edit(units: &mut [Unit; 3], next: &mut impl FnMut() -> u8) {
+    for _ in 0..1 + next() % 4 {
+        let which = usize::from(next()) % (UNITS.len() * NAMES.len());
+        let definition = &mut units[which / NAMES.len()][which % NAMES.len()];
+        *definition = match (next() % 4, *definition) {
+            (0, Some(_)) => None,
+            (1, Some((contents, _))) => Some((contents, next())),
+            (2, Some((_, refers))) => Some((next(), refers)),
+            _ => Some((next(), next())),
+        };
+    }
+}
+
+/// A program of which each name has one definition, but for those of groups and locals.
+fn sound(mut units: [Unit; 3]) -> [Unit; 3] {
+    units[0][0].get_or_insert((0, 0));
+    for (bit, (name, kind)) in NAMES.iter().enumerate() {
+        if *kind != Kind::Inline && !is_local(name) {
+            let owner = units.iter().position(|unit| unit[bit].is_some());
+            let others = units.iter_mut().enumerate().filter(|(unit, _)| Some(*unit) != owner);
+            others.for_each(|(_, unit)| unit[bit] = None);
+        }
+    }
+    units
+}
+
+/// The object of a unit; `defined` says which names the program has.
+fn write_unit(unit: &Unit, defined: &[bool; NAMES.len()], is_start: bool) -> Vec<u8> {
+    let mut writer = Writer::new();
+    let mut symbols: [Option<SymbolId>; NAMES.len()] = [None; NAMES.len()];
+    let mut sites: Vec<(SectionId, u64, Site, u8)> = Vec::new();
+    if is_start {
+        let code = writer.code("_start", &[0xe8, 0, 0, 0, 0, 0xc3]);
+        sites.push((code, 1, Site::Call, 0));
+    }
+    for (bit, (&(name, kind), definition)) in NAMES.iter().zip(unit).enumerate() {
+        let &Some((contents, refers)) = definition else { continue };
+        let length = 8 + 8 * usize::from(contents >> 3);
+        let section = match kind {
+            Kind::Function | Kind::Inline => {
+                // call; lea rax, [rip + x]; a body.
+                let mut code =
+                    vec![0xe8, 0, 0, 0, 0, 0x48, 0x8d, 0x05, 0, 0, 0, 0, 0xb8, contents & 7, 0, 0, 0];
+                code.resize(code.len() + length, 0x90);
+                code.push(0xc3);
+                let section = writer.code(name, &code);
+                sites.extend([
+                    (section, 1, Site::Call, refers & 15),
+                    (section, 8, Site::Address, refers >> 4),
+                ]);
+                section
+            }
+            Kind::Data => {
+                let section = writer.object.add_section(
+                    Vec::new(),
+                    format!(".data.{name}").into_bytes(),
+                    object::SectionKind::Data,
+                );
+                writer.object.append_section_data(section, &vec![contents & 7; 8 + length], 8);
+                writer.define(name, SymbolKind::Data, section, 0, 8 + length as u64);
+                sites.push((section, 0, Site::Pointer, refers & 15));
+                section
+            }
+            Kind::Strings => {
+                let section = writer.object.add_section(
+                    Vec::new(),
+                    b".rodata.str1.1".to_vec(),
+                    object::SectionKind::ReadOnlyString,
+                );
+                let text = format!("{}\0{}\0", "x".repeat(length), contents & 7);
+                writer.object.append_section_data(section, text.as_bytes(), 1);
+                writer.define(name, SymbolKind::Data, section, length as u64 + 1, 1);
+                section
+            }
+            Kind::Bss => {
+                let section = writer.object.add_section(
+                    Vec::new(),
+                    format!(".bss.{name}").into_bytes(),
+                    object::SectionKind::UninitializedData,
+                );
+                writer.object.append_section_bss(section, length as u64, 8);
+                writer.define(name, SymbolKind::Data, section, 0, length as u64);
+                section
+            }
+        };
+        symbols[bit] = writer.object.symbol_id(name.as_bytes());
+        if let (Kind::Inline, Some(symbol)) = (kind, symbols[bit]) {
+            writer.object.symbol_mut(symbol).weak = true;
+            writer.object.add_comdat(Comdat {
+                kind: object::ComdatKind::Any,
+                symbol,
+                sections: vec![section],
+            });
+        }
+    }
+    for (section, offset, site, target) in sites {
+        let target = usize::from(target) % NAMES.len();
+        let (name, kind) = NAMES[target];
+        let available = defined[target] && (symbols[target].is_some() || !is_local(name));
+        // What is not there is itself: no reference of a program is without a target.
+        let wanted = available && (site != Site::Call || matches!(kind, Kind::Function | Kind::Inline));
+        let symbol = match (wanted, symbols[target]) {
+            (false, _) => writer.object.section_symbol(section),
+            (true, Some(symbol)) => symbol,
+            (true, None) => {
+                let symbol = writer.undefined(name);
+                symbols[target] = Some(symbol);
+                symbol
+            }
+        };
+        let (addend, r_type) = match site {
+            Site::Call => (-4, R_X86_64_PLT32),
+            Site::Address => (-4, R_X86_64_PC32),
+            Site::Pointer => (0, R_X86_64_64),
+        };
+        writer.reference(section, offset, symbol, addend, r_type);
+    }
+    writer.finish()
+}
+
+/// The objects of a frame.
+fn objects(units: &[Unit; 3]) -> [Vec<u8>; 3] {
+    let defined = std::array::from_fn(|bit| units.iter().any(|unit| unit[bit].is_some()));
+    let mut index = 0;
+    units.map(|unit| {
+        index += 1;
+        write_unit(&unit, &defined, index == 1)
+    })
+}
+
+fn options(choices: u8) -> LinkOptions {
+    let incremental = IncrementalOptions { gate_kind: GateKind::Wide, ..IncrementalOptions::default() };
+    LinkOptions {
+        output_kind: if choices & 1 == 0 { OutputKind::StaticExecutable } else { OutputKind::StaticPie },
+        gc_sections: choices & 2 != 0,
+        incremental: Some(incremental),
+        ..tiny::options(true)
+    }
+}
+
+/// A session with inputs, and their ids.
+fn session(choices: u8, objects: &[Vec<u8>; 3]) -> (LinkSession, Vec<InputId>) {
+    let mut session = LinkSession::new(options(choices)).expect("the options are sound");
+    let inputs = UNITS.iter().zip(objects);
+    let ids = inputs.map(|(name, bytes)| session.add_input(Input::bytes(*name, bytes.clone()))).collect();
+    (session, ids)
+}
+
+/// See [`outcomes`].
+pub(super) fn judge(data: &[u8]) {
+    outcomes(data);
+}
+
+/// No panic; each patch passes the oracle and looks at no whole program; what fails leaves the image. With a bit of the
+/// first byte, each frame is of a process of its own, which starts from columns and log.
+///
+/// What became of each frame after the first; `None` if it was an error.
+pub fn outcomes(data: &[u8]) -> Vec<Option<Outcome>> {
+    let mut outcomes = Vec::new();
+    let mut bytes = data.iter().copied();
+    let choices = bytes.next().unwrap_or(0);
+    let anew = choices & 4 != 0;
+    let mut units = first_units(&mut || bytes.next().unwrap_or(0));
+    let mut before = objects(&sound(units));
+    let (mut warm, mut ids) = session(choices, &before);
+    if warm.resolve().is_err() {
+        return outcomes;
+    }
+    let mut state = Vec::new();
+    warm.serialize_columns(&mut state).expect("the session is incremental");
+    for _ in 0..FRAMES_MAX {
+        if bytes.len() == 0 {
+            return outcomes;
+        }
+        edit(&mut units, &mut || bytes.next().unwrap_or(0));
+        let now = objects(&sound(units));
+        let image = warm.image().into_owned();
+        if anew {
+            (warm, ids) = session(choices, &now);
+            warm.set_prior_parts(state.clone().into(), image.clone().into());
+        } else {
+            for ((id, name), (old, new)) in ids.iter().zip(UNITS).zip(before.iter().zip(&now)) {
+                if old != new {
+                    warm.replace_input(*id, Input::bytes(name, new.clone())).expect("the session has it");
+                }
+            }
+        }
+        let linked = warm.resolve();
+        outcomes.push(linked.as_ref().ok().copied());
+        match linked {
+            Ok(outcome) => {
+                assert_eq!(warm.verify().expect("a full link of it works"), []);
+                if outcome == Outcome::Patched {
+                    let report = warm.report().expect("it was linked");
+                    assert_eq!(report.counters.whole_program_resolutions, 0);
+                }
+                match (outcome, warm.take_state_log()) {
+                    (Outcome::Patched, Some(log)) => state.extend_from_slice(&log),
+                    _ => {
+                        state.clear();
+                        warm.serialize_columns(&mut state).expect("the session is incremental");
+                    }
+                }
+                super::assert_readable(&warm.image());
+            }
+            // A session of its own has no image then.
+            Err(_) if anew => return outcomes,
+            Err(_) => assert!(warm.image() == image, "a frame that fails changes nothing"),
+        }
+        before = now;
+    }
+    outcomes
+}
