@@ -170,7 +170,8 @@ fn dropped_reference(
     }
     // A copied datum has a library's file as its input.
     let copied = record.flags & symbol_flags::COPIED != 0;
-    if (record.atom == place::SHARED || copied) && has_other_references(context, input, &record)? {
+    let elsewhere = context.referenced.contains(&old.symbol) || has_other_references(context, &record)?;
+    if (record.atom == place::SHARED || copied) && elsewhere {
         return Ok(None);
     }
     if copied {
@@ -248,12 +249,8 @@ fn visibility_stays(
     Ok(false)
 }
 
-/// Whether another input refers to a symbol as well, as far as a look at a few references tells.
-fn has_other_references(
-    context: &Context<'_>,
-    input: &Input,
-    record: &SymbolRecord,
-) -> Result<bool, StoreError> {
+/// Whether an input that did not change refers to a symbol as well, as far as a look at a few references tells.
+fn has_other_references(context: &Context<'_>, record: &SymbolRecord) -> Result<bool, StoreError> {
     let mut next = record.first_incoming;
     for _ in 0..KEEPERS_EXAMINED {
         let Some(row) = RelocRow::some(next) else { break };
@@ -262,7 +259,7 @@ fn has_other_references(
         let site = context.store.atoms.get(reloc.atom.0)?;
         let loaded =
             site.flags & (atom_flags::LIVE | atom_flags::ALLOC) == atom_flags::LIVE | atom_flags::ALLOC;
-        if reloc.flags & reloc_flags::DEAD == 0 && loaded && site.input != input.row {
+        if reloc.flags & reloc_flags::DEAD == 0 && loaded && !context.changed.contains(&site.input) {
             return Ok(true);
         }
     }

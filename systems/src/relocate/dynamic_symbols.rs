@@ -319,7 +319,7 @@ impl Tables<'_> {
             Stop::Reason(GateReason::SharedLibraryChanged { library: library.unwrap_or_default() })
         };
         let library = library.ok_or_else(changed)?;
-        let definition = definition_of(&library.parsed, name).ok_or_else(changed)?;
+        let definition = definition_of(library.parsed, name).ok_or_else(changed)?;
         let version = library.parsed.symbols.get(definition).map_or(VER_NDX_GLOBAL, |symbol| symbol.version);
         let needed = library.needed_name;
         let version = library.parsed.version_name(version).map(<[u8]>::to_vec);

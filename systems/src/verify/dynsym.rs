@@ -257,6 +257,9 @@ fn check_needs(
     Ok(())
 }
 
+/// Flags, index, hash and names of a version that the image defines.
+type Definition = (u16, u16, u32, Vec<Vec<u8>>);
+
 /// `.gnu.version_d` defines what a full link's does.
 fn check_definitions(
     checker: &Checker<'_>,
@@ -267,7 +270,7 @@ fn check_definitions(
     let table = super::slots::section(checker, b".gnu.version_d")?;
     let range = table.map_or(0..0, |table| table.offset as usize..(table.offset + table.size) as usize);
     let bytes = checker.image.get(range).unwrap_or_default();
-    let meanings = |bytes: &[u8], strings: &[u8]| -> Option<Vec<(u16, u16, u32, Vec<Vec<u8>>)>> {
+    let meanings = |bytes: &[u8], strings: &[u8]| -> Option<Vec<Definition>> {
         let count = if bytes.is_empty() { 0 } else { u32::MAX };
         let definitions = read_defined(bytes, count).ok()?;
         let meaning = |definition: &DefinedVersion| {
