@@ -20,6 +20,9 @@ fn main() {
 /// `libc.so`, it finds a script that names `libc.a`.
 fn start_fast() {
     println!("cargo::rustc-link-arg-bins=-no-pie");
+    if std::env::var_os("TARGET") != std::env::var_os("HOST") {
+        return; // The compiler here is not the one that links it.
+    }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
     let (Some(libc), Some(gcc), Some(unwinder)) =
         (archive("libc.a"), archive("libgcc.a"), archive("libgcc_eh.a"))
@@ -28,10 +31,10 @@ fn start_fast() {
     };
     for library in SYSTEM_LIBRARIES {
         let script = match library {
-            "c" => format!("GROUP({libc} {unwinder} {gcc})"),
-            "gcc_s" => format!("INPUT({unwinder})"),
+            "c" => format!("GROUP(\"{libc}\" \"{unwinder}\" \"{gcc}\")"),
+            "gcc_s" => format!("INPUT(\"{unwinder}\")"),
             other => match archive(&format!("lib{other}.a")) {
-                Some(archive) => format!("INPUT({archive})"),
+                Some(archive) => format!("INPUT(\"{archive}\")"),
                 None => continue,
             },
         };
