@@ -237,6 +237,40 @@ fn own_names_that_others_may_replace_get_entries() {
     }
 }
 
+/// Two objects bring and drop one import in one edit; a third one mentions it as well, and keeps it.
+#[test]
+fn objects_share_imports() {
+    let unit = |name: &str, call: bool| {
+        let used = if call { "(int)strlen(s)" } else { "s[0]" };
+        format!("#include <string.h>\nint {name}(const char *s) {{ return {used}; }}\n")
+    };
+    let scene = |calls: [bool; 3]| {
+        let main = "#include <stdio.h>\nint a(const char *), b(const char *), c(const char *);\n\
+            int main(void) { printf(\"%d %d %d\\n\", a(\"one\"), b(\"eleven\"), c(\"x\")); return 0; }\n";
+        let flags = "-O1 -fPIE -fno-builtin";
+        let units = ["a", "b", "c"].into_iter().zip(calls);
+        let scene = Scene::new().c("main", flags, main);
+        units
+            .fold(scene, |scene, (name, call)| scene.c(name, flags, &unit(name, call)))
+            .link("-pie -o main main.o a.o b.o c.o")
+    };
+    let (stage, _) = scene([false; 3]).incremental_wide();
+    for calls in [
+        [true, true, false],
+        [false, false, false],
+        [true, true, true],
+        [false, false, true],
+        [true, false, false],
+        [false; 3],
+    ] {
+        let scene = scene(calls);
+        scene.again(&stage)[0].assert_outcome("patched");
+        scene.compare(&stage);
+        let imports = stage.lines("--dyn-syms", "main", " strlen").len();
+        assert_eq!(imports, usize::from(calls.contains(&true)), "{calls:?}");
+    }
+}
+
 /// What only another layout can have, has reasons.
 #[test]
 fn libraries_that_the_image_does_not_name_are_for_a_full_link() {
