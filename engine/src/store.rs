@@ -20,7 +20,7 @@ use crate::rows::{Span, SymbolRow};
 use crate::texts::Texts;
 
 /// Bump with every change of a record, a column or their meaning: other versions are never migrated.
-pub const SCHEMA: u32 = 6;
+pub const SCHEMA: u32 = 7;
 const MAGIC: [u8; 8] = *b"relink\0S";
 const TARGET_X86_64_ELF: u32 = 62;
 
@@ -246,6 +246,8 @@ store! {
     groups: GroupRecord,
     /// Index of the signatures: rows of their owners + 1, open addressing by xxh3, a power of two, 0 is empty.
     group_slots: u32,
+    /// Whose an entry of `.dynsym`, `.got` or PLT is: row of the symbol + 1, 0 for nobody's.
+    owners: u32,
     /// Nodes of the image's digest tree, leaves first.
     digests: [u8; 32],
 }

@@ -39,7 +39,9 @@ pub(super) fn revive_atoms(
         }
     }
     while !dead.is_empty() {
-        let mut targets = Vec::new();
+        // What other modules may look up lives on its own.
+        let mut targets: Vec<Target> =
+            context.plan.exports.iter().map(|&(row, _)| Target::symbol(row)).collect();
         for (at, section) in std::mem::take(&mut queue) {
             let Ok(input) = inputs.get(units[at].entity) else { continue };
             targets.extend(targets_of(&input.object, section));

@@ -6,6 +6,7 @@ use formats::object_file::SymbolPlace;
 use object::LittleEndian;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
+use relink_engine::frame::Request;
 use relink_engine::records::{
     GlobalRecord, SymbolRecord, atom_flags, global_state, place, reloc_flags, symbol_flags,
 };
@@ -15,6 +16,8 @@ use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::Context;
+use super::exports::is_mentioned_by_library;
+use super::imports::is_dynamic;
 use super::rows::{is_vacant_global, vacant_symbol};
 use super::symbols::{Change, Mentions, defined_record, drop_symbol, is_hidden, text};
 use crate::commit::bulk::global_records;
@@ -119,7 +122,7 @@ fn define_new(
     let Some(record) = defined_record(context, object, index, &old)? else { return Ok(Some(reason)) };
     context.plan.symbols.insert(row.0, record);
     if !is_hidden(new.other) {
-        context.exposed.push((name.to_vec(), reason.clone()));
+        context.exposed.push((name.to_vec(), row, reason.clone()));
     }
     targets[index] = Target::symbol(row);
     changes.push((row, old, record));
@@ -144,7 +147,7 @@ pub(super) fn mention(
 }
 
 /// Whether an option speaks of a name: what it would do with a definition, a full link knows.
-fn is_named_by_options(context: &Context<'_>, name: &[u8]) -> bool {
+pub(super) fn is_named_by_options(context: &Context<'_>, name: &[u8]) -> bool {
     let options = context.options;
     let is =
         |known: &str| known.as_bytes() == name || name.strip_prefix(b"__wrap_") == Some(known.as_bytes());
@@ -239,6 +242,7 @@ pub(super) fn match_global(
 /// Plans that a definition goes; `false` if anything else may speak of it.
 pub(super) fn remove_definition(
     context: &mut Context<'_>,
+    request: &Request,
     input: &Input,
     old: &GlobalRecord,
 ) -> Result<bool, StoreError> {
@@ -251,16 +255,22 @@ pub(super) fn remove_definition(
             && record.flags & (symbol_flags::OFFERED | symbol_flags::LINKER_DEFINED) == 0;
         return Ok(copy);
     }
+    let dynamic = is_dynamic(context);
+    let exported = if dynamic { 0 } else { symbol_flags::EXPORTED };
     let kept = symbol_flags::OFFERED
         | symbol_flags::OPTION
         | symbol_flags::LINKER_DEFINED
-        | symbol_flags::EXPORTED
+        | exported
         | symbol_flags::IFUNC
         | symbol_flags::TLS
         | symbol_flags::COMMON;
     let slots = [record.got, record.plt, record.dynsym, record.tls_pair, record.tls_descriptor];
+    // What the loader knows it by goes with it, unless a library refers to it.
+    let bound = slots != [0; 5];
+    if bound && (!dynamic || is_mentioned_by_library(context, request, row)?) {
+        return Ok(false);
+    }
     if record.flags & kept != 0
-        || slots != [0; 5]
         || row == context.plan.image.entry
         || context.referenced.contains(&row)
         || context.plan.symbols.get(&row.0).is_some_and(|planned| planned.atom != record.atom)
@@ -278,6 +288,9 @@ pub(super) fn remove_definition(
         if reloc.flags & reloc_flags::DEAD == 0 && !changed || seen > context.store.relocs.len() {
             return Ok(false);
         }
+    }
+    if bound {
+        context.plan.dropped_exports.push((row, record));
     }
     drop_symbol(context, row, &record, false);
     Ok(true)

@@ -4,6 +4,7 @@
 use formats::elf;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
+use relink_engine::frame::Request;
 use relink_engine::program::Object;
 use relink_engine::records::{
     GlobalRecord, SymbolRecord, atom_flags, file_flags, global_state, place, reloc_flags, symbol_flags,
@@ -14,6 +15,7 @@ use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::Context;
+use super::imports::{drop_import_mention, import_name, refer_to_import};
 use super::names::{find_global, is_reference, match_global, mention, remove_definition};
 use super::symbols::{Mentions, text};
 use crate::commit::bulk::global_records;
@@ -23,6 +25,7 @@ use crate::resolve::definitions::stricter;
 /// Fills in what references to global names mean, once all changed inputs have their definitions.
 pub(super) fn match_references(
     context: &mut Context<'_>,
+    request: &Request,
     input: &mut Input,
     known: &mut Mentions,
 ) -> Result<(), StoreError> {
@@ -44,14 +47,24 @@ pub(super) fn match_references(
                 match_global(context, input, index, &old, &new, &mut unused)?
             }
             None => match find_global(context, name)? {
-                Some(row) => {
+                Some(row) if context.symbol(row)?.atom != place::VACANT => {
                     targets[index] = Target::symbol(row);
                     match new_reference(context, object, row, &new, name)? {
                         None => mention(context, input, row, &new, name)?,
                         reason => reason,
                     }
                 }
-                None => Some(GateReason::NewUndefined { symbol: text(name), input: object.name.clone() }),
+                _ => {
+                    let reason = GateReason::NewUndefined { symbol: text(name), input: object.name.clone() };
+                    match import_name(context, request, &new, name)? {
+                        Some(row) => {
+                            targets[index] = Target::symbol(row);
+                            context.frame.differ(reason);
+                            mention(context, input, row, &new, name)?
+                        }
+                        None => Some(reason),
+                    }
+                }
             },
         };
         if let TargetKind::Symbol(row) = targets[index].kind() {
@@ -68,6 +81,7 @@ pub(super) fn match_references(
 /// What is left of an object's mentions is gone. Comes last: another changed input may refer to it.
 pub(super) fn drop_mentions(
     context: &mut Context<'_>,
+    request: &Request,
     input: &Input,
     known: Mentions,
 ) -> Result<(), StoreError> {
@@ -82,7 +96,7 @@ pub(super) fn drop_mentions(
             dropped_reference(context, input, &old, name)?
         } else {
             let reason = GateReason::RemovedGlobal { symbol: text(name), input: input.object.name.clone() };
-            if remove_definition(context, input, &old)? {
+            if remove_definition(context, request, input, &old)? {
                 context.frame.differ(reason);
                 None
             } else {
@@ -119,15 +133,8 @@ fn new_reference(
             let member = store.text(store.files.get(record.input.0)?.name);
             Some(GateReason::ArchiveMemberPulled { symbol, member })
         }
-        place::UNDEFINED => Some(GateReason::NewUndefined { symbol, input }),
-        place::VACANT => Some(GateReason::NewUndefined { symbol, input }),
+        place::UNDEFINED | place::SHARED => refer_to_import(context, &input, row, new, name)?,
         place::ABSOLUTE => None,
-        place::SHARED => {
-            let strong = new.info >> 4 != elf::STB_WEAK;
-            let known = record.dynsym != 0 && (!strong || record.flags & symbol_flags::STRONG != 0);
-            let need = "an import".to_owned();
-            (!known).then_some(GateReason::ImportNeedAdded { symbol, need, input })
-        }
         _ if record.flags & symbol_flags::IFUNC != 0 && record.plt == 0 => {
             Some(GateReason::IfuncChanged { symbol, input })
         }
@@ -148,7 +155,7 @@ const KEEPERS_EXAMINED: usize = 64;
 
 /// A reference that is gone. If it may have been what pulled an archive's member, a full link decides.
 fn dropped_reference(
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     input: &Input,
     old: &GlobalRecord,
     name: &[u8],
@@ -161,15 +168,26 @@ fn dropped_reference(
             input: input.object.name.clone(),
         }));
     }
-    if record.atom == place::SHARED && has_other_references(context, input, &record)? {
+    // A copied datum has a library's file as its input.
+    let copied = record.flags & symbol_flags::COPIED != 0;
+    let elsewhere = context.referenced.contains(&old.symbol) || has_other_references(context, &record)?;
+    if (record.atom == place::SHARED || copied) && elsewhere {
         return Ok(None);
     }
-    if record.atom == place::UNDEFINED || record.atom == place::SHARED {
-        // It stands in the symbol table for our reference, and would not in a full link's.
+    if copied {
         return Ok(Some(GateReason::RemovedUndefined {
             symbol: text(name),
             input: input.object.name.clone(),
         }));
+    }
+    if record.atom == place::UNDEFINED || record.atom == place::SHARED {
+        // It stands in the symbol table for our reference, and would not in a full link's.
+        let reason = GateReason::RemovedUndefined { symbol: text(name), input: input.object.name.clone() };
+        if !drop_import_mention(context, old.symbol)? {
+            return Ok(Some(reason));
+        }
+        context.frame.differ(reason);
+        return Ok(None);
     }
     if old.info >> 4 == elf::STB_WEAK || !place::is_atom(record.atom) || record.input.some().is_none() {
         return Ok(None);
@@ -231,12 +249,8 @@ fn visibility_stays(
     Ok(false)
 }
 
-/// Whether another input refers to a symbol as well, as far as a look at a few references tells.
-fn has_other_references(
-    context: &Context<'_>,
-    input: &Input,
-    record: &SymbolRecord,
-) -> Result<bool, StoreError> {
+/// Whether an input that did not change refers to a symbol as well, as far as a look at a few references tells.
+fn has_other_references(context: &Context<'_>, record: &SymbolRecord) -> Result<bool, StoreError> {
     let mut next = record.first_incoming;
     for _ in 0..KEEPERS_EXAMINED {
         let Some(row) = RelocRow::some(next) else { break };
@@ -245,7 +259,7 @@ fn has_other_references(
         let site = context.store.atoms.get(reloc.atom.0)?;
         let loaded =
             site.flags & (atom_flags::LIVE | atom_flags::ALLOC) == atom_flags::LIVE | atom_flags::ALLOC;
-        if reloc.flags & reloc_flags::DEAD == 0 && loaded && site.input != input.row {
+        if reloc.flags & reloc_flags::DEAD == 0 && loaded && !context.changed.contains(&site.input) {
             return Ok(true);
         }
     }

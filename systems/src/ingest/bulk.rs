@@ -688,6 +688,9 @@ fn record_offers(program: &mut Program, wanted: &[Wanted]) {
             let kind = if function { elf::STT_FUNC } else { definition.kind };
             symbol.info = (elf::STB_GLOBAL << 4) | kind;
             symbol.flags |= type_flags(kind);
+            if wanted.file != 0 {
+                symbol.flags |= symbol_flags::MEMBER;
+            }
         } else if wanted.file != 0 {
             symbol.atom = place::LAZY;
             symbol.input = InputRow(wanted.file - 1);
