@@ -1,7 +1,9 @@
 //! What a warm frame intends: rows that would change, and lists that travel from set to set.
 
 use bevy_ecs::prelude::{Entity, Resource};
+use formats::shared_object::SharedObject;
 use hashbrown::HashMap;
+use relink_formats as formats;
 
 use crate::records::{
     AtomRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord, InputRecord,
@@ -151,6 +153,14 @@ pub struct Plan {
     pub added_symbols: Vec<SymbolRow>,
     /// Entries of `.symtab` that go.
     pub removed_symbols: Vec<OldSymbol>,
+    /// Owners of table entries by row, as they will be.
+    pub owners: HashMap<u32, u32>,
+    /// New definitions that other modules may look up, and what `.gnu.version` says of each.
+    pub exports: Vec<(SymbolRow, u16)>,
+    /// Definitions that go and have entries in tables of the loader, as they were.
+    pub dropped_exports: Vec<(SymbolRow, SymbolRecord)>,
+    /// Shared libraries that were looked into, by file.
+    pub libraries: HashMap<u32, SharedObject>,
     /// FDEs that go: row, record, address of their code.
     pub removed_fdes: Vec<(FdeRow, FdeRecord, u64)>,
 }

@@ -335,6 +335,8 @@ pub struct OutputSection {
     pub offset: u64,
     /// `sh_size`.
     pub size: u64,
+    /// Of its atoms' bytes those at the end that `sh_size` leaves out: room of a table that the loader reads.
+    pub tail: u64,
     /// Bytes in the file.
     pub capacity: u64,
     /// Header index; 0 for a section that was left out.
@@ -423,7 +425,7 @@ pub struct Synthetic {
 /// The dynamic symbol table and what hangs on it, before its addresses are known.
 #[derive(Debug, Default)]
 pub struct DynamicTables {
-    /// Symbols in the order of `.dynsym`, from index 1 on.
+    /// Symbols in the order of `.dynsym`, from index 1 on; none for an entry that imports of later frames may take.
     pub symbols: Vec<SymbolRow>,
     /// Offset of each name in `.dynstr`.
     pub names: Vec<u32>,
@@ -447,6 +449,12 @@ pub struct DynamicTables {
     pub scripted_versions: HashMap<SymbolRow, u16>,
     /// The nodes of the version script: name (empty for the anonymous one), and parents.
     pub script_nodes: Vec<(Vec<u8>, Vec<u16>)>,
+    /// First entry of `.dynsym` that is not local.
+    pub locals: u32,
+    /// First entry that `.gnu.hash` holds.
+    pub first_hashed: u32,
+    /// Entries behind the last one, for later frames.
+    pub tail: u32,
 }
 
 /// The value of an entry of `.dynamic`.
@@ -533,6 +541,8 @@ pub struct Program {
     pub plt: Vec<SymbolRow>,
     /// How many of them the loader binds.
     pub jump_slots: u32,
+    /// PLT entries behind those, for later frames.
+    pub plt_spare: u32,
     /// Copied data: the symbol, its storage, the library.
     pub copies: Vec<(SymbolRow, AtomRow, u32)>,
     /// Address of the first PLT entry that is called.

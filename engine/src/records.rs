@@ -292,7 +292,7 @@ records! {
         copies: u32,
     }
     /// Facts of the whole image, one row.
-    ImageRecord = 208 {
+    ImageRecord = 288 {
         /// Bytes of the image.
         len: u64,
         /// File offset of the build-id's descriptor; 0 for none.
@@ -370,6 +370,40 @@ records! {
         group_entries: u32,
         /// Files of the command line.
         places: u32,
+        /// Unused.
+        reserved: u32,
+        /// Section rows of the other tables of dynamic symbols.
+        dynstr: SectionRow,
+        /// See above.
+        gnu_hash: SectionRow,
+        /// See above.
+        hash: SectionRow,
+        /// See above.
+        versym: SectionRow,
+        /// See above.
+        verneed: SectionRow,
+        /// See above.
+        dynamic: SectionRow,
+        /// The part of the PLT that is called.
+        plt: SectionRow,
+        /// The part that binds late, if that is another one.
+        lazy_plt: SectionRow,
+        /// See above.
+        got_plt: SectionRow,
+        /// See above.
+        rela_plt: SectionRow,
+        /// The part of the column `owners` that says whose each entry of `.dynsym` is, with room for those that come.
+        dynsym_owners: Span,
+        /// The same of `.got`.
+        got_owners: Span,
+        /// The same of the PLT.
+        plt_owners: Span,
+        /// First entry of `.dynsym` that `.gnu.hash` holds.
+        first_hashed: u32,
+        /// First entry of `.dynsym` that is not local.
+        dynsym_locals: u32,
+        /// Entries of the PLT that have relocations; those behind them are spare.
+        plt_used: u32,
     }
 }
 
@@ -507,6 +541,8 @@ pub mod symbol_flags {
     pub const COPIED: u16 = 0x800;
     /// Its PLT entry is its address for everyone.
     pub const CANONICAL_PLT: u16 = 0x1000;
+    /// An archive's member offers the name, and a shared library behind it.
+    pub const MEMBER: u16 = 0x200;
     /// Other modules may refer to it.
     pub const EXPORTED: u16 = 0x2000;
     /// A live atom refers to it.

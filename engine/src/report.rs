@@ -121,6 +121,19 @@ pub enum GateReason {
 }
 
 impl GateReason {
+    /// The same of an input, if the reason has none yet.
+    pub fn of_input(mut self, name: &str) -> GateReason {
+        if let GateReason::GotSlotAdded { input, .. }
+        | GateReason::ImportNeedAdded { input, .. }
+        | GateReason::DynamicRelocationChanged { input, .. }
+        | GateReason::RelocationUnpatchable { input, .. } = &mut self
+            && input.is_empty()
+        {
+            name.clone_into(input);
+        }
+        self
+    }
+
     /// The kind in kebab case, as in the JSON report: `new-global`, `data-grew`, …
     pub fn kind(&self) -> String {
         self.fields().0
@@ -167,6 +180,12 @@ pub struct Counters {
     pub debug_contributions_written: u64,
     pub fdes_written: u64,
     pub symbols_written: u64,
+    /// Entries of `.dynsym` that came, went or changed their place.
+    pub dynamic_symbols_written: u64,
+    /// Names of which a hash table of dynamic symbols was made anew.
+    pub dynamic_symbols_hashed: u64,
+    /// Mentions of names by all objects that were looked through for one more of a name that an object drops.
+    pub mentions_examined: u64,
     /// Of the image, once, as the frame changed it.
     pub bytes_written: u64,
     pub pages_hashed: u64,

@@ -248,6 +248,8 @@ store! {
     groups: GroupRecord,
     /// Index of the signatures: rows of their owners + 1, open addressing by xxh3, a power of two, 0 is empty.
     group_slots: u32,
+    /// Whose an entry of `.dynsym`, `.got` or PLT is: row of the symbol + 1, 0 for nobody's.
+    owners: u32,
     /// Nodes of the image's digest tree, leaves first.
     digests: [u8; 32],
 }

@@ -4,6 +4,7 @@
 //! from a fresh resolution. Only addresses are taken from the store. All violations are collected.
 
 mod bytes;
+mod dynsym;
 mod placement;
 mod slots;
 mod tables;
@@ -70,6 +71,7 @@ pub fn verify(mut request: Request, store: &Store, image: &Image) -> Result<Vec<
         bytes::check_debug_units(&mut checker)?;
         tables::check_unwind(&mut checker, &placement)?;
         tables::check_symbols(&mut checker, &placement)?;
+        dynsym::check_owners(&mut checker)?;
         slots::check_got(&mut checker)?;
         slots::check_dynamic(&mut checker, &options)?;
         tables::check_build_id(&mut checker)

@@ -96,29 +96,77 @@ impl GnuHash {
     ///   from here.
     pub fn encode(&self, first: u32) -> Vec<u8> {
         let count = self.hashes.len() as u64;
-        let (buckets, words) = (bucket_count(count), bloom_words(count));
-        let mut bloom = vec![0_u64; words as usize];
-        let mut starts = vec![0_u32; buckets as usize];
-        let mut chains = self.hashes.clone();
-        for (position, hash) in self.hashes.iter().enumerate() {
-            if let Some(word) = bloom.get_mut(((hash / BLOOM_BITS) & (words - 1)) as usize) {
+        let shape = GnuShape { buckets: bucket_count(count), first, words: bloom_words(count) };
+        let hashes: Vec<Option<u32>> = self.hashes.iter().copied().map(Some).collect();
+        shape.encode(&hashes).unwrap_or_default() // The order was made for it.
+    }
+}
+
+/// What stays of a `.gnu.hash` section when symbols come and go: the sizes of its parts in front of the chains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GnuShape {
+    buckets: u32,
+    /// Index in `.dynsym` of the first symbol that has a place in the chains.
+    pub first: u32,
+    words: u32,
+}
+
+impl GnuShape {
+    /// The shape of a section; `None` if its header is none, or the section has no room for what it says.
+    pub fn read(section: &[u8]) -> Option<GnuShape> {
+        let (header, rest) = section.split_first_chunk::<16>()?;
+        let word = |at: usize| header.get(at..at + 4)?.first_chunk().map(|word| u32::from_le_bytes(*word));
+        let (buckets, first, words, shift) = (word(0)?, word(4)?, word(8)?, word(12)?);
+        let room = u64::from(words) * 8 + u64::from(buckets) * 4;
+        let sound =
+            buckets > 0 && words.is_power_of_two() && shift == BLOOM_SHIFT && room <= rest.len() as u64;
+        sound.then_some(GnuShape { buckets, first, words })
+    }
+
+    /// The bucket of a hash.
+    pub fn bucket(&self, hash: u32) -> u32 {
+        hash % self.buckets.max(1)
+    }
+
+    /// Size of the section for so many places. Units: bytes.
+    pub fn size(&self, places: u64) -> u64 {
+        16 + u64::from(self.words) * 8 + u64::from(self.buckets) * 4 + places * 4
+    }
+
+    /// The bytes of the section.
+    ///
+    /// * `hashes` those of the symbols from `first` on; none for an entry of `.dynsym` that nobody has, which is
+    ///   in no chain. `None` if the symbols of a bucket don't stand in a row: no chain can lead to them then.
+    pub fn encode(&self, hashes: &[Option<u32>]) -> Option<Vec<u8>> {
+        let mut bloom = vec![0_u64; self.words as usize];
+        let mut starts = vec![0_u32; self.buckets as usize];
+        let mut chains = vec![1_u32; hashes.len()];
+        let mut previous = None;
+        for (position, &hash) in hashes.iter().enumerate() {
+            let bucket = hash.map(|hash| self.bucket(hash));
+            if let (Some(hash), Some(bucket)) = (hash, bucket) {
+                let word = bloom.get_mut(((hash / BLOOM_BITS) & (self.words - 1)) as usize)?;
                 *word |= 1 << (hash % BLOOM_BITS) | 1 << ((hash >> BLOOM_SHIFT) % BLOOM_BITS);
+                let start = starts.get_mut(bucket as usize)?;
+                if *start == 0 {
+                    *start = self.first.saturating_add(position as u32);
+                } else if previous != Some(bucket) {
+                    return None;
+                }
+                // The lowest bit says that the chain of the bucket ends here; readers ignore it in comparisons.
+                let next = hashes.get(position + 1).copied().flatten();
+                let last = next.is_none_or(|next| self.bucket(next) != bucket);
+                *chains.get_mut(position)? = hash & !1 | u32::from(last);
             }
-            let bucket = hash % buckets;
-            if let Some(start) = starts.get_mut(bucket as usize).filter(|start| **start == 0) {
-                *start = first.saturating_add(position as u32);
-            }
-            // The lowest bit says that the chain of the bucket ends here; readers ignore it in comparisons.
-            let last = self.hashes.get(position + 1).is_none_or(|next| next % buckets != bucket);
-            if let Some(chain) = chains.get_mut(position) {
-                *chain = hash & !1 | u32::from(last);
-            }
+            previous = bucket;
         }
-        let mut bytes = Vec::with_capacity(GnuHash::size(count) as usize);
-        bytes.extend([buckets, first, words, BLOOM_SHIFT].into_iter().flat_map(u32::to_le_bytes));
+        let mut bytes = Vec::with_capacity(self.size(hashes.len() as u64) as usize);
+        bytes.extend(
+            [self.buckets, self.first, self.words, BLOOM_SHIFT].into_iter().flat_map(u32::to_le_bytes),
+        );
         bytes.extend(bloom.into_iter().flat_map(u64::to_le_bytes));
         bytes.extend(starts.into_iter().chain(chains).flat_map(u32::to_le_bytes));
-        bytes
+        Some(bytes)
     }
 }
 
@@ -147,17 +195,18 @@ pub fn sysv_size(buckets: u32, symbols: u32) -> u64 {
 /// its bucket and its own chain link only, which is what makes appending cheap.
 ///
 /// * `buckets` at least 1; 0 is taken as 1, because readers divide by it.
-/// * `hashes`  [`sysv_hash`] of the dynamic symbols from index 1 on; undefined ones too, which readers skip.
+/// * `hashes`  [`sysv_hash`] of the dynamic symbols from index 1 on; undefined ones too, which readers skip. None
+///   for an entry that nobody has, which is in no chain.
 ///
 /// # Source
 /// gABI, "Hash Table".
-pub fn sysv_encode(buckets: u32, hashes: &[u32]) -> Vec<u8> {
+pub fn sysv_encode(buckets: u32, hashes: &[Option<u32>]) -> Vec<u8> {
     let buckets = buckets.max(1);
     let mut starts = vec![0_u32; buckets as usize];
     let mut chains = vec![0_u32];
     for (index, hash) in (1_u32..).zip(hashes) {
-        let Some(start) = starts.get_mut((hash % buckets) as usize) else { continue };
-        chains.push(std::mem::replace(start, index));
+        let start = hash.and_then(|hash| starts.get_mut((hash % buckets) as usize));
+        chains.push(start.map_or(0, |start| std::mem::replace(start, index)));
     }
     let header = [buckets, chains.len() as u32];
     header.into_iter().chain(starts).chain(chains).flat_map(u32::to_le_bytes).collect()
@@ -278,7 +327,8 @@ mod tests {
     fn sysv_table_finds_every_name() {
         for (count, buckets) in [(0, 0), (1, 1), (10, 3), (1000, 1000)] {
             let names = names(count);
-            let hashes: Vec<u32> = names.iter().map(|name| sysv_hash(name.as_bytes())).collect();
+            let hashes: Vec<Option<u32>> =
+                names.iter().map(|name| sysv_hash(name.as_bytes())).map(Some).collect();
             let bytes = sysv_encode(buckets, &hashes);
             assert_eq!(bytes.len() as u64, sysv_size(buckets, 1 + count as u32));
             for (index, name) in names.iter().enumerate() {
@@ -290,10 +340,58 @@ mod tests {
 
     #[test]
     fn one_more_symbol_changes_three_words_of_a_sysv_table() {
-        let hashes: Vec<u32> = names(100).iter().map(|name| sysv_hash(name.as_bytes())).collect();
+        let hashes: Vec<Option<u32>> =
+            names(100).iter().map(|name| sysv_hash(name.as_bytes())).map(Some).collect();
         let (before, after) = (words(&sysv_encode(64, &hashes[..99])), words(&sysv_encode(64, &hashes)));
         let changed: Vec<usize> = (0..before.len()).filter(|word| before[*word] != after[*word]).collect();
-        assert_eq!(changed, [1, 2 + (hashes[99] % 64) as usize]);
+        assert_eq!(changed, [1, 2 + (hashes[99].unwrap() % 64) as usize]);
         assert_eq!(after.len(), before.len() + 1);
+    }
+
+    #[test]
+    fn symbols_come_and_go_within_the_shape_of_a_table() {
+        let names = names(40);
+        let hash = |name: &String| gnu_hash(name.as_bytes());
+        let table = GnuHash::new(names[..20].iter().map(hash));
+        let bytes = table.encode(3);
+        let shape = GnuShape::read(&bytes).unwrap();
+        assert_eq!((shape.first, shape.size(20)), (3, bytes.len() as u64));
+        let mut placed: Vec<Option<usize>> = table.order().iter().map(|&at| Some(at as usize)).collect();
+        let hashes = |placed: &[Option<usize>]| -> Vec<Option<u32>> {
+            placed.iter().map(|at| at.map(|at| hash(&names[at]))).collect()
+        };
+        assert_eq!(shape.encode(&hashes(&placed)), Some(bytes.clone()));
+        // A bucket that is taken to the end and gains a symbol; its old places are nobody's.
+        let bucket = shape.bucket(hash(&names[20]));
+        let own: Vec<usize> = (0..20)
+            .filter(|&at| placed[at].is_some_and(|name| shape.bucket(hash(&names[name])) == bucket))
+            .collect();
+        assert!(!own.is_empty(), "the test's names meet in buckets");
+        for at in own {
+            let name = placed[at].take();
+            placed.push(name);
+        }
+        placed.push(Some(20));
+        let longer = shape.encode(&hashes(&placed)).unwrap();
+        let mut symbols = vec!["", "undefined", "undefined"];
+        symbols.extend(placed.iter().map(|at| at.map_or("", |at| names[at].as_str())));
+        for name in &names[..21] {
+            let found = gnu_lookup(&longer, &symbols, name).0.map(|at| symbols[at]);
+            assert_eq!(found, Some(name.as_str()));
+        }
+        // Symbols of a bucket in two places: no chain leads to both.
+        placed.insert(0, Some(20));
+        assert_eq!(shape.encode(&hashes(&placed)), None);
+    }
+
+    #[test]
+    fn damaged_shapes_are_refused() {
+        let bytes = GnuHash::new(names(9).iter().map(|name| gnu_hash(name.as_bytes()))).encode(1);
+        assert!(GnuShape::read(&bytes).is_some() && GnuShape::read(&bytes[..15]).is_none());
+        for (at, byte) in [(0, 0), (3, 0x40), (8, 3), (11, 0x40), (12, 5)] {
+            let mut wrong = bytes.clone();
+            wrong[at] = byte;
+            assert_eq!(GnuShape::read(&wrong), None, "{at}");
+        }
     }
 }

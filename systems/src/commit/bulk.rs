@@ -331,6 +331,13 @@ impl Freezer {
         let fillers = crate::relocate::bulk::filler_context(program);
         let hdr = program.synthetic.eh_frame_hdr.some().map_or(0, |row| program.atoms[row.index()].size);
         let entry = request.options.entry.as_deref().unwrap_or("_start");
+        let symbols = [&[SymbolRow::default()], &program.dynamic.symbols[..]].concat();
+        let dynsym_owners = match program.synthetic.dynsym.some() {
+            Some(_) => self.freeze_owners(&symbols, symbols.len() + program.dynamic.tail as usize),
+            None => Span::default(),
+        };
+        let got_owners = self.freeze_owners(&program.got, program.got.len() + program.got_spare as usize);
+        let plt_owners = self.freeze_owners(&program.plt, program.plt.len() + program.plt_spare as usize);
         self.rows.image.push(ImageRecord {
             len: program.image.len() as u64,
             build_id_offset: note.as_ref().map_or(0, |note| note.start),
@@ -370,7 +377,32 @@ impl Freezer {
             name_entries: program.globals,
             group_entries: self.rows.group_slots.iter().filter(|&&entry| entry != 0).count() as u32,
             places: self.rows.files.len() as u32,
+            reserved: 0,
+            dynstr: output(program.synthetic.dynstr),
+            gnu_hash: output(program.synthetic.gnu_hash),
+            hash: output(program.synthetic.hash),
+            versym: output(program.synthetic.versym),
+            verneed: output(program.synthetic.verneed),
+            dynamic: output(program.synthetic.dynamic),
+            plt: output(program.synthetic.plt),
+            lazy_plt: output(program.synthetic.lazy_plt),
+            got_plt: output(program.synthetic.got_plt),
+            rela_plt: output(program.synthetic.rela_plt),
+            dynsym_owners,
+            got_owners,
+            plt_owners,
+            first_hashed: program.dynamic.first_hashed,
+            dynsym_locals: program.dynamic.locals,
+            plt_used: program.plt.len() as u32,
         });
+    }
+
+    /// Whose each entry of a table is; entries that nobody has follow.
+    fn freeze_owners(&mut self, used: &[SymbolRow], all: usize) -> Span {
+        let start = self.rows.owners.len() as u32;
+        self.rows.owners.extend(used.iter().map(|row| row.some().map_or(0, |row| row.0 + 1)));
+        self.rows.owners.resize(start as usize + all.max(used.len()), 0);
+        Span::new(start, self.rows.owners.len() as u32 - start)
     }
 }
 

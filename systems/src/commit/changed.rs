@@ -128,6 +128,9 @@ fn commit_rows(
         commit_free(&mut store.free_slots, &free.slots)?;
         commit_free(&mut store.free_blocks, &free.blocks)?;
     }
+    for (&row, &owner) in &plan.owners {
+        store.owners.set(row, owner)?;
+    }
     for &(row, record) in &plan.fdes {
         store.fdes.set(row.0, record)?;
     }

@@ -33,7 +33,7 @@ pub(super) struct Writer<'a> {
 }
 
 /// Why the frame can't go on: damage, or a reason.
-pub(super) enum Stop {
+pub(crate) enum Stop {
     Damage(StoreError),
     Reason(GateReason),
 }

@@ -1,54 +1,100 @@
-//! New definitions that other modules may see. An image's table of exports has no room: such a name is for a full link.
+//! New definitions that other modules may see: which of them the image exports, by the same rule as a full link.
 
-use formats::shared_object::SharedObject;
 use hashbrown::HashSet;
+use relink_engine::column::StoreError;
 use relink_engine::frame::Request;
-use relink_engine::records::{file_flags, image_flags};
-use relink_formats as formats;
+use relink_engine::records::{file_flags, symbol_flags};
+use relink_engine::report::GateReason;
+use relink_engine::rows::SymbolRow;
 
-use super::Context;
+use super::imports::is_dynamic;
+use super::{Context, Unit};
+use crate::ingest::libraries::open_library;
+use crate::resolve::bind::{Lists, Named};
+use crate::resolve::dynamic::version_indexes;
+use crate::view::text_of;
 
-/// Refuses new names that the image would have to export: all of them if the options export by rule, else those that a
-/// library of the command line mentions.
-pub(super) fn check_exposed_names(context: &mut Context<'_>, request: &Request) {
+/// Plans the exports among the new names.
+pub(super) fn plan_exports(
+    context: &mut Context<'_>,
+    request: &Request,
+    units: &mut [Unit],
+) -> Result<(), StoreError> {
     let exposed = std::mem::take(&mut context.exposed);
-    if exposed.is_empty() || context.plan.image.flags & image_flags::DYNAMIC == 0 {
-        return;
+    if exposed.is_empty() || !is_dynamic(context) {
+        return Ok(());
     }
-    let dynamic = &request.options.dynamic;
-    let by_rule = context.plan.image.flags & image_flags::SHARED != 0
-        || dynamic.export_dynamic
-        || !dynamic.version_scripts.is_empty()
-        || !dynamic.dynamic_lists.is_empty()
-        || !dynamic.export_symbols.is_empty();
-    let wanted: HashSet<Vec<u8>> = exposed.iter().map(|(name, _)| name.clone()).collect();
-    let mut mentioned: HashSet<Vec<u8>> = HashSet::new();
-    for (place, input) in (0..).zip(&request.inputs).filter(|_| !by_rule) {
-        let file = match &context.plan.order {
-            Some(order) => Ok(order.get(place as usize).copied().unwrap_or_default()),
-            None => context.store.file_at(place),
-        };
-        // What comes is an object.
-        let Some(row) = context.frame.check(file) else { return };
-        if row.0 >= context.store.files.len() {
-            continue;
+    let names: HashSet<Vec<u8>> = exposed.iter().map(|(name, ..)| name.clone()).collect();
+    let mentioned = mentioned_by_libraries(context, request, &names)?;
+    let lists = Lists::read(context.options);
+    let (Some(mentioned), Ok(lists)) = (mentioned, lists) else {
+        // What libraries mention is not known.
+        context.frame.reasons.extend(exposed.into_iter().map(|(.., reason)| reason));
+        return Ok(());
+    };
+    let versions = version_indexes(&lists.nodes());
+    for (name, row, _) in exposed {
+        let record = context.symbol(row)?;
+        let object = context.input_record(record.input)?.name;
+        let object = text_of(context.store, context.plan, object);
+        let named =
+            Named { name: &name, object: &object, versioned: false, mentioned: mentioned.contains(&name) };
+        let visible = lists.judge(&named, &record, context.options);
+        let mut flags = 0;
+        if visible.exported {
+            flags |= symbol_flags::EXPORTED;
+            let version = visible.version.and_then(|node| versions.get(usize::from(node)));
+            let version = version.copied().unwrap_or(formats::dynamic::versions::VER_NDX_GLOBAL);
+            context.plan.exports.push((row, version));
         }
-        let file = context.store.files.get(row.0);
-        let Some(file) = context.frame.check(file) else { return };
-        if file.flags & file_flags::SHARED == 0 {
-            continue;
+        if visible.preemptible {
+            flags |= symbol_flags::PREEMPTIBLE;
         }
-        let library = input.source.bytes().ok().and_then(|bytes| SharedObject::parse(bytes).ok());
-        let Some(library) = library else {
-            // What it mentions is not known.
-            return context.frame.reasons.extend(exposed.into_iter().map(|(_, reason)| reason));
-        };
-        let names = library.symbols.iter().map(|symbol| library.name(&symbol.name));
-        mentioned.extend(names.filter(|name| wanted.contains(*name)).map(<[u8]>::to_vec));
+        let mark = |record: &mut relink_engine::records::SymbolRecord| record.flags |= flags;
+        if let Some(planned) = context.plan.symbols.get_mut(&row.0) {
+            mark(planned);
+        }
+        for (changed, _, new) in units.iter_mut().flat_map(|unit| &mut unit.changes) {
+            if *changed == row {
+                mark(new);
+            }
+        }
     }
-    for (name, reason) in exposed {
-        if by_rule || mentioned.contains(&name) {
-            context.frame.refuse(reason);
-        }
-    }
+    Ok(())
 }
+
+/// Those of some names that libraries of the command line mention; `None` if one of them can't be asked.
+fn mentioned_by_libraries(
+    context: &mut Context<'_>,
+    request: &Request,
+    names: &HashSet<Vec<u8>>,
+) -> Result<Option<HashSet<Vec<u8>>>, StoreError> {
+    let mut mentioned = HashSet::new();
+    for file in 0..context.store.files.len() {
+        if context.store.files.get(file)?.flags & file_flags::SHARED == 0 {
+            continue;
+        }
+        let Some(library) = open_library(request, context.store, context.plan, file)? else {
+            return Ok(None);
+        };
+        let known = library.parsed.symbols.iter().map(|symbol| library.parsed.name(&symbol.name));
+        mentioned.extend(known.filter(|name| names.contains(*name)).map(<[u8]>::to_vec));
+    }
+    Ok(Some(mentioned))
+}
+
+/// Whether a library of the command line mentions a symbol, as far as can be told.
+pub(super) fn is_mentioned_by_library(
+    context: &mut Context<'_>,
+    request: &Request,
+    row: SymbolRow,
+) -> Result<bool, StoreError> {
+    let name = context.store.strings.bytes(context.store.symbols.get(row.0)?.name)?.to_vec();
+    let mentioned = mentioned_by_libraries(context, request, &HashSet::from([name]))?;
+    Ok(mentioned.is_none_or(|mentioned| !mentioned.is_empty()))
+}
+
+/// What the frame would say of a name that other modules may see.
+pub(super) type Exposed = (Vec<u8>, SymbolRow, GateReason);
+
+use relink_formats as formats;

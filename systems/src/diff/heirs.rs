@@ -33,7 +33,8 @@ pub(super) fn note_released(context: &mut Context<'_>, input: &Input) -> Result<
             continue;
         }
         context.undefined.insert((input.row, global.symbol));
-        if context.store.symbols.get(global.symbol.0)?.input == input.row {
+        let symbol = context.store.symbols.get(global.symbol.0)?;
+        if symbol.input == input.row && symbol.flags & symbol_flags::COPIED == 0 {
             context.released.insert(global.symbol, global);
         }
     }

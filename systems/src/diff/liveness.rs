@@ -40,7 +40,9 @@ pub(super) fn revive_atoms(
     }
     let mut roots = rehomed_code(context, units)?;
     while !dead.is_empty() {
+        // What other modules may look up lives on its own.
         let mut targets = std::mem::take(&mut roots);
+        targets.extend(context.plan.exports.iter().map(|&(row, _)| Target::symbol(row)));
         for (at, section) in std::mem::take(&mut queue) {
             let Ok(input) = inputs.get(units[at].entity) else { continue };
             targets.extend(targets_of(&input.object, section));

@@ -7,6 +7,7 @@ pub(crate) mod anonymous;
 mod exports;
 mod groups;
 mod heirs;
+mod imports;
 mod liveness;
 mod names;
 mod pieces;
@@ -64,7 +65,7 @@ pub(crate) struct Context<'a> {
     /// Those of them that another one has taken over.
     rehomed: HashSet<SymbolRow>,
     /// New names that other modules may see, and what to say if one does.
-    exposed: Vec<(Vec<u8>, GateReason)>,
+    exposed: Vec<exports::Exposed>,
     /// Rows of frame descriptions that are in use.
     taken_fdes: HashSet<u32>,
     /// How far the rows of an input have been searched for vacant ones.
@@ -155,14 +156,14 @@ fn diff_units(
         let (changes, mentions) = symbols::match_definitions(context, &mut input)?;
         units.push(Unit { entity, matched, changes, mentions });
     }
-    exports::check_exposed_names(context, request);
+    exports::plan_exports(context, request, &mut units)?;
     for unit in &mut units {
         let Ok(mut input) = inputs.get_mut(unit.entity) else { continue };
-        references::match_references(context, &mut input, &mut unit.mentions)?;
+        references::match_references(context, request, &mut input, &mut unit.mentions)?;
     }
     for unit in &mut units {
         let Ok(input) = inputs.get(unit.entity) else { continue };
-        references::drop_mentions(context, input, std::mem::take(&mut unit.mentions))?;
+        references::drop_mentions(context, request, input, std::mem::take(&mut unit.mentions))?;
         for (row, old, new) in &unit.changes {
             if old != new {
                 context.plan.symbols.insert(row.0, *new);

@@ -6,6 +6,7 @@ use formats::object_file::SymbolPlace;
 use object::LittleEndian;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
+use relink_engine::frame::Request;
 use relink_engine::records::{
     GlobalRecord, SymbolRecord, atom_flags, global_state, place, reloc_flags, symbol_flags,
 };
@@ -15,7 +16,9 @@ use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::Context;
+use super::exports::is_mentioned_by_library;
 use super::heirs::{inherit, rehome};
+use super::imports::is_dynamic;
 use super::references::{from_archive, visibility_stays};
 use super::rows::{is_vacant_global, vacant_symbol};
 use super::symbols::{Change, Mentions, defined_record, drop_symbol, is_hidden, text};
@@ -135,7 +138,7 @@ fn define_new(
     let Some(record) = defined_record(context, object, index, &old)? else { return Ok(Some(reason)) };
     context.plan.symbols.insert(row.0, record);
     if !is_hidden(new.other) {
-        context.exposed.push((name.to_vec(), reason.clone()));
+        context.exposed.push((name.to_vec(), row, reason.clone()));
     }
     targets[index] = Target::symbol(row);
     changes.push((row, old, record));
@@ -152,7 +155,8 @@ fn yields(
     known: &SymbolRecord,
     new: &GlobalRecord,
 ) -> Result<Option<SymbolRecord>, StoreError> {
-    let bound = symbol_flags::LINKER_DEFINED | symbol_flags::OPTION | symbol_flags::COMMON;
+    let bound =
+        symbol_flags::LINKER_DEFINED | symbol_flags::OPTION | symbol_flags::COMMON | symbol_flags::COPIED;
     let weak = new.info >> 4 == elf::STB_WEAK && new.state == global_state::DEFINED;
     if !weak
         || !place::is_atom(known.atom)
@@ -188,7 +192,7 @@ pub(super) fn mention(
 }
 
 /// Whether an option speaks of a name: what it would do with a definition, a full link knows.
-fn is_named_by_options(context: &Context<'_>, name: &[u8]) -> bool {
+pub(super) fn is_named_by_options(context: &Context<'_>, name: &[u8]) -> bool {
     let options = context.options;
     let is =
         |known: &str| known.as_bytes() == name || name.strip_prefix(b"__wrap_") == Some(known.as_bytes());
@@ -286,6 +290,7 @@ pub(super) fn match_global(
 /// Plans that a definition goes; `false` if anything else may speak of it.
 pub(super) fn remove_definition(
     context: &mut Context<'_>,
+    request: &Request,
     input: &Input,
     old: &GlobalRecord,
 ) -> Result<bool, StoreError> {
@@ -299,7 +304,7 @@ pub(super) fn remove_definition(
         // goes as well.
         let prevails = place::is_atom(record.atom)
             && record.input.some().is_some()
-            && record.flags & symbol_flags::LINKER_DEFINED == 0
+            && record.flags & (symbol_flags::LINKER_DEFINED | symbol_flags::COPIED) == 0
             && old.state == global_state::DEFINED;
         let only = record.flags & (symbol_flags::OFFERED | symbol_flags::CONTESTED) == 0;
         let stays = || -> Result<bool, StoreError> {
@@ -310,17 +315,23 @@ pub(super) fn remove_definition(
         };
         return Ok(prevails && (only || stays()?) && as_visible()?);
     }
+    let dynamic = is_dynamic(context);
+    let exported = if dynamic { 0 } else { symbol_flags::EXPORTED };
     let kept = symbol_flags::OFFERED
         | symbol_flags::CONTESTED
         | symbol_flags::OPTION
         | symbol_flags::LINKER_DEFINED
-        | symbol_flags::EXPORTED
+        | exported
         | symbol_flags::IFUNC
         | symbol_flags::TLS
         | symbol_flags::COMMON;
     let slots = [record.got, record.plt, record.dynsym, record.tls_pair, record.tls_descriptor];
+    // What the loader knows it by goes with it, unless a library refers to it.
+    let bound = slots != [0; 5];
+    if bound && (!dynamic || is_mentioned_by_library(context, request, row)?) {
+        return Ok(false);
+    }
     if record.flags & kept != 0
-        || slots != [0; 5]
         || row == context.plan.image.entry
         || context.referenced.contains(&row)
         || context.plan.symbols.get(&row.0).is_some_and(|planned| planned.atom != record.atom)
@@ -338,6 +349,9 @@ pub(super) fn remove_definition(
         if reloc.flags & reloc_flags::DEAD == 0 && !changed || seen > context.store.relocs.len() {
             return Ok(false);
         }
+    }
+    if bound {
+        context.plan.dropped_exports.push((row, record));
     }
     drop_symbol(context, row, &record, false);
     Ok(true)

@@ -5,6 +5,7 @@ use formats::elf;
 use hashbrown::HashSet;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
+use relink_engine::frame::Request;
 use relink_engine::program::Object;
 use relink_engine::records::{
     GlobalRecord, SymbolRecord, atom_flags, file_flags, global_state, place, reloc_flags, symbol_flags,
@@ -15,6 +16,7 @@ use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::Context;
+use super::imports::{drop_import_mention, import_name, refer_to_import};
 use super::names::{find_global, is_reference, match_global, mention, remove_definition};
 use super::rows::is_vacant_global;
 use super::symbols::{Mentions, text};
@@ -25,6 +27,7 @@ use crate::resolve::definitions::stricter;
 /// Fills in what references to global names mean, once all changed inputs have their definitions.
 pub(super) fn match_references(
     context: &mut Context<'_>,
+    request: &Request,
     input: &mut Input,
     known: &mut Mentions,
 ) -> Result<(), StoreError> {
@@ -53,14 +56,24 @@ pub(super) fn match_references(
                 match_global(context, input, index, &old, &new, &mut unused)?
             }
             None => match find_global(context, name)? {
-                Some(row) => {
+                Some(row) if context.symbol(row)?.atom != place::VACANT => {
                     targets[index] = Target::symbol(row);
                     match new_reference(context, object, row, &new, name)? {
                         None => mention(context, input, row, &new, name)?,
                         reason => reason,
                     }
                 }
-                None => Some(GateReason::NewUndefined { symbol: text(name), input: object.name.clone() }),
+                _ => {
+                    let reason = GateReason::NewUndefined { symbol: text(name), input: object.name.clone() };
+                    match import_name(context, request, &new, name)? {
+                        Some(row) => {
+                            targets[index] = Target::symbol(row);
+                            context.frame.differ(reason);
+                            mention(context, input, row, &new, name)?
+                        }
+                        None => Some(reason),
+                    }
+                }
             },
         };
         if let TargetKind::Symbol(row) = targets[index].kind() {
@@ -80,6 +93,7 @@ pub(super) fn match_references(
 /// What is left of an object's mentions is gone. Comes last: another changed input may refer to it.
 pub(super) fn drop_mentions(
     context: &mut Context<'_>,
+    request: &Request,
     input: &Input,
     known: Mentions,
 ) -> Result<(), StoreError> {
@@ -94,7 +108,7 @@ pub(super) fn drop_mentions(
             dropped_reference(context, input, &old, name)?
         } else {
             let reason = GateReason::RemovedGlobal { symbol: text(name), input: input.object.name.clone() };
-            if remove_definition(context, input, &old)? {
+            if remove_definition(context, request, input, &old)? {
                 context.frame.differ(reason);
                 None
             } else {
@@ -131,17 +145,8 @@ fn new_reference(
             let member = store.text(store.files.get(record.input.0)?.name);
             Some(GateReason::ArchiveMemberPulled { symbol, member })
         }
-        place::UNDEFINED => Some(GateReason::NewUndefined { symbol, input }),
-        place::VACANT => Some(GateReason::NewUndefined { symbol, input }),
+        place::UNDEFINED | place::SHARED => refer_to_import(context, &input, row, new, name)?,
         place::ABSOLUTE => None,
-        place::SHARED => {
-            let strong = new.info >> 4 != elf::STB_WEAK;
-            let contested = record.flags & symbol_flags::CONTESTED != 0;
-            let known =
-                record.dynsym != 0 && (!strong || record.flags & symbol_flags::STRONG != 0) && !contested;
-            let need = "an import".to_owned();
-            (!known).then_some(GateReason::ImportNeedAdded { symbol, need, input })
-        }
         _ if record.flags & symbol_flags::IFUNC != 0 && record.plt == 0 => {
             Some(GateReason::IfuncChanged { symbol, input })
         }
@@ -175,15 +180,26 @@ fn dropped_reference(
             input: input.object.name.clone(),
         }));
     }
-    if record.atom == place::SHARED && has_other_references(context, old.symbol, &record)? {
+    // A copied datum has a library's file as its input.
+    let copied = record.flags & symbol_flags::COPIED != 0;
+    let elsewhere = context.referenced.contains(&old.symbol) || has_other_references(context, &record)?;
+    if (record.atom == place::SHARED || copied) && elsewhere {
         return Ok(None);
     }
-    if record.atom == place::UNDEFINED || record.atom == place::SHARED {
-        // It stands in the symbol table for our reference, and would not in a full link's.
+    if copied {
         return Ok(Some(GateReason::RemovedUndefined {
             symbol: text(name),
             input: input.object.name.clone(),
         }));
+    }
+    if record.atom == place::UNDEFINED || record.atom == place::SHARED {
+        // It stands in the symbol table for our reference, and would not in a full link's.
+        let reason = GateReason::RemovedUndefined { symbol: text(name), input: input.object.name.clone() };
+        if !drop_import_mention(context, old.symbol)? {
+            return Ok(Some(reason));
+        }
+        context.frame.differ(reason);
+        return Ok(None);
     }
     if old.info >> 4 == elf::STB_WEAK || !place::is_atom(record.atom) || record.input.some().is_none() {
         return Ok(None);
@@ -213,6 +229,11 @@ fn dropped_reference(
     Ok(Some(GateReason::ArchiveMemberDropped { symbol: text(name), input: input.object.name.clone() }))
 }
 
+/// Whether an object defines a symbol: a copied datum has a library's file as its input.
+fn is_own(symbol: &SymbolRecord) -> bool {
+    place::is_atom(symbol.atom) && symbol.flags & symbol_flags::COPIED == 0
+}
+
 /// Whether a full link would pull a member: objects of the command line, or members that they pull, refer to something in
 /// it. O(names of all objects), and only where a nearer look has found nothing.
 fn is_kept(context: &mut Context<'_>, member: InputRow) -> Result<bool, StoreError> {
@@ -229,10 +250,7 @@ fn is_kept(context: &mut Context<'_>, member: InputRow) -> Result<bool, StoreErr
     }
     for &symbol in &context.rooted {
         let symbol = context.symbol(symbol)?;
-        if place::is_atom(symbol.atom)
-            && symbol.input.0 < context.store.inputs.len()
-            && pulled.insert(symbol.input)
-        {
+        if is_own(&symbol) && symbol.input.0 < context.store.inputs.len() && pulled.insert(symbol.input) {
             queue.push(symbol.input);
         }
     }
@@ -247,7 +265,7 @@ fn is_kept(context: &mut Context<'_>, member: InputRow) -> Result<bool, StoreErr
                 continue;
             }
             let symbol = context.store.symbols.get(global.symbol.0)?;
-            if place::is_atom(symbol.atom) && symbol.input.some().is_some() && pulled.insert(symbol.input) {
+            if is_own(&symbol) && symbol.input.some().is_some() && pulled.insert(symbol.input) {
                 queue.push(symbol.input);
             }
         }
@@ -294,15 +312,8 @@ pub(super) fn visibility_stays(
     Ok(false)
 }
 
-/// Whether another input refers to a symbol as well, as far as a look at a few references tells.
-fn has_other_references(
-    context: &Context<'_>,
-    symbol: SymbolRow,
-    record: &SymbolRecord,
-) -> Result<bool, StoreError> {
-    if context.referenced.contains(&symbol) {
-        return Ok(true);
-    }
+/// Whether an input that did not change refers to a symbol as well, as far as a look at a few references tells.
+fn has_other_references(context: &Context<'_>, record: &SymbolRecord) -> Result<bool, StoreError> {
     let mut next = record.first_incoming;
     for _ in 0..KEEPERS_EXAMINED {
         let Some(row) = RelocRow::some(next) else { break };

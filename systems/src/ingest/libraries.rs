@@ -3,9 +3,16 @@
 //! Only names that an object, an option or a library refers to become symbols of the link: libc alone defines three
 //! thousand that a program never mentions.
 
+use formats::shared_object::SharedObject;
 use hashbrown::HashTable;
+use relink_engine::column::StoreError;
+use relink_engine::frame::Request;
+use relink_engine::input::Input;
+use relink_engine::plan::Plan;
 use relink_engine::program::SharedLibrary;
-use relink_engine::store::hash_name;
+use relink_engine::records::file_flags;
+use relink_engine::store::{Store, hash_name};
+use relink_formats as formats;
 
 /// A definition of a library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +72,65 @@ impl Libraries {
         }
         found
     }
+}
+
+/// A library that a warm frame looks into.
+pub(crate) struct Library<'a> {
+    pub parsed: &'a SharedObject,
+    /// What the output's `DT_NEEDED` says.
+    pub needed_name: Vec<u8>,
+}
+
+/// Looks into a library of the command line, once in a frame; `None` if the file is no library, or another one than the
+/// store knows.
+pub(crate) fn open_library<'p>(
+    request: &Request,
+    store: &Store,
+    plan: &'p mut Plan,
+    file: u32,
+) -> Result<Option<Library<'p>>, StoreError> {
+    let Some(input) = input_of(request, store, plan, file)? else { return Ok(None) };
+    if !plan.libraries.contains_key(&file) {
+        let known = store.files.get(file)?;
+        let bytes = input.source.bytes().ok().filter(|_| known.flags & file_flags::SHARED != 0);
+        let parsed = bytes.and_then(|bytes| SharedObject::parse(bytes).ok());
+        let Some(parsed) = parsed.filter(|parsed| parsed.interface_hash() as u64 == known.index_hash) else {
+            return Ok(None);
+        };
+        plan.libraries.insert(file, parsed);
+    }
+    Ok(plan.libraries.get(&file).map(|parsed| {
+        let named = parsed.soname().or_else(|| input.needed_name.as_ref().map(|name| name.as_bytes()));
+        Library { parsed, needed_name: named.unwrap_or(input.name.as_bytes()).to_vec() }
+    }))
+}
+
+/// What stands on the command line for a file.
+pub(crate) fn input_of<'r>(
+    request: &'r Request,
+    store: &Store,
+    plan: &Plan,
+    file: u32,
+) -> Result<Option<&'r Input>, StoreError> {
+    let place = match &plan.order {
+        Some(order) => order.iter().position(|known| known.0 == file),
+        None if store.order.is_empty() => Some(file as usize),
+        None => store.places()?.iter().position(|known| known.0 == file),
+    };
+    Ok(place.and_then(|place| request.inputs.get(place)))
+}
+
+/// A library's definition of a name; one of a hidden version answers only who asks for that version.
+pub(crate) fn definition_of(library: &SharedObject, name: &[u8]) -> Option<usize> {
+    let (base, version) = split_version(name);
+    library.symbols.iter().position(|symbol| {
+        symbol.defined
+            && library.name(&symbol.name) == base
+            && match version {
+                None => !symbol.hidden,
+                Some(version) => library.version_name(symbol.version) == Some(version),
+            }
+    })
 }
 
 #[cfg(test)]

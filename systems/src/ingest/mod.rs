@@ -5,6 +5,7 @@ pub(crate) mod changed;
 pub(crate) mod classify;
 pub(crate) mod libraries;
 mod pair;
+mod read;
 mod recognize;
 mod rows;
 pub(crate) mod wrap;

@@ -90,7 +90,7 @@ fn place_outputs(
     let mut index = 1;
     for section in &mut outputs {
         layout.place(section, program, options);
-        if section.size > 0 {
+        if section.size + section.tail > 0 {
             section.index = index;
             index += 1;
         }
@@ -218,14 +218,14 @@ impl Layout {
         // section stands where the segment's bytes end.
         section.offset = self.offset + if nobits && !first { 0 } else { padding };
         let end = place_atoms(section, program, options, start);
-        section.size = end - start;
-        section.capacity = if nobits { 0 } else { section.size };
+        section.size = (end - start).saturating_sub(section.tail);
+        section.capacity = if nobits { 0 } else { end - start };
         if nobits && section.flags & u64::from(elf::SHF_TLS) != 0 {
             return; // Thread-local zeros take no room in the image's memory.
         }
         self.address = end;
         if !nobits {
-            self.offset = section.offset + section.size;
+            self.offset = section.offset + section.capacity;
         }
     }
 
@@ -457,10 +457,12 @@ fn load_segments(
             let Some((_, header)) = &mut open else { continue };
             let nobits = section.kind == elf::SHT_NOBITS;
             if !(nobits && section.flags & u64::from(elf::SHF_TLS) != 0) {
-                header.memory_size = (section.address + section.size).saturating_sub(header.address);
+                header.memory_size =
+                    (section.address + section.size + section.tail).saturating_sub(header.address);
             }
             if !nobits {
-                header.file_size = (section.offset + section.size).saturating_sub(header.offset);
+                header.file_size =
+                    (section.offset + section.size + section.tail).saturating_sub(header.offset);
             }
         }
     }

@@ -107,3 +107,26 @@ pub(crate) fn string_tail(len: u32) -> u32 {
 pub(crate) fn got_spare(slots: usize) -> usize {
     slots / 4 + 8
 }
+
+/// Entries of `.dynsym` that imports of later frames may take.
+pub(crate) fn import_spare(imports: usize) -> u32 {
+    u32::try_from(imports / 8).unwrap_or(u32::MAX).saturating_add(32)
+}
+
+/// The same for names that a hash table holds: a bucket that gains one goes to the end, and leaves its places.
+pub(crate) fn export_spare(exports: usize) -> u32 {
+    u32::try_from(exports / 16).unwrap_or(u32::MAX).saturating_add(64)
+}
+
+/// Free bytes at the end of `.dynstr`, for so many names.
+pub(crate) fn name_spare(len: usize, names: u32) -> u64 {
+    (len as u64 / 16).max(24 * u64::from(names))
+}
+
+/// Free bytes behind `.gnu.version_r`: two libraries and eight versions.
+pub(crate) const VERSION_SPARE: u64 = 2 * 16 + 8 * 16;
+
+/// Spare entries of the PLT.
+pub(crate) fn plt_spare(entries: usize) -> u32 {
+    u32::try_from(entries / 8).unwrap_or(u32::MAX).saturating_add(16)
+}

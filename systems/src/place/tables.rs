@@ -3,7 +3,7 @@
 use formats::dynamic::{plt, relr};
 use formats::elf;
 use relink_engine::options::{BuildId, LinkOptions};
-use relink_engine::program::Program;
+use relink_engine::program::{Program, Synthetic};
 use relink_engine::records::atom_flags;
 use relink_engine::rows::AtomRow;
 use relink_formats as formats;
@@ -51,6 +51,23 @@ impl Tables<'_> {
         row
     }
 
+    /// The same with room behind it that `sh_size` leaves out: tables of dynamic symbols, which later frames lengthen.
+    fn add_with_tail(
+        &mut self,
+        name: &[u8],
+        kind: u32,
+        size: u64,
+        tail: u64,
+        align: u8,
+        entsize: u64,
+    ) -> AtomRow {
+        let row = self.add(name, kind, ALLOC, size + tail, align, entsize);
+        if let Some(section) = self.outputs.sections.iter_mut().find(|section| section.name == name) {
+            section.tail = tail;
+        }
+        row
+    }
+
     fn add_notes(&mut self, options: &LinkOptions) {
         let property = self.program.property.encode().len() as u64;
         if property > 0 {
@@ -80,6 +97,7 @@ impl Tables<'_> {
         }
         let tables = &self.program.dynamic;
         let symbols = tables.symbols.len() as u64 + 1;
+        let (tail, spare) = (u64::from(tables.tail), tables.locals.saturating_sub(1) + tables.tail);
         let [versions, definitions, needs, gnu_hash, hash, strings] = [
             tables.versions.len() * 2,
             tables.definitions.0.len(),
@@ -91,33 +109,44 @@ impl Tables<'_> {
         .map(|len| len as u64);
         // One entry ends the table; the spare ones are what a loader or tool may fill in.
         let entries = tables.entries.len() as u64 + if incremental { 8 } else { 1 };
-        self.program.synthetic.dynsym = self.add(b".dynsym", elf::SHT_DYNSYM, ALLOC, symbols * 24, 3, 24);
+        let synthetic = &mut Synthetic::default();
+        let grows = incremental && options.output_kind.is_dynamic();
+        synthetic.dynsym = self.add_with_tail(b".dynsym", elf::SHT_DYNSYM, symbols * 24, tail * 24, 3, 24);
         if versions > 0 {
-            self.program.synthetic.versym =
-                self.add(b".gnu.version", elf::SHT_GNU_VERSYM, ALLOC, versions, 1, 2);
+            synthetic.versym =
+                self.add_with_tail(b".gnu.version", elf::SHT_GNU_VERSYM, versions, tail * 2, 1, 2);
         }
         if definitions > 0 {
-            self.program.synthetic.verdef =
-                self.add(b".gnu.version_d", elf::SHT_GNU_VERDEF, ALLOC, definitions, 2, 0);
+            synthetic.verdef = self.add(b".gnu.version_d", elf::SHT_GNU_VERDEF, ALLOC, definitions, 2, 0);
         }
         if needs > 0 {
-            self.program.synthetic.verneed =
-                self.add(b".gnu.version_r", elf::SHT_GNU_VERNEED, ALLOC, needs, 2, 0);
+            let tail = if grows { reserve::VERSION_SPARE } else { 0 };
+            synthetic.verneed =
+                self.add_with_tail(b".gnu.version_r", elf::SHT_GNU_VERNEED, needs, tail, 2, 0);
         }
         if gnu_hash > 0 {
-            self.program.synthetic.gnu_hash =
-                self.add(b".gnu.hash", elf::SHT_GNU_HASH, ALLOC, gnu_hash, 3, 0);
+            synthetic.gnu_hash =
+                self.add_with_tail(b".gnu.hash", elf::SHT_GNU_HASH, gnu_hash, tail * 4, 3, 0);
         }
         if hash > 0 {
-            self.program.synthetic.hash = self.add(b".hash", elf::SHT_HASH, ALLOC, hash, 2, 4);
+            synthetic.hash = self.add_with_tail(b".hash", elf::SHT_HASH, hash, tail * 4, 2, 4);
         }
-        self.program.synthetic.dynstr = self.add(b".dynstr", elf::SHT_STRTAB, ALLOC, strings, 0, 0);
+        let names = if grows { reserve::name_spare(strings as usize, spare) } else { 0 };
+        synthetic.dynstr = self.add(b".dynstr", elf::SHT_STRTAB, ALLOC, strings + names, 0, 0);
+        let known = &mut self.program.synthetic;
+        known.dynsym = synthetic.dynsym;
+        (known.versym, known.verdef, known.verneed) = (synthetic.versym, synthetic.verdef, synthetic.verneed);
+        (known.gnu_hash, known.hash, known.dynstr) = (synthetic.gnu_hash, synthetic.hash, synthetic.dynstr);
         self.program.synthetic.dynamic = self.add(b".dynamic", elf::SHT_DYNAMIC, WRITE, entries * 16, 3, 16);
     }
 
     fn add_plt(&mut self, options: &LinkOptions) {
         let dynamic = self.program.kind.is_dynamic();
-        let (slots, lazy) = (self.program.plt.len() as u64, u64::from(self.program.jump_slots));
+        let used = self.program.plt.len() as u64;
+        let spare = u64::from(self.program.plt_spare);
+        let slots = used + spare;
+        // Late entries that a patch adds have the numbers behind the IFUNCs'.
+        let lazy = if spare > 0 { slots } else { u64::from(self.program.jump_slots) };
         if slots > 0 {
             if !dynamic {
                 self.program.synthetic.plt =
@@ -136,7 +165,7 @@ impl Tables<'_> {
             }
             if dynamic {
                 self.program.synthetic.rela_plt =
-                    self.add(b".rela.plt", elf::SHT_RELA, ALLOC, slots * 24, 3, 24);
+                    self.add_with_tail(b".rela.plt", elf::SHT_RELA, used * 24, spare * 24, 3, 24);
             }
         }
         let got_base = self.program.names.find(b"_GLOBAL_OFFSET_TABLE_").is_some();
@@ -188,7 +217,7 @@ pub(super) fn add_tables(program: &mut Program, options: &LinkOptions, outputs: 
     let (relative, all) = count_dynamic_relocs(tables.program);
     // Elsewhere no pointer waits for the loader, or `.relr.dyn` tells of them, which has no room between its entries.
     let moves = tables.program.position_independent && !tables.program.pack_relative;
-    if incremental && moves && tables.program.kind.is_dynamic() {
+    if incremental && !tables.program.pack_relative && tables.program.kind.is_dynamic() {
         tables.program.symbolic_spare = reserve::symbolic_spare(all - relative);
     }
     if incremental && moves {
@@ -203,6 +232,9 @@ pub(super) fn add_tables(program: &mut Program, options: &LinkOptions, outputs: 
         // How many entries it takes depends on addresses: the layout lets it grow.
         tables.program.synthetic.relr = tables.add(b".relr.dyn", elf::SHT_RELR, ALLOC, 0, 3, relr::ENTRY_LEN);
     }
+    let plt = tables.program.plt.len();
+    let grows = incremental && tables.program.kind.is_dynamic();
+    tables.program.plt_spare = if grows { reserve::plt_spare(plt) } else { 0 };
     tables.add_plt(options);
     tables.add_got();
     tables.add_unwind(options, incremental);

@@ -6,28 +6,33 @@ use formats::reloc::{self, Op, Values};
 use object::LittleEndian;
 use relink_engine::column::StoreError;
 use relink_engine::components::{Atom, Input, Relocation, RelocationPool, Slot};
-use relink_engine::frame::Frame;
+use relink_engine::frame::{Frame, Request};
 use relink_engine::image::{Draft, Image};
+use relink_engine::options::GateKind;
 use relink_engine::plan::Plan;
 use relink_engine::program::Object;
 use relink_engine::records::{
-    AtomRecord, RelocRecord, SymbolRecord, atom_flags, place, reloc_flags, symbol_flags,
+    AtomRecord, RelocRecord, SymbolRecord, atom_flags, image_flags, place, reloc_flags, symbol_flags,
 };
 use relink_engine::report::GateReason;
 use relink_engine::rows::{InputRow, RelocRow, Span, SymbolRow, Target, TargetKind};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
+use super::dynamic::{SlotKind, slot_kind};
 use super::dynamic_relocs::DynamicRelocs;
+use super::dynamic_symbols::{Changes, Tables};
 use super::got::take_spare_slot;
 use crate::commit::bulk::{foreign_relocs, record_of};
-use crate::kernel::{Demand, Places, Site, SiteError, lower, store as store_site};
+use crate::debug::changed::Stop;
+use crate::kernel::{Demand, Dynamic, Places, Site, SiteError, lower, store as store_site};
 use crate::place::names::is_reversed;
 use crate::view::{View, text_of};
 
 /// Derives the bytes of changed atoms and of retargeted sites.
 #[expect(clippy::too_many_arguments, reason = "each is a resource or a query of the frame")]
 pub(crate) fn relocate_changed_atoms(
+    request: Res<'_, Request>,
     store: Option<Res<'_, Store>>,
     image: Option<Res<'_, Image>>,
     mut plan: ResMut<'_, Plan>,
@@ -58,6 +63,9 @@ pub(crate) fn relocate_changed_atoms(
     }
     let placed: Vec<(&Atom, &Slot)> =
         plan.atom_entities.iter().filter_map(|&entity| atoms.get(entity).ok()).collect();
+    let wide = request.options.incremental.as_ref().map(|options| options.gate_kind) == Some(GateKind::Wide);
+    let dynamic = plan.image.flags & image_flags::DYNAMIC != 0;
+    let (mut changes, mut before) = (Changes::default(), Vec::new());
     let mut spans = Vec::with_capacity(placed.len());
     // Pointers that go make room for those that come.
     for (row, old) in plan.removed_atoms.clone() {
@@ -72,7 +80,21 @@ pub(crate) fn relocate_changed_atoms(
             }
             None => return,
         }
+        before.push(old.relocs);
         spans.push((row, 0..0));
+    }
+    let (exports, dropped) = (std::mem::take(&mut plan.exports), std::mem::take(&mut plan.dropped_exports));
+    let mut tables = Tables {
+        request: &request,
+        store: &store,
+        image: &image,
+        plan: &mut plan,
+        draft: &mut draft,
+        changes: &mut changes,
+    };
+    let changed = tables.change_exports(&exports, &dropped);
+    if !follow(&mut frame, changed) {
+        return;
     }
     let (mut at, mut added) = (sites.len(), Vec::new());
     for (atom, slot) in placed {
@@ -93,7 +115,15 @@ pub(crate) fn relocate_changed_atoms(
             at += records.len();
             continue;
         }
-        let result = derive_with_slots(&store, &mut plan, &image, &mut draft, input, atom, slot);
+        let mut tables = Tables {
+            request: &request,
+            store: &store,
+            image: &image,
+            plan: &mut plan,
+            draft: &mut draft,
+            changes: &mut changes,
+        };
+        let result = derive_with_slots(&mut tables, input, atom, slot, wide);
         let derived = match frame.check(result) {
             Some(Ok(derived)) => derived,
             Some(Err(reason)) => {
@@ -122,12 +152,49 @@ pub(crate) fn relocate_changed_atoms(
             Some(Err(reason)) => frame.refuse(reason),
             None => return,
         }
+        if !atom.unplaced {
+            before.push(atom.old.relocs);
+        }
         added.extend(derived.records.iter().map(new));
         spans.push((atom.row, at..at + derived.records.len()));
         at += derived.records.len();
     }
+    if dynamic && frame.warm() {
+        let mut tables = Tables {
+            request: &request,
+            store: &store,
+            image: &image,
+            plan: &mut plan,
+            draft: &mut draft,
+            changes: &mut changes,
+        };
+        let after: Vec<RelocRecord> = added.iter().map(|relocation| relocation.record).collect();
+        let atoms = spans.iter().map(|(row, _)| *row).collect();
+        let dropped = tables.drop_unused(&before, &after, &atoms, wide);
+        let finished = dropped.and_then(|()| tables.finish());
+        if !follow(&mut frame, finished) {
+            return;
+        }
+        frame.counters.dynamic_symbols_written += changes.written;
+        frame.counters.dynamic_symbols_hashed += changes.names_hashed;
+    }
     crate::pool::extend(&mut pool, &mut relocations, &mut commands, added);
     plan.relocs = spans;
+}
+
+/// Notes what stops the frame; `false` if something does.
+fn follow(frame: &mut Frame, result: Result<(), Stop>) -> bool {
+    match result {
+        Ok(()) => true,
+        Err(Stop::Reason(reason)) => {
+            frame.refuse(reason);
+            false
+        }
+        Err(Stop::Damage(error)) => {
+            frame.check::<()>(Err(error));
+            false
+        }
+    }
 }
 
 /// The inputs whose dropped atoms a section refers to.
@@ -157,38 +224,70 @@ struct Derived {
     records: Vec<RelocRecord>,
     /// RELATIVE relocations: address and value.
     relative: Vec<(u64, u64)>,
-    /// Symbols that need a GOT slot and have none.
-    slotless: Vec<SymbolRow>,
+    /// Symbols that need an entry of a table and have none.
+    lacking: Vec<(SymbolRow, Lack)>,
 }
 
-/// Derives an atom, after a second look if it refers to GOT slots that had to be taken first.
+/// What a site asks for that the image does not have yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lack {
+    Slot,
+    PltEntry,
+    Address,
+    Symbol,
+}
+
+/// Derives an atom, after a second look if it refers to entries of tables that had to be taken first.
 fn derive_with_slots(
-    store: &Store,
-    plan: &mut Plan,
-    image: &Image,
-    draft: &mut Draft,
+    tables: &mut Tables<'_>,
     input: &Input,
     atom: &Atom,
     slot: &Slot,
+    wide: bool,
 ) -> Result<Result<Derived, GateReason>, StoreError> {
-    let view = View::new(store, plan);
-    let derived = derive_atom(&view, image, input, atom, slot);
+    let (store, image) = (tables.store, tables.image);
+    let view = View::new(store, tables.plan);
+    let derived = derive_atom(&view, image, input, atom, slot, wide);
     view.damage()?;
-    let slotless = match &derived {
-        Ok(derived) if !derived.slotless.is_empty() => derived.slotless.clone(),
+    let lacking = match &derived {
+        Ok(derived) if !derived.lacking.is_empty() => derived.lacking.clone(),
         _ => return Ok(derived),
     };
-    for row in slotless {
-        if !take_spare_slot(store, plan, image, draft, row)? {
-            let symbol = View::new(store, plan).symbol_record(row).name;
-            let symbol = text_of(store, plan, symbol);
-            return Ok(Err(GateReason::GotSlotAdded { symbol, input: input.object.name.clone() }));
+    for (row, lack) in lacking {
+        let taken = match lack {
+            Lack::Slot if wide && is_bound_by_loader(&View::new(store, tables.plan), row) => {
+                tables.need_slot(row)
+            }
+            Lack::Slot => {
+                if !take_spare_slot(store, tables.plan, image, tables.draft, row)? {
+                    let symbol = View::new(store, tables.plan).symbol_record(row).name;
+                    let symbol = text_of(store, tables.plan, symbol);
+                    let input = input.object.name.clone();
+                    return Ok(Err(GateReason::GotSlotAdded { symbol, input }));
+                }
+                Ok(())
+            }
+            Lack::PltEntry => tables.need_plt(row),
+            Lack::Address => tables.need_address(row),
+            Lack::Symbol => tables.need_symbol(row).map(|_| ()),
+        };
+        match taken {
+            Ok(()) => {}
+            Err(Stop::Reason(reason)) => return Ok(Err(reason.of_input(&input.object.name))),
+            Err(Stop::Damage(error)) => return Err(error),
         }
     }
-    let view = View::new(store, plan);
-    let derived = derive_atom(&view, image, input, atom, slot);
+    let view = View::new(store, tables.plan);
+    let derived = derive_atom(&view, image, input, atom, slot, wide);
     view.damage()?;
     Ok(derived)
+}
+
+/// Whether the loader fills the GOT slot of a symbol with what it finds by its name.
+fn is_bound_by_loader(view: &View<'_>, row: SymbolRow) -> bool {
+    let bases = view.bases();
+    let symbol = view.symbol_record(row);
+    slot_kind(&symbol, bases.position_independent, bases.shared) == SlotKind::GlobDat
 }
 
 fn derive_atom(
@@ -197,13 +296,14 @@ fn derive_atom(
     input: &Input,
     atom: &Atom,
     slot: &Slot,
+    wide: bool,
 ) -> Result<Derived, GateReason> {
     let object = &input.object;
     let section = atom.section as usize;
     let flags = atom.old.flags;
     let pristine = object.parsed.section_bytes(section);
     let mut derived =
-        Derived { bytes: Vec::new(), records: Vec::new(), relative: Vec::new(), slotless: Vec::new() };
+        Derived { bytes: Vec::new(), records: Vec::new(), relative: Vec::new(), lacking: Vec::new() };
     if flags & atom_flags::NOBITS != 0 {
         return Ok(derived);
     }
@@ -231,12 +331,10 @@ fn derive_atom(
             },
         })?;
         next += usize::from(site.plan.skip_next);
-        if site.demand == Demand::GotSlot
-            && site.got == 0
-            && let TargetKind::Symbol(row) = site.target.kind()
-            && !is_new_import(view, row)
+        if let TargetKind::Symbol(row) = site.target.kind()
+            && let Some(lack) = lack_of(view, &site, row, wide)
         {
-            derived.slotless.push(row);
+            derived.lacking.push((row, lack));
             continue;
         }
         check_demand(view, object, &site)?;
@@ -256,6 +354,25 @@ fn derive_atom(
         return Err(unpatchable("it has .ctors".to_owned()));
     }
     Ok(derived)
+}
+
+/// What a site lacks that a patch can give it.
+fn lack_of(view: &View<'_>, site: &Site, row: SymbolRow, wide: bool) -> Option<Lack> {
+    if !wide {
+        let slot = site.demand == Demand::GotSlot && site.got == 0 && !is_new_import(view, row);
+        return slot.then_some(Lack::Slot);
+    }
+    let missing = |has: bool, lack: Lack| (!has).then_some(lack);
+    let record = view.symbol_record(row);
+    let preemptible = record.flags & symbol_flags::PREEMPTIBLE != 0;
+    match site.demand {
+        Demand::GotSlot => missing(site.got != 0, Lack::Slot),
+        // An IFUNC's entry is another one.
+        Demand::Plt => missing(record.plt != 0 || !preemptible, Lack::PltEntry),
+        Demand::Address => missing(record.flags & symbol_flags::CANONICAL_PLT != 0, Lack::Address),
+        _ if site.dynamic == Dynamic::Symbolic => missing(record.dynsym != 0, Lack::Symbol),
+        _ => None,
+    }
 }
 
 /// Whether a symbol is one of a shared library that the image does not import.

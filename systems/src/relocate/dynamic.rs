@@ -64,6 +64,9 @@ pub(crate) fn slot_kind(symbol: &SymbolRecord, position_independent: bool, share
 }
 
 fn slot_of(program: &Program, row: SymbolRow) -> SlotKind {
+    if row.some().is_none() {
+        return SlotKind::Constant; // Nobody's: zero, and no business of the loader's.
+    }
     slot_kind(&program.symbols[row.index()], program.position_independent, program.kind.is_shared())
 }
 
@@ -202,7 +205,8 @@ fn spare_slots(program: &Program) -> std::ops::Range<u64> {
 /// The place that spare entries write to: the last spare GOT slot, which no symbol ever takes.
 pub(crate) fn scratch_slot(program: &Program) -> Option<u64> {
     let last = spare_slots(program).next_back()?;
-    (program.position_independent && !program.pack_relative).then(|| program.got_address + 8 * last)
+    let spare_relocs = program.position_independent || program.kind.is_dynamic();
+    (spare_relocs && !program.pack_relative).then(|| program.got_address + 8 * last)
 }
 
 fn encode_places(mut places: Vec<u64>) -> Result<Vec<u64>, FormatError> {
@@ -251,8 +255,8 @@ pub(crate) fn dynamic_tables(
         .enumerate()
         .map(|(index, &row)| {
             let place = first + 8 * index as u64;
-            if (index as u32) < program.jump_slots {
-                let symbol = program.symbols[row.index()].dynsym;
+            if binds_late(program, row) {
+                let symbol = row.some().map_or(0, |row| program.symbols[row.index()].dynsym);
                 DynamicReloc { symbol, place, kind: elf::R_X86_64_JUMP_SLOT, addend: 0, packed: false }
             } else {
                 let addend = resolver(program, row) as i64;
@@ -282,9 +286,16 @@ pub(crate) fn write_dynamic_relocs(
     Ok(())
 }
 
+/// Whether the loader looks up what a PLT entry leads to. Nobody's entry is one that has no symbol.
+fn binds_late(program: &Program, row: SymbolRow) -> bool {
+    let preemptible = |row: SymbolRow| program.symbols[row.index()].flags & symbol_flags::PREEMPTIBLE != 0;
+    program.kind.is_dynamic() && row.some().is_none_or(preemptible)
+}
+
 /// The address of an IFUNC's resolver: where the symbol really is.
 fn resolver(program: &Program, row: SymbolRow) -> u64 {
-    let symbol = &program.symbols[row.index()];
+    // An entry without a symbol is one of damaged state.
+    let Some(symbol) = program.symbols.get(row.index()) else { return 0 };
     program.atoms.get(symbol.atom.index()).map_or(0, |atom| atom.address.wrapping_add(symbol.value))
 }
 
@@ -297,6 +308,7 @@ pub(crate) fn got_words(program: &Program) -> Vec<u64> {
         .got
         .iter()
         .map(|&row| {
+            let Some(row) = row.some() else { return 0 };
             let address = program.addresses[row.index()];
             match slot_of(program, row) {
                 SlotKind::GlobDat | SlotKind::TpOffset => 0,
@@ -318,6 +330,9 @@ pub(crate) fn got_words(program: &Program) -> Vec<u64> {
     words
 }
 
+/// What stands in spare entries of the PLT: a trap.
+pub(crate) const UNUSED_CODE: u8 = 0xcc;
+
 /// The table that calls go to, the one that binds late, the words of `.got.plt`.
 type PltTables = (Vec<u8>, Vec<u8>, Vec<u64>);
 
@@ -332,14 +347,14 @@ pub(crate) fn plt_bytes(program: &Program, options: &LinkOptions) -> Result<PltT
     if dynamic && got_plt != 0 {
         words = vec![own_address(program, program.synthetic.dynamic), 0, 0];
     }
-    if dynamic && !program.plt.is_empty() {
+    if dynamic && program.plt.len() + program.plt_spare as usize > 0 {
         let table = if ibt { &mut lazy } else { &mut called };
         table.extend_from_slice(&plt::lazy_header(header, got_plt)?);
     }
     for (index, &row) in (0..).zip(&program.plt) {
         let at = program.plt_address + u64::from(index) * plt::ENTRY_LEN;
         let slot = got_plt + 8 * (reserved + u64::from(index));
-        let binds_late = index < program.jump_slots;
+        let binds_late = binds_late(program, row);
         if binds_late && ibt {
             let stub = header + u64::from(index + 1) * plt::ENTRY_LEN;
             lazy.extend_from_slice(&plt::ibt_lazy_entry(stub, index, header)?);
@@ -351,8 +366,18 @@ pub(crate) fn plt_bytes(program: &Program, options: &LinkOptions) -> Result<PltT
         } else {
             called.extend_from_slice(&plt::ibt_entry(at, slot)?);
             words.push(if dynamic { resolver(program, row) } else { 0 });
+            if ibt && program.plt_spare > 0 {
+                // Late entries that a patch adds have the numbers behind the IFUNCs'.
+                lazy.extend_from_slice(&[UNUSED_CODE; plt::ENTRY_LEN as usize]);
+            }
         }
     }
+    let spare = program.plt_spare as usize;
+    called.resize(called.len() + spare * plt::ENTRY_LEN as usize, UNUSED_CODE);
+    if ibt {
+        lazy.resize(lazy.len() + spare * plt::ENTRY_LEN as usize, UNUSED_CODE);
+    }
+    words.resize(words.len() + spare, 0);
     Ok((called, lazy, words))
 }
 
@@ -408,9 +433,21 @@ pub(crate) fn dynsym_bytes(
 pub(crate) fn dynsym_table(program: &Program) -> Vec<u8> {
     let mut bytes = vec![0; 24];
     for (&row, &name) in program.dynamic.symbols.iter().zip(&program.dynamic.names) {
-        bytes.extend_from_slice(&dynsym_entry(program, row, name));
+        let entry = row.some().map_or_else(|| unused_symbol(true), |row| dynsym_entry(program, row, name));
+        bytes.extend_from_slice(&entry);
     }
     bytes
+}
+
+/// An entry of `.dynsym` that nobody has. Among the local ones it is a nameless file symbol, which every reader passes
+/// over; behind them a name that nothing refers to, and that may be missing.
+pub(crate) fn unused_symbol(local: bool) -> [u8; 24] {
+    if local {
+        let file = SymbolRecord { info: elf::STT_FILE, ..Default::default() };
+        symbol_bytes(&file, 0, elf::SHN_ABS, VirtAddr(0), true)
+    } else {
+        symbol_bytes(&SymbolRecord::default(), 0, elf::SHN_UNDEF, VirtAddr(0), false)
+    }
 }
 
 /// The bytes of `.dynamic`, given address and size of a section. Tags of things that are not there become padding at the

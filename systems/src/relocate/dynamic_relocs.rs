@@ -27,6 +27,7 @@ pub(crate) struct DynamicRelocs<'a> {
     end: u64,
     scratch: Option<u64>,
     packed: bool,
+    fixed: bool,
 }
 
 impl<'a> DynamicRelocs<'a> {
@@ -45,7 +46,8 @@ impl<'a> DynamicRelocs<'a> {
         let sorted = u64::from(plan.image.sorted_relocs).min(count);
         let packed = plan.image.flags & image_flags::PACKED_RELATIVE != 0;
         let scratch = scratch_slot(plan).filter(|_| !packed);
-        Ok(DynamicRelocs { image, draft, section, sorted, count, end: entries, scratch, packed })
+        let fixed = plan.image.flags & image_flags::POSITION_INDEPENDENT == 0;
+        Ok(DynamicRelocs { image, draft, section, sorted, count, end: entries, scratch, packed, fixed })
     }
 
     /// Brings the value of a place up to date; `false` if the table has no entry for it.
@@ -73,21 +75,35 @@ impl<'a> DynamicRelocs<'a> {
 
     /// Adds an entry by which the loader looks a symbol of `.dynsym` up; `false` if no spare one is left.
     pub(crate) fn insert_symbolic(&mut self, symbol: u32, place: u64, addend: i64) -> bool {
+        self.insert_named(symbol, place, elf::R_X86_64_64, addend)
+    }
+
+    /// The same with a kind of relocation of one's choice.
+    pub(crate) fn insert_named(&mut self, symbol: u32, place: u64, kind: u32, addend: i64) -> bool {
         let scratch = self.scratch;
         let spare = (self.count..self.end).find(|&index| scratch.is_some() && self.word(index, 0) == scratch);
-        let info = u64::from(symbol) << 32 | u64::from(elf::R_X86_64_64);
+        let info = u64::from(symbol) << 32 | u64::from(kind);
         symbol != 0 && spare.is_some_and(|index| self.put_entry(index, [place, info, addend as u64]))
     }
 
     /// Takes such an entry out of use; `false` if there is none.
     pub(crate) fn remove_symbolic(&mut self, place: u64) -> bool {
-        let kind = u64::from(elf::R_X86_64_64);
+        self.remove_named(place, elf::R_X86_64_64)
+    }
+
+    /// The same of a kind of one's choice.
+    pub(crate) fn remove_named(&mut self, place: u64, kind: u32) -> bool {
         let own = (self.count..self.end).find(|&index| {
             self.word(index, 0) == Some(place)
-                && self.info(index).is_some_and(|info| info & 0xffff_ffff == kind)
+                && self.info(index).is_some_and(|info| info & 0xffff_ffff == u64::from(kind))
         });
         let info = u64::from(elf::R_X86_64_64);
         own.zip(self.scratch).is_some_and(|(index, scratch)| self.put_entry(index, [scratch, info, 0]))
+    }
+
+    /// Whether the output is loaded where it was linked for.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.fixed
     }
 
     fn find(&self, place: u64) -> Option<u64> {
@@ -144,6 +160,6 @@ impl<'a> DynamicRelocs<'a> {
 pub(crate) fn scratch_slot(plan: &Plan) -> Option<u64> {
     let image = &plan.image;
     let last = image.got_slots.checked_sub(1).filter(|&last| last >= image.got_used)?;
-    let moves = image.flags & image_flags::POSITION_INDEPENDENT != 0;
-    moves.then(|| image.got_address.wrapping_add(8 * u64::from(last)))
+    let spare_relocs = image.flags & (image_flags::POSITION_INDEPENDENT | image_flags::DYNAMIC) != 0;
+    spare_relocs.then(|| image.got_address.wrapping_add(8 * u64::from(last)))
 }

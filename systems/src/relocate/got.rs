@@ -39,8 +39,8 @@ pub(super) fn take_spare_slot(
         // The loader would have to be told.
         _ => return Ok(false),
     };
-    // Spare RELATIVE entries write to the last slot of position-independent output.
-    let usable = plan.image.got_slots.saturating_sub(u32::from(bases.position_independent));
+    // Spare relocations write to the last slot.
+    let usable = plan.image.got_slots.saturating_sub(u32::from(bases.position_independent || bases.dynamic));
     if without_plt || plan.image.got_used >= usable {
         return Ok(false);
     }
@@ -53,6 +53,12 @@ pub(super) fn take_spare_slot(
     if relative && !DynamicRelocs::new(store, plan, image, draft)?.update(slot, address) {
         return Ok(false);
     }
+    let owners = plan.image.got_owners;
+    let owner = owners.start.saturating_add(plan.image.got_used);
+    if plan.image.got_used >= owners.len || owner >= store.owners.len() {
+        return Err(StoreError::Malformed("a GOT slot has no row".to_owned()));
+    }
+    plan.owners.insert(owner, row.0 + 1);
     plan.image.got_used += 1;
     plan.symbols.insert(row.0, SymbolRecord { got: plan.image.got_used, ..symbol });
     Ok(true)

@@ -94,7 +94,7 @@ fn section_header(section: &OutputSection, (link, info): (u32, u32), name: u32) 
 /// IFUNCs and unique symbols of its own.
 fn has_gnu_symbols(program: &Program) -> bool {
     program.plt.len() as u32 > program.jump_slots
-        || program.dynamic.symbols.iter().any(|row| {
+        || program.dynamic.symbols.iter().filter_map(|row| row.some()).any(|row| {
             let symbol = &program.symbols[row.index()];
             let unique = symbol.info >> 4 == STB_GNU_UNIQUE;
             place::is_atom(symbol.atom) && (unique || symbol.flags & symbol_flags::IFUNC != 0)
@@ -104,7 +104,7 @@ fn has_gnu_symbols(program: &Program) -> bool {
 fn section_link(program: &Program, section: &OutputSection) -> (u32, u32) {
     let index = |name: &[u8]| program.output(name).map_or(0, |section| section.index);
     match &section.name[..] {
-        b".dynsym" => (index(b".dynstr"), 1),
+        b".dynsym" => (index(b".dynstr"), program.dynamic.locals.max(1)),
         b".dynamic" => (index(b".dynstr"), 0),
         b".gnu.hash" | b".hash" | b".gnu.version" => (index(b".dynsym"), 0),
         b".gnu.version_d" => (index(b".dynstr"), program.dynamic.definitions.1),

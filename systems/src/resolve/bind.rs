@@ -48,7 +48,13 @@ pub(crate) fn bind_names(
             if !defined {
                 flags |= symbol_flags::PREEMPTIBLE;
             } else {
-                let visible = lists.judge(program, row, &symbol, mentioned, options);
+                // `.symver` exports what it names, whatever `local: *` says.
+                let (name, version) = split_version(program.names.of(row));
+                let versioned = version.is_some()
+                    || program.dynamic.default_versions.iter().any(|(known, _)| *known == row);
+                let object = program.objects.get(symbol.input.index()).map_or("", |object| &object.name);
+                let named = Named { name, object, versioned, mentioned };
+                let visible = lists.judge(&named, &symbol, options);
                 if let Some(version) = visible.version {
                     program.dynamic.scripted_versions.insert(row, version);
                 }
@@ -65,16 +71,30 @@ pub(crate) fn bind_names(
     program.dynamic.script_nodes = lists.nodes();
 }
 
+/// Who may see a definition.
 #[derive(Clone, Copy, Debug, Default)]
-struct Visible {
-    exported: bool,
-    preemptible: bool,
+pub(crate) struct Visible {
+    pub exported: bool,
+    pub preemptible: bool,
     /// Node of the version script.
-    version: Option<u16>,
+    pub version: Option<u16>,
+}
+
+/// What a definition is known by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named<'a> {
+    /// Without a version.
+    pub name: &'a [u8],
+    /// The object that has it.
+    pub object: &'a str,
+    /// `.symver` says which version of it.
+    pub versioned: bool,
+    /// A shared library mentions it.
+    pub mentioned: bool,
 }
 
 /// What the user lists by name.
-struct Lists {
+pub(crate) struct Lists {
     versions: Option<VersionScript>,
     dynamic: Option<VersionScript>,
     /// `--export-dynamic-symbol`, as a list.
@@ -84,7 +104,7 @@ struct Lists {
 }
 
 impl Lists {
-    fn read(options: &LinkOptions) -> Result<Lists, String> {
+    pub(crate) fn read(options: &LinkOptions) -> Result<Lists, String> {
         let dynamic = &options.dynamic;
         let read = |what: &str, texts: &[String]| -> Result<Option<VersionScript>, String> {
             if texts.is_empty() {
@@ -109,7 +129,7 @@ impl Lists {
     }
 
     /// Names of the nodes, empty for the anonymous one, and indexes of their parents.
-    fn nodes(&self) -> Vec<(Vec<u8>, Vec<u16>)> {
+    pub(crate) fn nodes(&self) -> Vec<(Vec<u8>, Vec<u16>)> {
         let Some(script) = &self.versions else { return Vec::new() };
         let index = |name: &String| script.nodes.iter().position(|node| node.name == *name);
         script
@@ -122,18 +142,8 @@ impl Lists {
             .collect()
     }
 
-    fn judge(
-        &self,
-        program: &Program,
-        row: SymbolRow,
-        symbol: &SymbolRecord,
-        mentioned: bool,
-        options: &LinkOptions,
-    ) -> Visible {
-        // `.symver` exports what it names, whatever `local: *` says.
-        let (name, version) = split_version(program.names.of(row));
-        let versioned =
-            version.is_some() || program.dynamic.default_versions.iter().any(|(known, _)| *known == row);
+    pub(crate) fn judge(&self, named: &Named<'_>, symbol: &SymbolRecord, options: &LinkOptions) -> Visible {
+        let Named { name, object, versioned, mentioned } = *named;
         let demangled = || {
             let text = std::str::from_utf8(name).ok()?;
             cpp_demangle::Symbol::new(text).ok()?.demangle().ok()
@@ -141,10 +151,10 @@ impl Lists {
         let listed = |list: &Option<VersionScript>| {
             list.as_ref().is_some_and(|list| matches!(list.assign(name, demangled), Assigned::Version(_)))
         };
-        if self.is_excluded(program, symbol) {
+        if self.is_excluded(object) {
             return Visible::default();
         }
-        let shared = program.kind.is_shared();
+        let shared = options.output_kind.is_shared();
         let mut visible = Visible { exported: shared, ..Visible::default() };
         match self.versions.as_ref().map(|script| script.assign(name, demangled)) {
             Some(Assigned::Local) if !versioned => return Visible::default(),
@@ -166,12 +176,11 @@ impl Lists {
     }
 
     /// `--exclude-libs`: archives of these names export nothing.
-    fn is_excluded(&self, program: &Program, symbol: &SymbolRecord) -> bool {
+    fn is_excluded(&self, object: &str) -> bool {
         if self.excluded.is_empty() {
             return false;
         }
-        let Some(object) = program.objects.get(symbol.input.index()) else { return false };
-        let Some((archive, _)) = object.name.rsplit_once('(') else { return false };
+        let Some((archive, _)) = object.rsplit_once('(') else { return false };
         self.exclude_all || self.excluded.iter().any(|name| name == archive)
     }
 }

@@ -20,6 +20,7 @@ use relink_formats as formats;
 use super::bind::needs_dynamic_section;
 use super::imports::library_of;
 use crate::ingest::libraries::split_version;
+use crate::place::reserve;
 
 /// Builds all of it that does not depend on addresses.
 pub(crate) fn build_dynamic_tables(
@@ -46,7 +47,7 @@ pub(crate) fn build_dynamic_tables(
     builder.give_versions();
     builder.fill_section();
     let Builder { tables, errors, .. } = builder;
-    for (index, row) in (1..).zip(&tables.symbols) {
+    for (index, row) in (1..).zip(&tables.symbols).filter(|(_, row)| row.some().is_some()) {
         program.symbols[row.index()].dynsym = index;
     }
     program.dynamic = tables;
@@ -65,13 +66,24 @@ fn need_libraries(program: &mut Program) {
     }
 }
 
+/// What `.gnu.version` calls the nodes of a version script.
+pub(crate) fn version_indexes(nodes: &[(Vec<u8>, Vec<u16>)]) -> Vec<u16> {
+    let mut next = VER_NDX_FIRST;
+    let mut index = |(name, _): &(Vec<u8>, Vec<u16>)| {
+        let own = if name.is_empty() { VER_NDX_GLOBAL } else { next };
+        next += u16::from(!name.is_empty());
+        own
+    };
+    nodes.iter().map(&mut index).collect()
+}
+
 /// Whether a symbol of `.dynsym` is defined in this image, as its loader sees it.
 pub(crate) fn is_defined_here(symbol: &SymbolRecord) -> bool {
     place::is_atom(symbol.atom) || symbol.atom == place::ABSOLUTE
 }
 
 /// What a loader that knows `DT_RELR` defines.
-const RELR_VERSION: &[u8] = b"GLIBC_ABI_DT_RELR";
+pub(crate) const RELR_VERSION: &[u8] = b"GLIBC_ABI_DT_RELR";
 
 struct Builder<'a> {
     program: &'a mut Program,
@@ -118,15 +130,23 @@ impl Builder<'_> {
         }
         let base = |row: SymbolRow| split_version(self.program.names.of(row)).0;
         let table = GnuHash::new(exports.iter().map(|&row| gnu_hash(base(row))));
-        let first = imports.len() as u32 + 1;
+        let mut spare = 0;
+        if self.options.incremental.is_some() && self.options.output_kind.is_dynamic() {
+            spare = reserve::import_spare(imports.len());
+            self.tables.tail = reserve::export_spare(exports.len());
+        }
+        let first = spare + imports.len() as u32 + 1;
+        (self.tables.locals, self.tables.first_hashed) = (spare + 1, first);
         let ordered = table.order().iter().filter_map(|&index| exports.get(index as usize).copied());
-        let symbols: Vec<SymbolRow> = imports.into_iter().chain(ordered).collect();
+        let unused = (0..spare).map(|_| SymbolRow::default());
+        let symbols: Vec<SymbolRow> = unused.chain(imports).chain(ordered).collect();
         let style = self.options.dynamic.hash_style;
         if style != HashStyle::Sysv || !self.options.output_kind.is_dynamic() {
             self.tables.gnu_hash = table.encode(first);
         }
         if style != HashStyle::Gnu && self.options.output_kind.is_dynamic() {
-            let hashes: Vec<u32> = symbols.iter().map(|&row| sysv_hash(base(row))).collect();
+            let hashes: Vec<Option<u32>> =
+                symbols.iter().map(|row| row.some().map(|row| sysv_hash(base(row)))).collect();
             self.tables.hash = sysv_encode(hashes.len() as u32, &hashes);
         }
         self.tables.symbols = symbols;
@@ -153,12 +173,8 @@ impl Builder<'_> {
         let nodes: Vec<(Vec<u8>, Vec<u16>)> = std::mem::take(&mut self.tables.script_nodes);
         let named = nodes.iter().filter(|(name, _)| !name.is_empty()).count();
         // Index 1 is the base definition; the nodes follow.
-        let mut indexes = Vec::with_capacity(nodes.len());
-        let mut next = VER_NDX_FIRST;
-        for (name, _) in &nodes {
-            indexes.push(if name.is_empty() { VER_NDX_GLOBAL } else { next });
-            next += u16::from(!name.is_empty());
-        }
+        let indexes = version_indexes(&nodes);
+        let mut next = VER_NDX_FIRST + named as u16;
         if named > 0 {
             self.define_versions(&nodes, &indexes);
         }
@@ -166,6 +182,10 @@ impl Builder<'_> {
         let mut versions = vec![VER_NDX_LOCAL];
         let mut needs: Vec<(usize, Vec<(u16, NeededVersion)>)> = Vec::new();
         for row in rows {
+            if row.some().is_none() {
+                versions.push(VER_NDX_LOCAL);
+                continue;
+            }
             let symbol = self.program.symbols[row.index()];
             let index = if is_defined_here(&symbol) && symbol.flags & symbol_flags::COPIED == 0 {
                 self.defined_version(row, &nodes, &indexes)
@@ -389,7 +409,7 @@ impl Builder<'_> {
             entries.push((elf::DT_RELRSZ, DynamicValue::Size(b".relr.dyn")));
             entries.push((elf::DT_RELRENT, word(relr::ENTRY_LEN)));
         }
-        if kind.is_dynamic() && !self.program.plt.is_empty() {
+        if kind.is_dynamic() && (!self.program.plt.is_empty() || options.incremental.is_some()) {
             entries.push((elf::DT_PLTGOT, DynamicValue::Address(b".got.plt")));
             entries.push((elf::DT_PLTREL, word(u64::from(elf::DT_RELA))));
             entries.push((elf::DT_JMPREL, DynamicValue::Address(b".rela.plt")));

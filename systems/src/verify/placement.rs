@@ -71,16 +71,24 @@ pub(super) fn impose(checker: &mut Checker<'_>, options: &LinkOptions) -> Result
     if slots * 8 > checker.image.len() as u64 {
         return Err(StoreError::Malformed("the GOT is larger than the image".to_owned()));
     }
+    let entries = u64::from(record.plt_owners.len.max(record.plt_used));
+    if entries * 16 > checker.image.len() as u64 {
+        return Err(StoreError::Malformed("the PLT is larger than the image".to_owned()));
+    }
+    // What nobody has is empty; `check_owners` looks whether somebody should.
     let mut got: Vec<SymbolRow> = vec![SymbolRow(NONE); record.got_used as usize];
-    for (row, symbol) in (0..).map(SymbolRow).zip(&program.symbols).filter(|(_, symbol)| symbol.got != 0) {
-        if let Some(slot) = got.get_mut(symbol.got as usize - 1) {
+    let mut plt: Vec<SymbolRow> = vec![SymbolRow(NONE); record.plt_used as usize];
+    for (row, symbol) in (0..).map(SymbolRow).zip(&program.symbols) {
+        if let Some(slot) = symbol.got.checked_sub(1).and_then(|slot| got.get_mut(slot as usize)) {
             *slot = row;
         }
-    }
-    if got.iter().any(|row| row.some().is_none()) {
-        return Err(StoreError::Malformed("a GOT slot in use has no symbol".to_owned()));
+        if let Some(entry) = symbol.plt.checked_sub(1).and_then(|entry| plt.get_mut(entry as usize)) {
+            *entry = row;
+        }
     }
     program.got = got;
+    program.plt = plt;
+    program.plt_spare = record.plt_owners.len.saturating_sub(record.plt_used);
     program.got_spare = record.got_slots.saturating_sub(record.got_used);
     // A slot that a frame took has the relocation that it had as a spare one.
     (program.relative_spare, program.symbolic_spare) = (0, 0);
@@ -321,6 +329,9 @@ fn match_names(checker: &mut Checker<'_>, placement: &mut Placement) -> Result<(
             continue;
         };
         let known = checker.store.symbols.get(known_row.0)?;
+        if fresh.plt != 0 && known.plt == 0 {
+            checker.report(5, format!("{text} has no PLT entry"));
+        }
         let assigned = checker.program.assignments.iter().any(|assignment| assignment.name == row);
         if fresh.flags & symbol_flags::LINKER_DEFINED != 0 || assigned && place::is_atom(fresh.atom) {
             let record = checker.store.atoms.get(known.atom.0)?;
@@ -340,9 +351,7 @@ fn match_names(checker: &mut Checker<'_>, placement: &mut Placement) -> Result<(
         let symbol = &mut checker.program.symbols[row.index()];
         (symbol.got, symbol.plt) = (known.got, known.plt);
         (symbol.tls_pair, symbol.tls_descriptor) = (known.tls_pair, known.tls_descriptor);
-        if symbol.dynsym != known.dynsym {
-            checker.report(5, format!("{text} has another place in .dynsym in a full link"));
-        }
+        symbol.dynsym = known.dynsym;
     }
     Ok(())
 }

@@ -1,21 +1,18 @@
 //! GOT, what a loader reads, entry point.
 
-use formats::elf;
 use hashbrown::HashSet;
 use relink_engine::column::StoreError;
 use relink_engine::options::LinkOptions;
 use relink_engine::program::Program;
 use relink_engine::program::SectionUse;
-use relink_engine::records::{ImageRecord, SectionRecord, atom_flags, place};
-use relink_formats as formats;
+use relink_engine::records::{ImageRecord, SectionRecord, atom_flags};
 
 use super::Checker;
 use crate::kernel::{Dynamic, lower};
 use crate::place::tables::{has_ibt_plt, interpreter};
 use crate::relocate::bulk::{dynamic_reloc, site_offset};
 use crate::relocate::dynamic::{
-    DynamicReloc, RelocTables, dynamic_bytes, dynamic_tables, dynsym_bytes, got_words, packed_bytes,
-    plt_bytes, scratch_slot,
+    DynamicReloc, RelocTables, dynamic_tables, got_words, packed_bytes, plt_bytes, scratch_slot,
 };
 
 fn word(checker: &Checker<'_>, offset: u64) -> u64 {
@@ -23,7 +20,7 @@ fn word(checker: &Checker<'_>, offset: u64) -> u64 {
     u64::from_le_bytes(bytes.try_into().unwrap_or_default())
 }
 
-fn section(checker: &Checker<'_>, name: &[u8]) -> Result<Option<SectionRecord>, StoreError> {
+pub(super) fn section(checker: &Checker<'_>, name: &[u8]) -> Result<Option<SectionRecord>, StoreError> {
     for row in 0..checker.store.sections.len() {
         let section = checker.store.sections.get(row)?;
         if checker.store.strings.bytes(section.name)? == name {
@@ -77,6 +74,9 @@ pub(super) fn check_got(checker: &mut Checker<'_>) -> Result<(), StoreError> {
 /// The dynamic relocations are those of the inputs' pointers and of the tables; the tables that a loader looks names up
 /// in are those of a full link.
 pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) -> Result<(), StoreError> {
+    if checker.program.kind.is_dynamic() {
+        super::dynsym::check_dynamic_symbols(checker, options)?;
+    }
     let program = &checker.program;
     let mut wrong = Vec::new();
     let RelocTables { rela, rela_plt, relr } = dynamic_tables(program, pointers(checker))
@@ -85,23 +85,9 @@ pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) ->
     let len = section(checker, b".relr.dyn")?.map_or(0, |table| table.size);
     tables.push((b".relr.dyn", packed_bytes(&relr, len)));
     if program.kind.is_dynamic() {
-        let versions = program.dynamic.versions.iter().flat_map(|version| version.to_le_bytes()).collect();
         tables.push((b".rela.plt", rela_plt));
-        tables.push((b".dynstr", program.dynamic.strings.clone()));
-        tables.push((b".gnu.hash", program.dynamic.gnu_hash.clone()));
-        tables.push((b".hash", program.dynamic.hash.clone()));
-        tables.push((b".gnu.version", versions));
-        tables.push((b".gnu.version_d", program.dynamic.definitions.0.clone()));
-        tables.push((b".gnu.version_r", program.dynamic.needs.0.clone()));
-        let bounds = sections_of(checker)?;
-        let mut dynamic =
-            dynamic_bytes(program, |name| bounds.iter().find(|(known, _)| known == name).map(|&(_, at)| at));
-        let room = section(checker, b".dynamic")?.map_or(0, |section| section.size as usize);
-        dynamic.resize(room.max(dynamic.len()), 0);
-        tables.push((b".dynamic", dynamic));
         let interpreter = interpreter(options).map(|path| [path.as_bytes(), &[0]].concat());
         tables.push((b".interp", interpreter.unwrap_or_default()));
-        tables.push((b".dynsym", expected_dynsym(checker, options)?));
         if let Ok((called, lazy, words)) = plt_bytes(program, options) {
             let two = has_ibt_plt(program, options);
             tables.push((if two { b".plt.sec" } else { b".plt" }, called));
@@ -185,10 +171,10 @@ fn place_of(entry: &[u8]) -> u64 {
 }
 
 /// Name; address and size.
-type Bounds = (Vec<u8>, (u64, u64));
+pub(super) type Bounds = (Vec<u8>, (u64, u64));
 
 /// Where the image's sections are.
-fn sections_of(checker: &Checker<'_>) -> Result<Vec<Bounds>, StoreError> {
+pub(super) fn sections_of(checker: &Checker<'_>) -> Result<Vec<Bounds>, StoreError> {
     (0..checker.store.sections.len())
         .map(|row| {
             let section = checker.store.sections.get(row)?;
@@ -196,32 +182,6 @@ fn sections_of(checker: &Checker<'_>) -> Result<Vec<Bounds>, StoreError> {
             Ok((name, (section.address, section.size)))
         })
         .collect()
-}
-
-/// `.dynsym` with the image's numbers of sections.
-fn expected_dynsym(checker: &Checker<'_>, options: &LinkOptions) -> Result<Vec<u8>, StoreError> {
-    let program = &checker.program;
-    let called: &[u8] = if has_ibt_plt(program, options) { b".plt.sec" } else { b".plt" };
-    let plt = section(checker, called)?.map_or(0, |section| section.index as u16);
-    let mut bytes = vec![0; 24];
-    for (&row, &name) in program.dynamic.symbols.iter().zip(&program.dynamic.names) {
-        let symbol = &program.symbols[row.index()];
-        let (index, own) = match symbol.atom {
-            place::ABSOLUTE => (elf::SHN_ABS, symbol.value),
-            atom if place::is_atom(atom) => {
-                let atom = &program.atoms[atom.index()];
-                let index = match atom.output.some() {
-                    Some(row) => checker.store.sections.get(row.0)?.index,
-                    None => 0,
-                };
-                (index as u16, atom.address.wrapping_add(symbol.value))
-            }
-            _ => (elf::SHN_UNDEF, 0),
-        };
-        let address = program.addresses[row.index()];
-        bytes.extend_from_slice(&dynsym_bytes(symbol, name, (index, plt), own, address, program.tls_start));
-    }
-    Ok(bytes)
 }
 
 /// The dynamic relocation of each word of the inputs that has one.
