@@ -1,20 +1,24 @@
 #!/bin/bash
 # Builds real projects from Debian's sources with ld.relink and runs their own tests: what a drop-in linker is for.
 #
-# usage: scripts/projects.sh [DIR] [PROJECT...]     projects: zlib zstd popt lua redis; all of them if none is named
+# usage: scripts/projects.sh [DIR] [PROJECT...]     projects: zlib zstd popt fribidi lua redis; all of them if none is named
 #
-# Needs deb-src entries for apt, gcc, make, cmake and dpkg-dev. DIR (a new temporary one) keeps sources and builds.
+# Needs deb-src entries for apt, gcc, make, cmake, meson and dpkg-dev. DIR (a new temporary one) keeps sources and builds.
+# CC=clang CXX=clang++ builds with other compilers than gcc.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 dir=${1:-$(mktemp -d)}
 shift || true
 projects=("${@:-}")
-[ -n "${projects[0]}" ] || projects=(zlib zstd popt lua redis)
+[ -n "${projects[0]}" ] || projects=(zlib zstd popt fribidi lua redis)
 mkdir -p "$dir/ld"
 dir=$(cd "$dir" && pwd)
-for tool in gcc g++ make cmake apt-get dpkg-source; do
-    command -v "$tool" >/dev/null || { echo "missing: $tool (gcc, g++, make, cmake, apt, dpkg-dev)" >&2; exit 1; }
+cc=${CC:-gcc}
+cxx=${CXX:-g++}
+unset CC CXX
+for tool in "$cc" "$cxx" make cmake meson apt-get dpkg-source; do
+    command -v "$tool" >/dev/null || { echo "missing: $tool (gcc, g++, make, cmake, meson, apt, dpkg-dev)" >&2; exit 1; }
 done
 cargo build --release --manifest-path "$root/Cargo.toml" -p relink-cli
 ln -sf "$root/target/release/ld.relink" "$dir/ld/ld"
@@ -30,7 +34,7 @@ source_of() {
 zlib() {
     source_of zlib
     { make distclean || true; } >/dev/null 2>&1
-    CC="gcc $linker" ./configure
+    CC="$cc $linker" ./configure
     make -j2
     make test | tee test.log
     test "$(grep -c 'test OK' test.log)" = 3
@@ -39,7 +43,7 @@ zlib() {
 # CMake: shared and static library, programs with threads.
 zstd() {
     source_of libzstd
-    cmake -S build/cmake -B built "-DCMAKE_C_FLAGS=-O1 $linker" "-DCMAKE_CXX_FLAGS=$linker" -DZSTD_BUILD_TESTS=OFF
+    cmake -S build/cmake -B built "-DCMAKE_C_COMPILER=$cc" "-DCMAKE_CXX_COMPILER=$cxx" "-DCMAKE_C_FLAGS=-O1 $linker" "-DCMAKE_CXX_FLAGS=$linker" -DZSTD_BUILD_TESTS=OFF
     cmake --build built -j2
     head -c 3000000 /dev/urandom >random
     built/programs/zstd -T2 -c random | built/programs/zstd -dc | cmp - random
@@ -49,9 +53,16 @@ zstd() {
 popt() {
     source_of popt
     [ -x configure ] || autoreconf -fi
-    ./configure "CC=gcc $linker"
+    ./configure "CC=$cc $linker"
     make -j2
     make check
+}
+
+# Meson and ninja: a shared library, programs, and tests that use both.
+fribidi() {
+    source_of fribidi
+    CC="$cc $linker" meson setup built -Ddocs=false
+    meson test -C built
 }
 
 lua() {
@@ -59,14 +70,14 @@ lua() {
     cd src
     echo '#define DEB_HOST_MULTIARCH "x86_64-linux-gnu"' > lua5.4-deb-multiarch.h
     rm -f luac.c onelua.c ltests.c
-    gcc "$linker" -std=gnu99 -g -O2 -DLUA_USE_LINUX -o lua ./*.c -Wl,-E -lm -ldl
+    "$cc" "$linker" -std=gnu99 -g -O2 -DLUA_USE_LINUX -o lua ./*.c -Wl,-E -lm -ldl
     test "$(./lua -e 'print(("x"):rep(3), 2^10)')" = "xxx	1024.0"
 }
 
 redis() {
     source_of redis
     cd src
-    make -j2 redis-server MALLOC=libc OPTIMIZATION=-O1 "LDFLAGS=$linker" BUILD_TLS=no USE_SYSTEMD=no \
+    make -j2 redis-server "CC=$cc" MALLOC=libc OPTIMIZATION=-O1 "LDFLAGS=$linker" BUILD_TLS=no USE_SYSTEMD=no \
         USE_SYSTEM_JEMALLOC=no USE_SYSTEM_LUA=no USE_SYSTEM_HIREDIS=no
     ./redis-server --port 17392 --save "" >/dev/null &
     server=$!

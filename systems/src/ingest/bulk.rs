@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 
 use bevy_ecs::prelude::{Res, ResMut};
 use formats::Bytes;
-use formats::archive::Archive;
+use formats::archive::{Archive, Member};
 use formats::elf;
 use formats::error::FormatError;
 use formats::object_file::{ObjectFile, StackNote, SymbolPlace};
 use formats::property::Property;
 use formats::shared_object::{SharedObject, SharedSymbol};
+use hashbrown::{HashMap, HashSet};
 use rayon::prelude::*;
 use relink_engine::diagnostic::Diagnostic;
 use relink_engine::frame::{Frame, Request};
@@ -23,11 +24,12 @@ use relink_formats as formats;
 
 use super::classify::{Class, classify};
 use super::libraries::{Libraries, Offer};
+use super::read::{GlobalName, ReadObject, member_bytes, read_members};
 use super::wrap::wrapped;
 
 /// What a file of the command line is.
 enum Opened {
-    Object(Box<ObjectFile>),
+    Object(Box<ReadObject>),
     Archive(Archive),
     Shared(Box<SharedObject>),
 }
@@ -75,6 +77,7 @@ pub(crate) fn load_program(
         wanted: Vec::new(),
         queue: VecDeque::new(),
         archives: files.iter().map(|_| None).collect(),
+        ready: HashMap::new(),
         libraries: Libraries::default(),
         versioned: Vec::new(),
     };
@@ -117,8 +120,7 @@ fn open(input: &Input) -> Result<Opened, String> {
         let library = SharedObject::parse(bytes).map_err(|error| error.to_string())?;
         Ok(Opened::Shared(Box::new(library)))
     } else {
-        let object = ObjectFile::parse(bytes).map_err(|error| error.to_string())?;
-        Ok(Opened::Object(Box::new(object)))
+        ReadObject::read(bytes).map(|object| Opened::Object(Box::new(object)))
     }
 }
 
@@ -135,6 +137,8 @@ struct Extraction<'a> {
     /// Wanted names that an archive offers.
     queue: VecDeque<SymbolRow>,
     archives: Vec<Option<(Archive, Vec<u64>)>>,
+    /// Members that were read ahead, by file row and offset. Some are never loaded: what wanted them found another definition.
+    ready: HashMap<(u32, u64), Result<ReadObject, String>>,
     libraries: Libraries,
     /// Names that ask for a version.
     versioned: Vec<SymbolRow>,
@@ -291,15 +295,16 @@ impl Extraction<'_> {
         &self.program.shared[offer.library as usize].parsed.symbols[offer.symbol as usize]
     }
 
-    fn add_object(&mut self, parsed: ObjectFile, name: String, file: u32, member_offset: u64) {
+    fn add_object(&mut self, read: ReadObject, name: String, file: u32, member_offset: u64) {
+        let ReadObject { parsed, globals } = read;
         let source = self.program.names.add_source(parsed.bytes.clone());
         let first = parsed.first_global as usize;
         let mut targets = vec![Target::NONE; parsed.symbols().len()];
-        for (index, target) in targets.iter_mut().enumerate().skip(first) {
+        for ((index, target), global) in targets.iter_mut().enumerate().skip(first).zip(globals) {
             let bytes = parsed.symbol_name(index);
             let name = name_ref(&parsed.bytes, bytes, source);
             let undefined = parsed.symbol_place(index) == SymbolPlace::Undefined;
-            let row = self.intern(name, bytes, undefined);
+            let row = self.intern(name, bytes, global, undefined);
             *target = Target::symbol(row);
             match parsed.symbol_place(index) {
                 SymbolPlace::Undefined => {
@@ -334,14 +339,14 @@ impl Extraction<'_> {
     }
 
     /// The row of a name. `name@@V` defines `name`, and says which version of it.
-    fn intern(&mut self, name: NameRef, bytes: &[u8], undefined: bool) -> SymbolRow {
+    fn intern(&mut self, name: NameRef, bytes: &[u8], global: GlobalName, undefined: bool) -> SymbolRow {
         if undefined && let Some(meant) = wrapped(&self.request.options.wrap, bytes) {
             return self.program.names.intern_own(&meant);
         }
-        let Some(at) = bytes.windows(2).position(|pair| pair == b"@@").filter(|&at| at > 0 && !undefined)
-        else {
-            let row = self.program.names.intern(name, hash_name(bytes));
-            if bytes.contains(&b'@') {
+        let default = || bytes.windows(2).position(|pair| pair == b"@@").filter(|&at| at > 0 && !undefined);
+        let Some(at) = global.has_version.then(default).flatten() else {
+            let row = self.program.names.intern(name, global.hash);
+            if global.has_version {
                 self.versioned.push(row);
             }
             return row;
@@ -362,8 +367,9 @@ impl Extraction<'_> {
     }
 
     fn load_all(&mut self, archive: &Archive, file: u32) -> Result<(), FormatError> {
-        for member in archive.members()? {
-            self.load_member(archive, member, file);
+        let members: Vec<_> = archive.members()?.into_iter().map(|member| (archive, file, member)).collect();
+        for (read, (_, _, member)) in read_members(self.request, &members).into_iter().zip(&members) {
+            self.load_member(read, member, file);
         }
         Ok(())
     }
@@ -376,7 +382,7 @@ impl Extraction<'_> {
             }
             // Without an index every member's own symbol table is the index.
             for member in archive.members()? {
-                let Ok(bytes) = self.member_bytes(archive, &member, file) else { continue };
+                let Ok(bytes) = member_bytes(self.request, archive, &member, file) else { continue };
                 let Ok(object) = ObjectFile::parse(bytes) else { continue };
                 let source = self.program.names.add_source(object.bytes.clone());
                 for symbol in object.first_global as usize..object.symbols().len() {
@@ -409,6 +415,30 @@ impl Extraction<'_> {
         }
     }
 
+    /// Reads what the queue wants by now, unless that was done. Members of thin archives are files, of which only those are
+    /// opened that are loaded.
+    fn read_ahead(&mut self, next: SymbolRow) {
+        let mut seen = HashSet::new();
+        let mut members = Vec::new();
+        for row in std::iter::once(next).chain(self.queue.iter().copied()) {
+            let Wanted { defined, file, member: offset, shared, .. } = self.wanted[row.index()];
+            let key = (file.wrapping_sub(1), offset);
+            if defined || shared.is_some() || self.ready.contains_key(&key) || !seen.insert(key) {
+                continue;
+            }
+            let Some(Some((archive, loaded))) = self.archives.get(key.0 as usize) else { continue };
+            if !loaded.contains(&offset)
+                && let Ok(member) = archive.member_at(offset)
+                && member.thin_path.is_none()
+            {
+                members.push((archive, key.0, member));
+            }
+        }
+        let read = read_members(self.request, &members);
+        let keys = members.iter().map(|(_, file, member)| (*file, member.offset));
+        self.ready.extend(keys.zip(read).collect::<Vec<_>>());
+    }
+
     /// Loads members that are wanted, and those that they want in turn.
     fn drain(&mut self) {
         while let Some(row) = self.queue.pop_front() {
@@ -417,51 +447,37 @@ impl Extraction<'_> {
                 continue; // Another member has defined it in the meantime.
             }
             let file = file - 1;
-            let Some((archive, mut loaded)) = self.archives[file as usize].take() else {
+            let Some(Some((_, loaded))) = self.archives.get(file as usize) else { continue };
+            if loaded.contains(&offset) {
                 continue;
-            };
-            if !loaded.contains(&offset) {
-                loaded.push(offset);
-                match archive.member_at(offset) {
-                    Ok(member) => self.load_member(&archive, member, file),
-                    Err(error) => {
-                        let input = self.request.inputs[file as usize].name.clone();
-                        self.errors.push(Diagnostic::BadInput { input, why: error.to_string() });
-                    }
+            }
+            if !self.ready.contains_key(&(file, offset)) {
+                self.read_ahead(row);
+            }
+            let Some((archive, loaded)) = &mut self.archives[file as usize] else { continue };
+            loaded.push(offset);
+            match archive.member_at(offset) {
+                Ok(member) => {
+                    let read = self.ready.remove(&(file, offset));
+                    let now =
+                        || member_bytes(self.request, archive, &member, file).and_then(ReadObject::read);
+                    let read = read.unwrap_or_else(now);
+                    self.load_member(read, &member, file);
+                }
+                Err(error) => {
+                    let input = self.request.inputs[file as usize].name.clone();
+                    self.errors.push(Diagnostic::BadInput { input, why: error.to_string() });
                 }
             }
-            self.archives[file as usize] = Some((archive, loaded));
         }
     }
 
-    fn member_bytes(
-        &self,
-        archive: &Archive,
-        member: &formats::archive::Member,
-        file: u32,
-    ) -> Result<Bytes, String> {
-        if let Some(path) = &member.thin_path {
-            let source = &self.request.inputs[file as usize].source;
-            return source.member(path).map_err(|error| format!("cannot read its member {path}: {error}"));
-        }
-        let start = usize::try_from(member.data.start).unwrap_or(usize::MAX);
-        let end = usize::try_from(member.data.end).unwrap_or(usize::MAX);
-        if start <= end && end <= archive.bytes.len() {
-            Ok(archive.bytes.slice(start..end))
-        } else {
-            Err(format!("its member {} is beyond its end", member.name))
-        }
-    }
-
-    fn load_member(&mut self, archive: &Archive, member: formats::archive::Member, file: u32) {
+    fn load_member(&mut self, read: Result<ReadObject, String>, member: &Member, file: u32) {
         let input = &self.request.inputs[file as usize].name;
         let short = input.rsplit('/').next().unwrap_or(input);
         let name = format!("{short}({})", member.name);
-        let parsed = self
-            .member_bytes(archive, &member, file)
-            .and_then(|bytes| ObjectFile::parse(bytes).map_err(|error| error.to_string()));
-        match parsed {
-            Ok(parsed) => self.add_object(parsed, name, file, member.offset),
+        match read {
+            Ok(read) => self.add_object(read, name, file, member.offset),
             Err(why) => self.errors.push(Diagnostic::BadInput { input: name, why }),
         }
     }

@@ -4,5 +4,6 @@ pub(crate) mod bulk;
 pub(crate) mod changed;
 pub(crate) mod classify;
 pub(crate) mod libraries;
+mod read;
 mod recognize;
 pub(crate) mod wrap;

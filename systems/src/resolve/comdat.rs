@@ -1,44 +1,67 @@
 //! COMDAT groups: the first object in link order owns a signature, the copies of the others are dropped.
 
-use bevy_ecs::prelude::ResMut;
-use hashbrown::HashTable;
-use relink_engine::frame::Frame;
+use bevy_ecs::prelude::{Res, ResMut};
+use hashbrown::HashSet;
+use rayon::prelude::*;
+use relink_engine::frame::{Frame, Request};
 use relink_engine::program::{Object, Program};
 use relink_engine::records::atom_flags;
-use relink_engine::store::hash_name;
+use relink_engine::rows::{SymbolRow, TargetKind};
 
 /// Chooses each group's owner and drops the sections of the others.
-pub(crate) fn choose_group_owners(mut program: ResMut<'_, Program>, frame: ResMut<'_, Frame>) {
+pub(crate) fn choose_group_owners(
+    request: Res<'_, Request>,
+    mut program: ResMut<'_, Program>,
+    frame: ResMut<'_, Frame>,
+) {
     if !frame.cold() {
         return;
     }
-    let program = &mut *program;
-    let mut owners: HashTable<(u32, u32)> = HashTable::new();
-    for row in 0..program.objects.len() {
-        for group in 0..program.objects[row].parsed.groups.len() {
-            if !program.objects[row].parsed.groups[group].comdat {
+    let wraps = !request.options.wrap.is_empty();
+    let Program { objects, names, atoms, .. } = &mut *program;
+    let globals: Vec<Vec<Option<SymbolRow>>> = objects
+        .par_iter()
+        .map(|object| {
+            let groups = 0..object.parsed.groups.len();
+            groups
+                .map(|group| global_of(object, group, wraps).or_else(|| names.find(signature(object, group))))
+                .collect()
+        })
+        .collect();
+    let mut owned = vec![false; names.len()];
+    let mut others: HashSet<Vec<u8>> = HashSet::new();
+    for (object, globals) in objects.iter_mut().zip(&globals) {
+        for (group, global) in globals.iter().enumerate() {
+            if !object.parsed.groups[group].comdat {
                 continue;
             }
-            let signature = signature(&program.objects[row], group);
-            let hash = hash_name(signature);
-            let same = |&(object, group): &(u32, u32)| {
-                self::signature(&program.objects[object as usize], group as usize) == signature
+            let is_first = match global {
+                Some(row) => !std::mem::replace(&mut owned[row.index()], true),
+                None => others.insert(signature(object, group).to_vec()),
             };
-            if owners.find(hash, same).is_none() {
-                let objects = &program.objects;
-                owners.insert_unique(hash, (row as u32, group as u32), |&(object, group)| {
-                    hash_name(self::signature(&objects[object as usize], group as usize))
-                });
+            if is_first {
                 continue;
             }
-            for &section in &program.objects[row].parsed.groups[group].sections {
-                let used = program.objects[row].uses.get(section as usize).and_then(|used| used.atom());
-                if let Some(atom) = used {
-                    program.atoms[atom.index()].flags |= atom_flags::DISCARDED;
+            for &section in &object.parsed.groups[group].sections {
+                if let Some(atom) = object.uses.get(section as usize).and_then(|used| used.atom()) {
+                    atoms[atom.index()].flags |= atom_flags::DISCARDED;
                 }
             }
-            program.objects[row].owns[group] = false;
+            object.owns[group] = false;
         }
+    }
+}
+
+/// The global symbol whose name is the signature, where the symbol table tells without a search: its row then has that very
+/// name, if that says no version and nothing is wrapped.
+fn global_of(object: &Object, group: usize, wraps: bool) -> Option<SymbolRow> {
+    let index = object.parsed.groups[group].signature;
+    if wraps || index < object.parsed.first_global || signature(object, group).contains(&b'@') {
+        return None;
+    }
+    match object.targets.get(index as usize)?.kind() {
+        TargetKind::Symbol(row) => Some(row),
+        _ => None,
     }
 }
 

@@ -18,12 +18,15 @@ pub(crate) fn library_of<'a>(
     program.shared.iter().enumerate().find(|(_, library)| library.file.0 == symbol.input.0)
 }
 
-/// Gives every symbol with the bit `wanted` an address; tells whether one was copied.
-pub(super) fn claim_addresses(program: &mut Program, needs: &[u8], wanted: u8) -> (bool, Vec<Diagnostic>) {
+/// Gives every symbol that is `wanted` an address; all names of what was copied.
+pub(super) fn claim_addresses(
+    program: &mut Program,
+    wanted: impl Fn(SymbolRow) -> bool,
+) -> (Vec<SymbolRow>, Vec<Diagnostic>) {
     let mut errors = Vec::new();
-    let mut copied = false;
+    let mut copied = Vec::new();
     for row in (0..program.globals).map(SymbolRow) {
-        if needs[row.index()] & wanted == 0 {
+        if !wanted(row) {
             continue;
         }
         let symbol = program.symbols[row.index()];
@@ -36,7 +39,7 @@ pub(super) fn claim_addresses(program: &mut Program, needs: &[u8], wanted: u8) -
             continue;
         }
         match copy(program, row, library) {
-            Ok(()) => copied = true,
+            Ok(names) => copied.extend(names),
             Err(why) => {
                 let name = String::from_utf8_lossy(program.names.of(row)).into_owned();
                 let message = format!(
@@ -50,8 +53,8 @@ pub(super) fn claim_addresses(program: &mut Program, needs: &[u8], wanted: u8) -
     (copied, errors)
 }
 
-/// Makes room for a datum of a library, which all of its names then mean.
-fn copy(program: &mut Program, row: SymbolRow, library: usize) -> Result<(), &'static str> {
+/// Makes room for a datum of a library, which all of its names, the result, then mean.
+fn copy(program: &mut Program, row: SymbolRow, library: usize) -> Result<Vec<SymbolRow>, &'static str> {
     let symbol = program.symbols[row.index()];
     let parsed = &program.shared[library].parsed;
     let definition = parsed.symbols.get(symbol.value as usize).ok_or("it has no such symbol")?;
@@ -93,7 +96,7 @@ fn copy(program: &mut Program, row: SymbolRow, library: usize) -> Result<(), &'s
         align: u32::from(align.exponent()),
         ..Default::default()
     });
-    for name in names {
+    for name in &names {
         let known = &mut program.symbols[name.index()];
         known.atom = atom;
         known.value = 0;
@@ -102,5 +105,5 @@ fn copy(program: &mut Program, row: SymbolRow, library: usize) -> Result<(), &'s
     }
     program.shared[library].needed = true;
     program.copies.push((row, atom, library as u32));
-    Ok(())
+    Ok(names)
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use bevy_ecs::prelude::ResMut;
 use formats::reloc::Op;
+use hashbrown::HashSet;
 use object::LittleEndian;
 use rayon::prelude::*;
 use relink_engine::diagnostic::{Diagnostic, Place};
@@ -12,7 +13,7 @@ use relink_engine::frame::Frame;
 use relink_engine::options::OutputKind;
 use relink_engine::program::{Object, Program, SectionUse};
 use relink_engine::records::{atom_flags, place, symbol_flags};
-use relink_engine::rows::{AtomRow, SymbolRow, TargetKind};
+use relink_engine::rows::{AtomRow, SymbolRow, Target, TargetKind};
 
 use super::undefined::Missing;
 use crate::kernel::{Demand, Dynamic, SiteError, is_plain, lower};
@@ -49,14 +50,13 @@ pub(crate) fn scan_relocations(mut program: ResMut<'_, Program>, mut frame: ResM
         return;
     }
     let program = &mut *program;
-    let mut needs = scan_program(program);
-    let (copies, errors) = super::imports::claim_addresses(program, &needs.1, need::ADDRESS);
+    let (mut found, needs) = scan_program(program);
+    let bits = |row: SymbolRow| needs[row.index()].load(Ordering::Relaxed);
+    let (copied, errors) = super::imports::claim_addresses(program, |row| bits(row) & need::ADDRESS != 0);
     frame.errors.extend(errors);
-    if copies {
-        // What was copied is the program's own now, which other sites gain from: they relax, or need no lookup.
-        needs = scan_program(program);
-    }
-    let (found, needs) = needs;
+    // What was copied is the program's own now, which other sites gain from: they relax, or need no lookup.
+    scan_again(program, &copied, &mut found, &needs);
+    let needs: Vec<u8> = needs.into_iter().map(AtomicU8::into_inner).collect();
     let (mut missing, mut warned) = (Vec::new(), Vec::new());
     for (object, found) in program.objects.iter_mut().zip(found) {
         object.dynamic_relocs = found.dynamic_relocs;
@@ -72,7 +72,7 @@ pub(crate) fn scan_relocations(mut program: ResMut<'_, Program>, mut frame: ResM
     assign_slots(program, &needs);
 }
 
-fn scan_program(program: &Program) -> (Vec<Found>, Vec<u8>) {
+fn scan_program(program: &Program) -> (Vec<Found>, Vec<AtomicU8>) {
     let needs: Vec<AtomicU8> = (0..program.symbols.len()).map(|_| AtomicU8::new(0)).collect();
     let found = program
         .objects
@@ -87,7 +87,24 @@ fn scan_program(program: &Program) -> (Vec<Found>, Vec<u8>) {
             needs[row.index()].fetch_or(bits, Ordering::Relaxed);
         }
     }
-    (found, needs.into_iter().map(AtomicU8::into_inner).collect())
+    (found, needs)
+}
+
+/// Scans the objects that refer to some symbols once more; what their sites asked of those is forgotten before.
+fn scan_again(program: &Program, changed: &[SymbolRow], found: &mut [Found], needs: &[AtomicU8]) {
+    let changed: HashSet<SymbolRow> = changed.iter().copied().collect();
+    if changed.is_empty() {
+        return;
+    }
+    changed.iter().for_each(|row| needs[row.index()].store(0, Ordering::Relaxed));
+    let objects = program.objects.par_iter().zip(found).enumerate();
+    objects.for_each(|(row, (object, found))| {
+        let refers =
+            |target: &Target| matches!(target.kind(), TargetKind::Symbol(row) if changed.contains(&row));
+        if object.targets.iter().any(refers) {
+            *found = scan_object(program, row, object, needs);
+        }
+    });
 }
 
 /// Gives each symbol the table entries that it needs: those that the loader binds stand first in the PLT.

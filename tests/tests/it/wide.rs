@@ -3,7 +3,7 @@
 //! Each program is edited step by step; each step must be a patch, the oracle looks at each image, each image does what
 //! another linker's does, and at the end readers find no more to say than of a link from scratch.
 
-use relink::{GateKind, IncrementalOptions, LinkOptions, Outcome, OutputKind};
+use relink::{Counters, GateKind, IncrementalOptions, LinkOptions, Outcome, OutputKind};
 use relink_tests::cc::{Cc, Opt};
 use relink_tests::program::{self, Inputs, Program, assert_behaves};
 use relink_tests::scene::Scene;
@@ -97,6 +97,48 @@ fn functions_come_and_go() {
                 &[("main.c", main_calls), ("unit.c", with_global)],
             ],
         );
+    }
+}
+
+/// What comes and goes costs what it is, however large the program is.
+#[test]
+fn work_does_not_grow_with_the_program() {
+    let before = "int first[3] = {1, 2, 3};\nint work(int x)\n{\n    return x + first[1]++;\n}\n";
+    let after = "int first[3] = {1, 2, 3};\nstatic int calls = 3;\nint more(int x)\n{\n    return x + ++calls;\n}\n\
+         int work(int x)\n{\n    return more(x) + first[1]++;\n}\n";
+    for way in WAYS {
+        let work = [5, 50].map(|others| {
+            let others: Vec<(String, String)> = (0..others)
+                .map(|n| {
+                    (format!("other{n}.c"), format!("int other{n}(int x)\n{{\n    return x * {n} + 1;\n}}\n"))
+                })
+                .collect();
+            let calls: String =
+                others.iter().map(|(name, _)| format!(" + {}(x)", name.replace(".c", ""))).collect();
+            let main = format!("{MAIN}int use_others(int x)\n{{\n    return x{calls};\n}}\n");
+            let mut units = vec![("main.c", &main[..]), ("unit.c", before)];
+            units.extend(others.iter().map(|(name, text)| (&name[..], &text[..])));
+            let old = way.inputs(&units);
+            units[1].1 = after;
+            let new = way.inputs(&units);
+            let mut program = Program::linked(options(OutputKind::StaticExecutable, way.gc), &old);
+            [&new, &old].map(|inputs| {
+                let outcome = program.edit(inputs);
+                assert_eq!(outcome, Outcome::Patched, "{way:?}: {:#?}", program.reasons());
+                let counters = program.counters();
+                assert!(counters.bytes_written < 4096, "{way:?}: {counters:?}");
+                // How many pages and bytes an edit meets depends on where things stand.
+                Counters { bytes_written: 0, pages_hashed: 0, ..counters }
+            })
+        });
+        assert_eq!(work[0], work[1], "{way:?}");
+        let [there, back] = &work[0];
+        assert!(
+            there.atoms_diffed > 0 && there.symbols_written > 0 && there.relocations_applied > 0,
+            "{there:?}"
+        );
+        assert_eq!((there.whole_program_resolutions, back.whole_program_resolutions), (0, 0));
+        assert_eq!((there.inputs_parsed, back.inputs_parsed), (1, 1));
     }
 }
 
