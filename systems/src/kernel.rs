@@ -292,6 +292,8 @@ fn classify(
                 site.demand = Demand::Plt;
             } else if op == Op::Abs64 && writable {
                 site.dynamic = Dynamic::Symbolic;
+                // The loader stores the address, whatever the image has there, a PLT entry or none.
+                site.s = 0;
             } else if bases.shared {
                 return refused;
             } else if target.imported {

@@ -287,7 +287,8 @@ impl Mover<'_> {
             let site = self.store.atoms.get(reloc.atom.0)?;
             // What goes through a PLT entry or names the symbol to the loader does not encode its address, but may its size.
             let sized = reloc.op == Op::Size32 as u16 || reloc.op == Op::Size64 as u16;
-            let bound_late = symbol.plt != 0 && reloc.flags & reloc_flags::DEBUG == 0 && !sized;
+            let named = reloc.flags & reloc_flags::SYMBOLIC != 0;
+            let bound_late = named || symbol.plt != 0 && reloc.flags & reloc_flags::DEBUG == 0 && !sized;
             if reloc.flags & reloc_flags::DEAD == 0 && !bound_late && !self.changed.contains(&site.input.0) {
                 found.push((row, reloc));
             }

@@ -602,6 +602,9 @@ impl Tables<'_> {
     /// A library's function gets an address in the program: that of its PLT entry, which others find by its name.
     pub(super) fn need_address(&mut self, row: SymbolRow) -> Result<(), Stop> {
         let record = self.record(row)?;
+        if record.flags & symbol_flags::CANONICAL_PLT != 0 {
+            return Ok(()); // Two references asked for it.
+        }
         let kind = record.info & 0xf;
         let function = kind == elf::STT_FUNC || kind == elf::STT_NOTYPE && record.size == 0;
         if record.atom != place::SHARED || !function {

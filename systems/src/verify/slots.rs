@@ -1,11 +1,13 @@
 //! GOT, what a loader reads, entry point.
 
+use formats::elf;
 use hashbrown::HashSet;
 use relink_engine::column::StoreError;
 use relink_engine::options::LinkOptions;
 use relink_engine::program::Program;
 use relink_engine::program::SectionUse;
 use relink_engine::records::{ImageRecord, SectionRecord, atom_flags};
+use relink_formats as formats;
 
 use super::Checker;
 use crate::kernel::{Dynamic, lower};
@@ -82,7 +84,14 @@ pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) ->
     let RelocTables { rela, rela_plt, relr } = dynamic_tables(program, pointers(checker))
         .map_err(|error| StoreError::Malformed(format!(".relr.dyn: {error}")))?;
     let mut tables: Vec<(&[u8], Vec<u8>)> = vec![(b".rela.dyn", rela)];
-    let len = section(checker, b".relr.dyn")?.map_or(0, |table| table.size);
+    // An object may have sections of these names, which are bytes to us.
+    let is_table = |name: &[u8], table: &SectionRecord| match name {
+        b".rela.dyn" => table.kind == elf::SHT_RELA,
+        b".relr.dyn" => table.kind == elf::SHT_RELR,
+        _ => true,
+    };
+    let packed = section(checker, b".relr.dyn")?.filter(|table| is_table(b".relr.dyn", table));
+    let len = packed.map_or(0, |table| table.size);
     tables.push((b".relr.dyn", packed_bytes(&relr, len)));
     if program.kind.is_dynamic() {
         tables.push((b".rela.plt", rela_plt));
@@ -101,7 +110,7 @@ pub(super) fn check_dynamic(checker: &mut Checker<'_>, options: &LinkOptions) ->
         wrong.push(format!("a full link has {fresh} RELATIVE relocations, the image room for {known}"));
     }
     for (name, expected) in tables {
-        let Some(table) = section(checker, name)? else {
+        let Some(table) = section(checker, name)?.filter(|table| is_table(name, table)) else {
             if !expected.is_empty() {
                 wrong.push(format!("{} is missing", String::from_utf8_lossy(name)));
             }

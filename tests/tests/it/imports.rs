@@ -29,7 +29,7 @@ const PLAIN: &str = "int work(const char *s) { return s[0]; }\n";
 /// Calls, an address in code, one in data.
 const CALLS: &str = "#include <string.h>\n#include <stdlib.h>\n\
     size_t (*volatile at)(const char *);\nsize_t (*table[])(const char *) = {strlen};\n\
-    int work(const char *s) { at = strlen; return (int)(strlen(s) + at(s) + strspn(s, \"he\")) + (at == table[0]); }\n";
+    int work(const char *s) { at = strlen; if (!s) at = strlen; return (int)(strlen(s) + at(s) + strspn(s, \"he\")) + (at == table[0]); }\n";
 
 /// Others: one stays, one goes, one has a version that nothing else needs.
 const OTHERS: &str = "#include <string.h>\n#include <stdlib.h>\n\
