@@ -35,14 +35,17 @@ pub(super) const LINE_MIN: u64 = 30;
 pub(super) const ARANGES_MIN: u64 = 32;
 /// A header.
 pub(super) const RANGE_LISTS_MIN: u64 = 12;
-/// A header, one offset and the end of a list.
-pub(super) const LOCATION_LISTS_MIN: u64 = 17;
+/// A header, one offset, a location of no operations and the end of a list.
+pub(super) const LOCATION_LISTS_MIN: u64 = 19;
 /// A CIE of 15 bytes and one `DW_CFA_nop`.
 pub(super) const FRAME_MIN: u64 = 16;
 
 /// `DW_LNS_set_basic_block`: emits no row. Vendor extended opcodes would be shorter, but readers skipped them
 /// wrongly.
 const SET_BASIC_BLOCK: u8 = 0x07;
+
+/// `DW_OP_nop`.
+const NOP: u8 = 0x96;
 
 /// What fillers refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub struct FillerContext {
     pub unit_offset: u32,
     /// DWARF version of filler units, 4 or 5. A hole of 12 bytes in `.debug_info` always gets version 4.
     pub version: u16,
+    /// Whether units find their location lists by tables of offsets ([`has_offsets`]).
+    pub has_offsets: bool,
 }
 
 /// A hole that no filler fits: [`DebugSection::fillable`] is false.
@@ -67,6 +72,11 @@ pub struct HoleTooSmall {
     pub hole: u64,
 }
 
+/// Whether the first of some tables of location lists has offsets.
+pub fn has_offsets(tables: &[u8]) -> bool {
+    tables.get(8..12).is_some_and(|count| count != [0; 4])
+}
+
 /// Overwrites `hole` with one filler.
 ///
 /// # Errors
@@ -76,7 +86,7 @@ pub struct HoleTooSmall {
 /// ```
 /// use relink_formats::dwarf::{DebugSection, FillerContext, fill};
 /// let mut hole = [0xaa; 13];
-/// let ctx = FillerContext { abbrev_offset: 0x20, unit_offset: 0, version: 5 };
+/// let ctx = FillerContext { abbrev_offset: 0x20, unit_offset: 0, version: 5, has_offsets: false };
 /// fill(DebugSection::Info, &mut hole, ctx).unwrap();
 /// assert_eq!(hole, [9, 0, 0, 0, 5, 0, 1, 8, 0x20, 0, 0, 0, 2]);
 /// ```
@@ -101,11 +111,7 @@ pub fn fill(section: DebugSection, hole: &mut [u8], ctx: FillerContext) -> Resul
             writer.length(len);
             writer.put(&[5, 0, 8, 0]);
         }
-        // One offset, of an empty list behind it: readelf complains of tables without, if units have such (clang's do).
-        DebugSection::LocLists => {
-            writer.length(len);
-            writer.put(&[5, 0, 8, 0, 1, 0, 0, 0, 4, 0, 0, 0]);
-        }
+        DebugSection::LocLists => location_lists(&mut writer, len, ctx),
         DebugSection::StrOffsets => {
             writer.length(len);
             writer.put(&[5, 0, 0, 0]);
@@ -163,6 +169,30 @@ fn info(writer: &mut Writer<'_>, len: u32, ctx: FillerContext) {
             writer.put_u32(body - 5);
         }
     }
+}
+
+/// Where units find their lists by offsets (clang's do), readelf reads the lists of each table one behind the other, and
+/// takes what follows the last one for the next table: one list then, of a location (`DW_LLE_default_location`) that
+/// spans the rest. Elsewhere it goes by what units refer to, and a table has no lists.
+fn location_lists(writer: &mut Writer<'_>, len: u32, ctx: FillerContext) {
+    const WIDEST: u32 = 5;
+    writer.length(len);
+    writer.put(&[5, 0, 8, 0]);
+    if !ctx.has_offsets {
+        return;
+    }
+    writer.put(&[1, 0, 0, 0, 4, 0, 0, 0]);
+    // The length of the expression, LEB128 of as many bytes as there are, and the expression.
+    let rest = len.saturating_sub(LOCATION_LISTS_MIN as u32 - 1);
+    let width = rest.min(WIDEST);
+    let expression = rest - width;
+    writer.put(&[5]);
+    for byte in 0..width {
+        let more = if byte + 1 < width { 0x80 } else { 0 };
+        writer.put(&[(expression >> (7 * byte) & 0x7f) as u8 | more]);
+    }
+    let nops = (expression as usize).min(writer.rest.len());
+    writer.rest[..nops].fill(NOP);
 }
 
 /// A version 4 program with exact header length and only `DW_LNS_set_basic_block`. Legal beside version 5
@@ -262,7 +292,12 @@ mod tests {
         for version in [4, 5] {
             let real = real_unit(version);
             let mut abbrev = real(gimli::SectionId::DebugAbbrev);
-            let ctx = FillerContext { abbrev_offset: abbrev.len() as u32, unit_offset: 0, version };
+            let ctx = FillerContext {
+                abbrev_offset: abbrev.len() as u32,
+                unit_offset: 0,
+                version,
+                has_offsets: false,
+            };
             abbrev.extend(FILLER_ABBREVIATIONS);
             let sizes: Vec<usize> = (12..52).chain(265..275).chain([311, 312, 5011, 70_000]).collect();
             let info = chain(DebugSection::Info, &real(gimli::SectionId::DebugInfo), &sizes, ctx);
@@ -309,7 +344,7 @@ mod tests {
                 DebugSection::Line,
                 &real,
                 &sizes,
-                FillerContext { abbrev_offset: 0, unit_offset: 0, version },
+                FillerContext { abbrev_offset: 0, unit_offset: 0, version, has_offsets: false },
             );
             let line = gimli::DebugLine::new(&bytes, gimli::LittleEndian);
             let (mut offset, mut seen) = (0, 0);
@@ -335,7 +370,7 @@ mod tests {
         real.extend(0x10_u64.to_le_bytes());
         real.extend([0; 16]);
         let sizes: Vec<usize> = (2..12).map(|n| n * 16).collect();
-        let ctx = FillerContext { abbrev_offset: 0, unit_offset: 77, version: 5 };
+        let ctx = FillerContext { abbrev_offset: 0, unit_offset: 77, version: 5, has_offsets: false };
         let bytes = chain(DebugSection::Aranges, &real, &sizes, ctx);
         let aranges = gimli::DebugAranges::new(&bytes, gimli::LittleEndian);
         let mut headers = aranges.headers();
@@ -371,7 +406,7 @@ mod tests {
             fill(
                 DebugSection::Frame,
                 &mut hole,
-                FillerContext { abbrev_offset: 0, unit_offset: 0, version: 5 },
+                FillerContext { abbrev_offset: 0, unit_offset: 0, version: 5, has_offsets: false },
             )
             .unwrap();
             bytes.extend(hole);
@@ -401,17 +436,23 @@ mod tests {
     #[test]
     fn chains_of_fillers_in_headed_tables_have_exact_lengths() {
         let tables = [
-            (DebugSection::RngLists, 12, 1, 8),
-            (DebugSection::LocLists, 17, 1, 8),
-            (DebugSection::Addr, 8, 8, 8),
-            (DebugSection::StrOffsets, 8, 4, 0),
+            (DebugSection::RngLists, 12, 1, 8, false),
+            (DebugSection::LocLists, 19, 1, 8, false),
+            (DebugSection::LocLists, 19, 1, 8, true),
+            (DebugSection::Addr, 8, 8, 8, false),
+            (DebugSection::StrOffsets, 8, 4, 0, false),
         ];
-        for (section, min, step, address_size) in tables {
+        for (section, min, step, address_size, has_offsets) in tables {
             let mut bytes = Vec::new();
             for size in (min..min + 40 * step).step_by(step) {
                 let mut hole = vec![0xaa; size];
-                fill(section, &mut hole, FillerContext { abbrev_offset: 0, unit_offset: 0, version: 5 })
-                    .unwrap();
+                fill(
+                    section,
+                    &mut hole,
+                    FillerContext { abbrev_offset: 0, unit_offset: 0, version: 5, has_offsets },
+                )
+                .unwrap();
+                assert_eq!(super::has_offsets(&hole), has_offsets);
                 bytes.extend(hole);
             }
             let mut rest = slice(&bytes);
@@ -422,10 +463,16 @@ mod tests {
                 assert_eq!(format, gimli::Format::Dwarf32);
                 assert_eq!(table.read_u16().unwrap(), 5);
                 assert_eq!(table.read_u8().unwrap(), address_size);
-                // No segments; location lists have one offset, of an empty list.
-                let list: &[u8] = if section == DebugSection::LocLists { &[0, 1, 0, 0, 0, 4] } else { &[0] };
-                let zeros = table.slice().strip_prefix(list).unwrap();
-                assert!(zeros.iter().all(|byte| *byte == 0));
+                if has_offsets {
+                    let list = table.slice().strip_prefix(&[0, 1, 0, 0, 0, 4, 0, 0, 0, 5]).unwrap();
+                    let mut reader = slice(list);
+                    let expression = reader.read_uleb128().unwrap() as usize;
+                    let (nops, end) = reader.slice().split_at(expression);
+                    assert!(nops.iter().all(|byte| *byte == NOP));
+                    assert_eq!(end, [0], "nothing follows the list");
+                } else {
+                    assert!(table.slice().iter().all(|byte| *byte == 0));
+                }
                 count += 1;
             }
             assert_eq!(count, 40);
@@ -438,8 +485,12 @@ mod tests {
         for section in [Abbrev, Str, LineStr, Ranges, Loc] {
             for size in 0..20 {
                 let mut hole = vec![0xaa; size];
-                fill(section, &mut hole, FillerContext { abbrev_offset: 0, unit_offset: 0, version: 4 })
-                    .unwrap();
+                fill(
+                    section,
+                    &mut hole,
+                    FillerContext { abbrev_offset: 0, unit_offset: 0, version: 4, has_offsets: false },
+                )
+                .unwrap();
                 assert!(hole.iter().all(|byte| *byte == 0));
             }
         }
@@ -456,8 +507,11 @@ mod tests {
             for size in 0..300 {
                 for version in [0, 4, 5, u16::MAX] {
                     let mut hole = vec![0xaa; size];
-                    let done =
-                        fill(section, &mut hole, FillerContext { abbrev_offset: 1, unit_offset: 1, version });
+                    let done = fill(
+                        section,
+                        &mut hole,
+                        FillerContext { abbrev_offset: 1, unit_offset: 1, version, has_offsets: false },
+                    );
                     assert_eq!(done.is_ok(), section.fillable(size as u64), "{section:?} {size}");
                     if let Err(error) = done {
                         assert_eq!(error, HoleTooSmall { section, hole: size as u64 });

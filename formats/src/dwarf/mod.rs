@@ -100,7 +100,7 @@ impl DebugSection {
     /// | line | 30 and more |
     /// | aranges | multiples of 16 from 32 |
     /// | rnglists | 12 and more |
-    /// | loclists | 17 and more |
+    /// | loclists | 19 and more |
     /// | addr | multiples of 8 |
     /// | str_offsets | multiples of 4 from 8 |
     /// | frame | multiples of 8 from 16 |

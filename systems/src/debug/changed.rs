@@ -1,6 +1,7 @@
 //! Debug of a warm frame: the changed units' debug contributions, their unwind entries, the symbol table.
 
 use bevy_ecs::prelude::{Query, Res, ResMut};
+use formats::dwarf::filler::has_offsets;
 use formats::dwarf::{self, DebugSection, FillerContext};
 use formats::eh_frame;
 use relink_engine::column::StoreError;
@@ -22,6 +23,9 @@ use crate::diff::rows::is_vacant_fde;
 use crate::place::free;
 use crate::relocate::bulk::{close_hole, relocate_contribution};
 use crate::view::{Memo, View, text_of};
+
+/// Header of a table of location lists, bytes.
+const FIRST_TABLE: u64 = 12;
 
 /// What the verbs of this set share.
 pub(super) struct Writer<'a> {
@@ -120,6 +124,7 @@ impl Writer<'_> {
             abbrev_offset: self.plan.image.filler_abbrev,
             unit_offset: self.plan.image.filler_unit,
             version: self.plan.image.filler_version as u16,
+            has_offsets: false,
         }
     }
 
@@ -197,7 +202,10 @@ impl Writer<'_> {
         }
         let debug = self.debug_section(section)?;
         let mut hole = self.image.padded(&[], len, 0)?;
-        if dwarf::filler::fill(debug, &mut hole, self.fillers()).is_err() {
+        let first = self.draft.read(self.image, record.offset, FIRST_TABLE.min(record.size) as usize);
+        let fillers =
+            FillerContext { has_offsets: has_offsets(&first.unwrap_or_default()), ..self.fillers() };
+        if dwarf::filler::fill(debug, &mut hole, fillers).is_err() {
             let section = self.store.text(record.name);
             return Err(Stop::Reason(GateReason::DebugSpaceExhausted { section, input: String::new() }));
         }

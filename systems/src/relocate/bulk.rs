@@ -2,6 +2,7 @@
 
 use bevy_ecs::prelude::{Res, ResMut};
 use formats::dwarf::extend::extend;
+use formats::dwarf::filler::has_offsets;
 use formats::dwarf::{self, DebugSection, FillerContext, HoleTooSmall};
 use formats::elf;
 use formats::reloc::Op;
@@ -298,6 +299,7 @@ pub(crate) fn close_hole(
     if extend(debug, slot, len) {
         return Ok(());
     }
+    let context = FillerContext { has_offsets: has_offsets(&slot[..len]), ..context };
     dwarf::filler::fill(debug, &mut slot[len..], context)
 }
 
@@ -308,6 +310,7 @@ pub(crate) fn filler_context(program: &Program) -> FillerContext {
         abbrev_offset: offset(program.synthetic.filler_abbrev),
         unit_offset: offset(program.synthetic.filler_unit),
         version: FILLER_VERSION,
+        has_offsets: false,
     }
 }
 
