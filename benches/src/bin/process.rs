@@ -140,9 +140,12 @@ const EDIT: usize = 2;
 const EDIT_FLOOR: usize = 3;
 const GROWN: usize = 4;
 const ADDED: usize = 5;
-const FULL: usize = 6;
-const FULL_INCREMENTAL: usize = 7;
-const PEERS: usize = 8;
+const ADDED_WIDE: usize = 6;
+/// The gate that lets what comes and goes pass.
+const WIDE: &str = "wide";
+const FULL: usize = 7;
+const FULL_INCREMENTAL: usize = 8;
+const PEERS: usize = 9;
 
 impl Bench<'_> {
     fn messages(&self) -> PathBuf {
@@ -186,7 +189,13 @@ impl Bench<'_> {
 
     /// Measures a link of ours and notes how it went.
     fn measure(&self, row: &mut Row, variant: &Variant) -> Outcome {
-        row.costs.push(run(&mut self.ours(variant), &self.messages())?);
+        self.measure_behind("1", row, variant)
+    }
+
+    /// The same with a value of `RELINK_INCREMENTAL`.
+    fn measure_behind(&self, gate: &str, row: &mut Row, variant: &Variant) -> Outcome {
+        let mut command = self.ours(variant);
+        row.costs.push(run(command.env("RELINK_INCREMENTAL", gate), &self.messages())?);
         let outcome = self.outcome()?;
         if !row.outcome.contains(&outcome) {
             row.outcome =
@@ -203,6 +212,7 @@ impl Bench<'_> {
             Row::new("its floor", None),
             Row::new("one function grown, it moves", None),
             Row::new("a function and a literal more", None),
+            Row::new("the same, --gate=wide", None),
             Row::new("full: relink", None),
             Row::new("full: relink --incremental", None),
         ];
@@ -241,6 +251,13 @@ impl Bench<'_> {
                 self.measure(&mut rows[FULL_INCREMENTAL], base)?;
                 variant.compile()?;
                 self.measure(&mut rows[index], variant)?;
+            }
+            if let Some(variant) = self.corpus.edit("edit-add") {
+                self.forget();
+                base.compile()?;
+                run(self.ours(base).env("RELINK_INCREMENTAL", WIDE), &messages)?;
+                variant.compile()?;
+                self.measure_behind(WIDE, &mut rows[ADDED_WIDE], variant)?;
             }
         }
         self.show(&rows, base, &floor)
