@@ -1,5 +1,5 @@
-//! Edits of a program by which functions, data, strings, names and groups come, go, grow and change owners, under the wide
-//! gate.
+//! Edits of a program by which functions, data, strings, names, groups and whole objects come, go, grow and change owners,
+//! under the wide gate.
 //!
 //! The first byte chooses options. Then there is for each of three units what it defines (a bit each), and for each
 //! definition a byte for its contents and one for what it refers to; then the edits, frame after frame. Bytes that are
@@ -53,6 +53,8 @@ enum Site {
 type Definition = Option<(u8, u8)>;
 /// A unit.
 type Unit = [Definition; NAMES.len()];
+/// The units; none for one that is not linked.
+type Objects = [Option<Vec<u8>>; 3];
 
 fn is_local(name: &str) -> bool {
     name.starts_with('.')
@@ -66,10 +68,17 @@ fn first_units(next: &mut impl FnMut() -> u8) -> [Unit; 3] {
     })
 }
 
-/// Edits of one frame: how many, then for each which definition of which unit, whether it goes, contents, references.
-fn edit(units: &mut [Unit; 3], next: &mut impl FnMut() -> u8) {
+/// Edits of one frame: how many, then for each which definition of which unit, whether it goes, contents, references. The
+/// last ones take a unit but the first out of the link, or put it back.
+fn edit(units: &mut [Unit; 3], linked: &mut [bool; 3], next: &mut impl FnMut() -> u8) {
+    const ALL: usize = UNITS.len() * NAMES.len();
     for _ in 0..1 + next() % 4 {
-        let which = usize::from(next()) % (UNITS.len() * NAMES.len());
+        let which = usize::from(next()) % (ALL + 4);
+        if which >= ALL {
+            let unit = &mut linked[1 + which % 2];
+            *unit = !*unit;
+            continue;
+        }
         let definition = &mut units[which / NAMES.len()][which % NAMES.len()];
         *definition = match (next() % 4, *definition) {
             (0, Some(_)) => None,
@@ -81,8 +90,11 @@ fn edit(units: &mut [Unit; 3], next: &mut impl FnMut() -> u8) {
 }
 
 /// A program of which each name has one definition, but for those of groups and locals.
-fn sound(mut units: [Unit; 3]) -> [Unit; 3] {
+fn sound(mut units: [Unit; 3], linked: [bool; 3]) -> [Unit; 3] {
     units[0][0].get_or_insert((0, 0));
+    for (unit, _) in units.iter_mut().zip(linked).filter(|(_, linked)| !linked) {
+        *unit = [None; NAMES.len()];
+    }
     for (bit, (name, kind)) in NAMES.iter().enumerate() {
         if *kind != Kind::Inline && !is_local(name) {
             let owner = units.iter().position(|unit| unit[bit].is_some());
@@ -188,13 +200,10 @@ fn write_unit(unit: &Unit, defined: &[bool; NAMES.len()], is_start: bool) -> Vec
 }
 
 /// The objects of a frame.
-fn objects(units: &[Unit; 3]) -> [Vec<u8>; 3] {
+fn objects(units: &[Unit; 3], linked: [bool; 3]) -> Objects {
+    let units = sound(*units, linked);
     let defined = std::array::from_fn(|bit| units.iter().any(|unit| unit[bit].is_some()));
-    let mut index = 0;
-    units.map(|unit| {
-        index += 1;
-        write_unit(&unit, &defined, index == 1)
-    })
+    std::array::from_fn(|index| linked[index].then(|| write_unit(&units[index], &defined, index == 0)))
 }
 
 fn options(choices: u8) -> LinkOptions {
@@ -208,10 +217,12 @@ fn options(choices: u8) -> LinkOptions {
 }
 
 /// A session with inputs, and their ids.
-fn session(choices: u8, objects: &[Vec<u8>; 3]) -> (LinkSession, Vec<InputId>) {
+fn session(choices: u8, objects: &Objects) -> (LinkSession, [Option<InputId>; 3]) {
     let mut session = LinkSession::new(options(choices)).expect("the options are sound");
-    let inputs = UNITS.iter().zip(objects);
-    let ids = inputs.map(|(name, bytes)| session.add_input(Input::bytes(*name, bytes.clone()))).collect();
+    let ids = std::array::from_fn(|unit| {
+        let bytes = objects[unit].clone()?;
+        Some(session.add_input(Input::bytes(UNITS[unit], bytes)))
+    });
     (session, ids)
 }
 
@@ -230,7 +241,8 @@ pub fn outcomes(data: &[u8]) -> Vec<Option<Outcome>> {
     let choices = bytes.next().unwrap_or(0);
     let anew = choices & 4 != 0;
     let mut units = first_units(&mut || bytes.next().unwrap_or(0));
-    let mut before = objects(&sound(units));
+    let mut linked = [true; 3];
+    let mut before = objects(&units, linked);
     let (mut warm, mut ids) = session(choices, &before);
     if warm.resolve().is_err() {
         return outcomes;
@@ -241,22 +253,31 @@ pub fn outcomes(data: &[u8]) -> Vec<Option<Outcome>> {
         if bytes.len() == 0 {
             return outcomes;
         }
-        edit(&mut units, &mut || bytes.next().unwrap_or(0));
-        let now = objects(&sound(units));
+        edit(&mut units, &mut linked, &mut || bytes.next().unwrap_or(0));
+        let now = objects(&units, linked);
         let image = warm.image().into_owned();
         if anew {
             (warm, ids) = session(choices, &now);
             warm.set_prior_parts(state.clone().into(), image.clone().into());
         } else {
-            for ((id, name), (old, new)) in ids.iter().zip(UNITS).zip(before.iter().zip(&now)) {
-                if old != new {
-                    warm.replace_input(*id, Input::bytes(name, new.clone())).expect("the session has it");
+            for ((id, name), (old, new)) in ids.iter_mut().zip(UNITS).zip(before.iter().zip(&now)) {
+                let input = |bytes: &Vec<u8>| Input::bytes(name, bytes.clone());
+                match (*id, new) {
+                    _ if old == new => {}
+                    (Some(known), Some(new)) => {
+                        warm.replace_input(known, input(new)).expect("the session has it");
+                    }
+                    (Some(known), None) => {
+                        warm.remove_input(known).expect("the session has it");
+                        *id = None;
+                    }
+                    (None, new) => *id = new.as_ref().map(|new| warm.add_input(input(new))),
                 }
             }
         }
-        let linked = warm.resolve();
-        outcomes.push(linked.as_ref().ok().copied());
-        match linked {
+        let result = warm.resolve();
+        outcomes.push(result.as_ref().ok().copied());
+        match result {
             Ok(outcome) => {
                 assert_eq!(warm.verify().expect("a full link of it works"), []);
                 if outcome == Outcome::Patched {
