@@ -41,6 +41,20 @@ pub(super) fn note_released(context: &mut Context<'_>, input: &Input) -> Result<
     Ok(())
 }
 
+/// What ties a name to more than one definition's bytes: it stays with the object that a full link chose.
+const BOUND: u16 = symbol_flags::OFFERED
+    | symbol_flags::OPTION
+    | symbol_flags::LINKER_DEFINED
+    | symbol_flags::IFUNC
+    | symbol_flags::TLS
+    | symbol_flags::COMMON;
+
+/// Whether a name may go from one object to another. An archive's member may be in the link for this name alone.
+fn may_move(context: &Context<'_>, record: &SymbolRecord, to: &Input) -> Result<bool, StoreError> {
+    let member = from_archive(context, record.input)? || from_archive(context, to.row)?;
+    Ok(record.flags & BOUND == 0 && record.dynsym == 0 && !member)
+}
+
 /// A definition that another changed input gives up. Where its bytes are is all that changes of its name.
 pub(super) fn rehome(
     context: &mut Context<'_>,
@@ -55,21 +69,12 @@ pub(super) fn rehome(
     let name = object.parsed.symbol_name(index);
     let reason = GateReason::NewGlobal { symbol: text(name), input: object.name.clone() };
     let record = context.store.symbols.get(row.0)?;
-    let bound = symbol_flags::OFFERED
-        | symbol_flags::CONTESTED
-        | symbol_flags::OPTION
-        | symbol_flags::LINKER_DEFINED
-        | symbol_flags::IFUNC
-        | symbol_flags::TLS
-        | symbol_flags::COMMON;
     let same = context.released.get(&row).is_some_and(|old| {
         (old.state, old.info, old.other & 3) == (new.state, new.info, new.other & 3)
             && old.state == global_state::DEFINED
     });
-    // An archive's member may be in the link for this name alone.
-    let member = from_archive(context, record.input)? || from_archive(context, input.row)?;
-    let same = same && !context.heirs.contains_key(&row);
-    if record.flags & bound != 0 || record.dynsym != 0 || !same || member || !context.rehomed.insert(row) {
+    let others = record.flags & symbol_flags::CONTESTED != 0 || context.heirs.contains_key(&row);
+    if !same || others || !may_move(context, &record, input)? || !context.rehomed.insert(row) {
         return Ok(Some(reason));
     }
     let old = SymbolRecord { input: input.row, ..record };
@@ -152,16 +157,9 @@ pub(super) fn inherit(
     let name = text(object.parsed.symbol_name(index));
     let reason = GateReason::NewGlobal { symbol: name, input: object.name.clone() };
     let record = context.store.symbols.get(row.0)?;
-    let bound = symbol_flags::OFFERED
-        | symbol_flags::OPTION
-        | symbol_flags::LINKER_DEFINED
-        | symbol_flags::IFUNC
-        | symbol_flags::TLS
-        | symbol_flags::COMMON;
     let same =
         context.released.get(&row).is_some_and(|old| (old.info, old.other & 3) == (new.info, new.other & 3));
-    let member = from_archive(context, record.input)? || from_archive(context, input.row)?;
-    if record.flags & bound != 0 || record.dynsym != 0 || !same || member {
+    if !same || !may_move(context, &record, input)? {
         return Ok(Some(reason));
     }
     let old = SymbolRecord { input: input.row, ..record };

@@ -13,7 +13,7 @@ use relink_engine::rows::{InputRow, RelocRow, SymbolRow};
 use relink_formats as formats;
 
 use super::Context;
-use super::names::{find_global, is_named_by_options};
+use super::names::{add_global, find_global, is_named_by_options};
 use super::rows::{is_vacant_global, vacant_symbol};
 use super::symbols::text;
 use crate::ingest::bulk::type_flags;
@@ -49,24 +49,8 @@ pub(super) fn import_name(
     if found.atom == place::UNDEFINED && strong && !is_left_to_loader(context) {
         return Ok(None);
     }
-    let row = match row {
-        Some(row) => row,
-        None => {
-            let entries = &mut context.plan.image.name_entries;
-            *entries += 1;
-            if u64::from(*entries) * 4 > u64::from(context.store.name_slots.len()) * 3 {
-                return Ok(None);
-            }
-            let row = SymbolRow(context.plan.ends.symbols);
-            context.plan.ends.symbols += 1;
-            context.plan.new_names.insert(name.to_vec(), row);
-            row
-        }
-    };
-    let name = match old {
-        Some(old) => old.name,
-        None => context.add_name(name),
-    };
+    let known = row.zip(old).or_else(|| add_global(context, name));
+    let Some((row, SymbolRecord { name, .. })) = known else { return Ok(None) };
     let strong = if strong { symbol_flags::STRONG } else { 0 };
     let flags = found.flags | strong | symbol_flags::GLOBAL | symbol_flags::PREEMPTIBLE;
     context.plan.symbols.insert(row.0, SymbolRecord { name, flags, ..found });

@@ -121,18 +121,10 @@ fn define_new(
             }
             None => return Ok(Some(reason)),
         },
-        None => {
-            let entries = &mut context.plan.image.name_entries;
-            *entries += 1;
-            if u64::from(*entries) * 4 > u64::from(context.store.name_slots.len()) * 3 {
-                return Ok(Some(reason));
-            }
-            let row = SymbolRow(context.plan.ends.symbols);
-            context.plan.ends.symbols += 1;
-            context.plan.new_names.insert(name.to_vec(), row);
-            let name = context.add_name(name);
-            (row, SymbolRecord { name, flags: symbol_flags::GLOBAL, ..vacant_symbol() })
-        }
+        None => match add_global(context, name) {
+            Some(added) => added,
+            None => return Ok(Some(reason)),
+        },
     };
     let old = SymbolRecord { input: input.row, other: new.other, ..old };
     let Some(record) = defined_record(context, object, index, &old)? else { return Ok(Some(reason)) };
@@ -144,6 +136,20 @@ fn define_new(
     changes.push((row, old, record));
     context.frame.differ(reason);
     mention(context, input, row, new, name)
+}
+
+/// A row for a global name that the image does not know; `None` if the index of names is full.
+pub(super) fn add_global(context: &mut Context<'_>, name: &[u8]) -> Option<(SymbolRow, SymbolRecord)> {
+    let entries = &mut context.plan.image.name_entries;
+    *entries += 1;
+    if u64::from(*entries) * 4 > u64::from(context.store.name_slots.len()) * 3 {
+        return None;
+    }
+    let row = SymbolRow(context.plan.ends.symbols);
+    context.plan.ends.symbols += 1;
+    context.plan.new_names.insert(name.to_vec(), row);
+    let name = context.add_name(name);
+    Some((row, SymbolRecord { name, flags: symbol_flags::GLOBAL, ..vacant_symbol() }))
 }
 
 /// A weak definition of a name that an object defines already. If that one prevails, or is the same piece of a pool, the
