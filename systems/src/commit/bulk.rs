@@ -526,7 +526,9 @@ pub(crate) fn record_of(
         offset: offset as u32,
         target: site.target,
         op: site.plan.op as u16,
-        flags: if debug { reloc_flags::DEBUG } else { 0 } | dynamic,
+        flags: if debug { reloc_flags::DEBUG } else { 0 }
+            | if site.weak { reloc_flags::WEAK } else { 0 }
+            | dynamic,
         addend: site.addend,
         previous: RelocRow(NONE),
         next: RelocRow(NONE),

@@ -80,7 +80,12 @@ fn define_new(
     let reason = GateReason::NewGlobal { symbol: text(name), input: object.name.clone() };
     let kind = new.info & 0xf;
     let common = new.state == global_state::COMMON;
-    if common || matches!(kind, elf::STT_TLS | elf::STT_GNU_IFUNC) || is_named_by_options(context, name) {
+    let versioned = name.contains(&b'@');
+    if common
+        || versioned
+        || matches!(kind, elf::STT_TLS | elf::STT_GNU_IFUNC)
+        || is_named_by_options(context, name)
+    {
         return Ok(Some(reason));
     }
     let discarded = match object.parsed.symbol_place(index) {
@@ -206,7 +211,6 @@ pub(super) fn is_named_by_options(context: &Context<'_>, name: &[u8]) -> bool {
         || options.undefined.iter().any(|known| is(known))
         || options.defsyms.iter().any(|(known, _)| is(known))
         || options.entry.as_deref().is_some_and(is)
-        || name.contains(&b'@')
         || [&options.dynamic.init, &options.dynamic.fini].iter().any(|known| is(known))
 }
 

@@ -16,7 +16,7 @@ use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::Context;
-use super::imports::{drop_import_mention, import_name, refer_to_import};
+use super::imports::{drop_import_mention, import_name, rebind_import, refer_to_import};
 use super::names::{find_global, is_reference, match_global, mention, remove_definition};
 use super::rows::is_vacant_global;
 use super::symbols::{Mentions, text};
@@ -50,6 +50,17 @@ pub(super) fn match_references(
                 let global = GlobalRecord { symbol: old.symbol, name_hash: hash, ..new };
                 context.plan.globals.insert(row, global);
                 new_reference(context, object, old.symbol, &new, name)?
+            }
+            Some((row, old))
+                if old.info >> 4 != new.info >> 4 && rebind_import(context, old.symbol, &old, &new)? =>
+            {
+                targets[index] = Target::symbol(old.symbol);
+                let global = GlobalRecord { symbol: old.symbol, name_hash: hash, ..new };
+                context.plan.globals.insert(row, global);
+                context
+                    .frame
+                    .differ(GateReason::BindingChanged { symbol: text(name), input: object.name.clone() });
+                None
             }
             Some((_, old)) => {
                 targets[index] = Target::symbol(old.symbol);

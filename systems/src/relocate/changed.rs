@@ -170,7 +170,7 @@ pub(crate) fn relocate_changed_atoms(
         };
         let after: Vec<RelocRecord> = added.iter().map(|relocation| relocation.record).collect();
         let atoms = spans.iter().map(|(row, _)| *row).collect();
-        let dropped = tables.drop_unused(&before, &after, &atoms, wide);
+        let dropped = tables.follow_uses(&before, &after, &atoms, wide);
         let finished = dropped.and_then(|()| tables.finish());
         if !follow(&mut frame, finished) {
             return;

@@ -7,6 +7,7 @@ pub(crate) mod dynamic_relocs;
 mod dynamic_symbols;
 mod got;
 pub(crate) mod headers;
+mod needed;
 mod plt;
 pub(crate) mod tables;
 mod unused;

@@ -194,10 +194,8 @@ fn scan_object(program: &Program, row: usize, object: &Object, needs: &[AtomicU8
                         }
                     };
                     if let TargetKind::Symbol(symbol) = site.target.kind() {
-                        let named = relocs[at].r_sym(LittleEndian, false) as usize;
-                        let weak = object.parsed.symbols()[named].st_bind().0 == formats::elf::STB_WEAK;
-                        let strong = if weak { 0 } else { need::STRONG };
-                        if program.undefined_warned && !weak && is_undefined(program, symbol) {
+                        let strong = if site.weak { 0 } else { need::STRONG };
+                        if program.undefined_warned && !site.weak && is_undefined(program, symbol) {
                             let offset = relocs[at].r_offset.get(LittleEndian);
                             let (object, section) = (row as u32, index as u32);
                             found.warned.push(Missing { symbol, object, section, offset });

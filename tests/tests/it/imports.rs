@@ -271,27 +271,185 @@ fn objects_share_imports() {
     }
 }
 
-/// What only another layout can have, has reasons.
+/// Names in the loader's table, each with its binding.
+#[track_caller]
+fn bindings(stage: &Stage, output: &str, names: &[&str]) -> Vec<String> {
+    let table = stage.readelf("--dyn-syms", output);
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    let base = |name: &'_ str| name.split('@').next().map(str::to_owned);
+    let of = |name: &&str| {
+        let row = rows.iter().find(|row| row.get(7).and_then(|shown| base(shown)).as_deref() == Some(*name));
+        row.map_or_else(|| "none".to_owned(), |row| row[4].to_owned())
+    };
+    names.iter().map(of).collect()
+}
+
+/// An import is weak as long as all references to it are, those of one object and of several.
 #[test]
-fn libraries_that_the_image_does_not_name_are_for_a_full_link() {
+fn imports_are_as_strong_as_their_references() {
+    let unit = |name: &str, how: &str| {
+        let (declared, body) = match how {
+            "weak" => ("__attribute__((weak)) int extra(int);", "extra ? extra(x) : 7"),
+            "strong" => ("int extra(int);", "extra(x)"),
+            _ => ("", "x"),
+        };
+        format!("{declared}\nint {name}(int x) {{ return {body}; }}\n")
+    };
+    let main = "#include <stdio.h>\nint a(int), b(int);\n\
+        int main(void) { printf(\"%d %d\\n\", a(1), b(2)); return 0; }\n";
+    for (flags, link) in [("-O1 -fPIE", "-pie"), ("-O0 -fPIC -g", "-no-pie -Wl,--hash-style=both")] {
+        let scene = |hows: [&str; 2]| {
+            Scene::new()
+                .c("lib", "-O1 -fPIC", "int extra(int x) { return x * 3; }\n")
+                .c("main", flags, main)
+                .c("a", flags, &unit("a", hows[0]))
+                .c("b", flags, &unit("b", hows[1]))
+                .link("-shared -Wl,-soname,libextra.so -o libextra.so lib.o")
+                .link(&format!("{link} -o main main.o a.o b.o -Wl,--no-as-needed libextra.so"))
+        };
+        let (stage, _) = scene(["weak", "none"]).incremental_wide();
+        assert_eq!(bindings(&stage, "main", &["extra"]), ["WEAK"]);
+        for (hows, binding) in [
+            (["weak", "strong"], "GLOBAL"),
+            (["weak", "none"], "WEAK"),
+            (["strong", "none"], "GLOBAL"),
+            (["weak", "weak"], "WEAK"),
+            (["none", "strong"], "GLOBAL"),
+            (["none", "none"], "none"),
+            (["none", "weak"], "WEAK"),
+            (["weak", "strong"], "GLOBAL"),
+            (["weak", "weak"], "WEAK"),
+        ] {
+            let linked = scene(hows).again(&stage);
+            linked[1].assert_outcome("patched");
+            assert_eq!(linked[1].counter("whole_program_resolutions"), 0);
+            scene(hows).compare(&stage);
+            assert_eq!(bindings(&stage, "main", &["extra"]), [binding], "{hows:?}");
+        }
+        // Strictly, another binding is a full link's.
+        let (stage, _) = scene(["weak", "strong"]).incremental();
+        let linked = scene(["weak", "none"]).again(&stage);
+        assert_eq!(linked[1].reasons(), ["binding-changed"]);
+        scene(["weak", "none"]).compare(&stage);
+    }
+}
+
+/// A library of `--as-needed` comes with the first reference that is not weak, and goes with the last one; weak references
+/// have its versions meanwhile.
+#[test]
+fn libraries_become_needed_and_go() {
+    let unit = |body: &str| {
+        format!(
+            "int one(int), two(int), deux(int);\n__attribute__((weak)) int zwei(int);\n\
+             int work(const char *s) {{ return {body}; }}\n"
+        )
+    };
+    let library = |name: &str| format!("int {name}(int x) {{ return x * 3; }}\n");
+    let scene = |way: (&str, &str), body: &str| {
+        Scene::new()
+            .file("versions", "V_1 { global: two; }; V_2 { global: deux; zwei; } V_1;\n")
+            .c("one", "-O1 -fPIC", &library("one"))
+            .c("two", "-O1 -fPIC", &["two", "deux", "zwei"].map(library).concat())
+            .c("three", "-O1 -fPIC", &library("three"))
+            .c("main", way.0, MAIN)
+            .c("unit", way.0, &unit(body))
+            .link("-shared -Wl,-soname,libone.so -o libone.so one.o")
+            .link("-shared -Wl,-soname,libtwo.so -Wl,--version-script=versions -o libtwo.so two.o")
+            .link("-shared -Wl,-soname,libthree.so -o libthree.so three.o")
+            .link(&format!(
+                "{} -Wl,--as-needed -o main main.o unit.o libone.so libtwo.so -Wl,--no-as-needed libthree.so",
+                way.1
+            ))
+    };
+    for way in [("-O1 -fPIE", "-pie"), ("-O0 -fPIC", "-no-pie -Wl,-z,now -Wl,--hash-style=both")] {
+        let (stage, _) = scene(way, "s[0]").incremental_wide();
+        let needed = |stage: &Stage| -> Vec<String> {
+            let lines = stage.lines("-d", "main", "NEEDED");
+            lines.iter().filter_map(|line| Some(line.split('[').nth(1)?.replace(']', ""))).collect()
+        };
+        for (body, libraries) in [
+            ("two(s[0])", &["libtwo.so"][..]),
+            ("one(s[0]) + two(1) + deux(2)", &["libone.so", "libtwo.so"]),
+            ("one(s[0])", &["libone.so"]),
+            ("one(s[0]) + (zwei ? zwei(1) : 5)", &["libone.so"]),
+            ("(zwei ? zwei(1) : 5) + two(2)", &["libtwo.so"]),
+            ("(zwei ? zwei(1) : 5)", &[]),
+            ("s[0]", &[]),
+            ("deux(s[0])", &["libtwo.so"]),
+        ] {
+            let scene = scene(way, body);
+            let linked = scene.again(&stage);
+            linked[3].assert_outcome("patched");
+            assert_eq!(linked[3].counter("whole_program_resolutions"), 0);
+            scene.compare(&stage);
+            let wanted = [libraries, &["libthree.so", "libc.so.6"]].concat();
+            assert_eq!(needed(&stage), wanted, "{body}");
+            assert_eq!(needed(&scene.built(None)), wanted, "{body}");
+            let weak = bindings(&stage, "main", &["zwei"]) == ["WEAK"];
+            let versioned = !stage.lines("--dyn-syms", "main", "zwei@V_2").is_empty();
+            assert_eq!(versioned, weak && libraries.contains(&"libtwo.so"), "{body}");
+        }
+    }
+    // Strictly, none comes.
+    let (stage, _) = scene(("-O1 -fPIE", "-pie"), "s[0]").incremental();
+    let linked = scene(("-O1 -fPIE", "-pie"), "one(s[0])").again(&stage);
+    assert_eq!(linked[3].reasons(), ["new-undefined"]);
+}
+
+/// Libraries that lack something are not needed unnoticed.
+#[test]
+fn libraries_that_lack_definitions_do_not_come() {
     let scene = |body: &str| {
         Scene::new()
-            .c("lib", "-O1 -fPIC", "int extra(int x) { return x * 3; }\n")
+            .c("lib", "-O1 -fPIC", "int nobody(int);\nint extra(int x) { return nobody(x) * 3; }\n")
             .c("main", "-O1 -fPIE", MAIN)
             .c("unit", "-O1 -fPIE", &format!("int extra(int);\nint work(const char *s) {{ {body} }}\n"))
-            .link("-shared -Wl,-soname,libextra.so -o libextra.so lib.o")
+            .link("-shared -Wl,-soname,libextra.so -o libextra.so lib.o -Wl,-z,undefs")
             .link("-pie -Wl,--as-needed -o main main.o unit.o libextra.so")
     };
     let (stage, _) = scene("return s[0];").incremental_wide();
-    for (body, reason) in [
-        ("return extra(s[0]);", "import-need-added"),
-        ("return extra(s[0]) + 1;", ""),
-        ("return s[0] + 1;", "removed-undefined"),
-    ] {
-        let linked = scene(body).again(&stage);
-        linked[1].assert_outcome(if reason.is_empty() { "patched" } else { "fell_back_full" });
-        assert!(reason.is_empty() || linked[1].reasons() == [reason], "{:?}", linked[1].reasons());
-        scene(body).compare(&stage);
+    assert!(scene("return extra(s[0]);").refused().contains("nobody"));
+    assert!(scene("return extra(s[0]);").refused_again(&stage).contains("nobody"));
+    scene("return s[0] + 1;").again(&stage)[1].assert_outcome("patched");
+}
+
+/// References to a version of one's choice, beside the one that everybody gets.
+#[test]
+fn versions_of_names_come_and_go() {
+    let library = "__asm__(\".symver old_f, f@V_1\");\n__asm__(\".symver new_f, f@@V_2\");\n\
+        int old_f(int x) { return x + 1; }\nint new_f(int x) { return x + 2; }\nint g(int x) { return x; }\n";
+    let unit = |body: &str| {
+        format!(
+            "__asm__(\".symver f_1, f@V_1\");\n__asm__(\".symver f_2, f@V_2\");\n\
+             int f(int), f_1(int), f_2(int), g(int);\nint work(const char *s) {{ return {body}; }}\n"
+        )
+    };
+    let scene = |way: (&str, &str), body: &str| {
+        Scene::new()
+            .file("versions", "V_1 { global: f; g; }; V_2 { global: f; } V_1;\n")
+            .c("lib", "-O1 -fPIC", library)
+            .c("main", way.0, MAIN)
+            .c("unit", way.0, &unit(body))
+            .link("-shared -Wl,-soname,libf.so -Wl,--version-script=versions -o libf.so lib.o")
+            .link(&format!("{} -o main main.o unit.o libf.so", way.1))
+    };
+    for way in [("-O1 -fPIE", "-pie"), ("-O0 -fno-pie", "-no-pie -Wl,--hash-style=both")] {
+        let (stage, _) = scene(way, "g(s[0])").incremental_wide();
+        for (body, versions) in [
+            ("g(s[0]) + f_1(1)", [1, 0]),
+            ("g(s[0]) + f_1(1) + f(1)", [1, 1]),
+            ("f_1(1) * 2 + f(1)", [1, 1]),
+            ("f(s[0])", [0, 1]),
+            ("f_1(s[0])", [1, 0]),
+            ("f_2(s[0])", [0, 1]),
+            ("g(s[0])", [0, 0]),
+        ] {
+            let linked = scene(way, body).again(&stage);
+            linked[1].assert_outcome("patched");
+            scene(way, body).compare(&stage);
+            let found = ["f@V_1", "f@V_2"].map(|name| stage.lines("--dyn-syms", "main", name).len());
+            assert_eq!(found, versions, "{body}");
+        }
     }
 }
 
