@@ -537,7 +537,8 @@ pub(crate) fn record_of(
 
 /// RELATIVE entries in front of the spare ones.
 fn sorted_relocs(program: &Program) -> u32 {
-    let own = u32::from(crate::relocate::dynamic::scratch_slot(program).is_some());
+    let scratch = crate::relocate::dynamic::scratch_slot(program);
+    let own = u32::from(scratch.is_some() && !program.pack_relative);
     program.relative_relocs.saturating_sub(program.relative_spare + own)
 }
 

@@ -13,8 +13,8 @@ use relink_engine::rows::{InputRow, RelocRow, SymbolRow};
 use relink_formats as formats;
 
 use super::Context;
-use super::names::{add_global, find_global, is_named_by_options, is_reference};
-use super::rows::{is_vacant_global, vacant_symbol};
+use super::names::{find_global, is_named_by_options, is_reference};
+use super::rows::{add_global, is_vacant_global, vacant_symbol};
 use super::symbols::text;
 use crate::ingest::bulk::type_flags;
 use crate::ingest::libraries::{definition_of, open_library};
@@ -49,7 +49,7 @@ pub(super) fn import_name(
     if is_missed(context, &found, strong) {
         return Ok(None);
     }
-    let known = row.zip(old).or_else(|| add_global(context, name));
+    let known = row.zip(old).or_else(|| add_global(context.store, context.plan, name));
     let Some((row, SymbolRecord { name, .. })) = known else { return Ok(None) };
     let flags = found.flags | symbol_flags::GLOBAL | symbol_flags::PREEMPTIBLE;
     context.plan.symbols.insert(row.0, SymbolRecord { name, flags, ..found });
@@ -180,13 +180,20 @@ fn note_mention(context: &mut Context<'_>, row: SymbolRow) -> Result<(), StoreEr
 /// Plans that an object's last mention of an import goes; `false` if only a full link knows what is left.
 pub(super) fn drop_import_mention(context: &mut Context<'_>, row: SymbolRow) -> Result<bool, StoreError> {
     let record = context.symbol(row)?;
-    if !is_dynamic(context) || is_defined_here(&record) || record.flags & symbol_flags::OPTION != 0 {
+    let copied = record.flags & symbol_flags::COPIED != 0;
+    if !is_dynamic(context) || is_defined_here(&record) && !copied || record.flags & symbol_flags::OPTION != 0
+    {
         return Ok(false);
     }
     if context.referenced.contains(&row) || is_mentioned_elsewhere(context, row)? {
         return Ok(true);
     }
     let flags = record.flags & !symbol_flags::REFERENCED;
+    if copied {
+        // Its entry goes with the copy, to which other names may refer.
+        context.plan.symbols.insert(row.0, SymbolRecord { flags, ..record });
+        return Ok(true);
+    }
     context.plan.symbols.insert(row.0, SymbolRecord { flags, symtab: 0, ..record });
     if record.symtab != 0 {
         context.plan.removed_symbols.push(OldSymbol { index: record.symtab, local: false });

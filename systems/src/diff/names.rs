@@ -20,7 +20,7 @@ use super::exports::is_mentioned_by_library;
 use super::heirs::{inherit, rehome};
 use super::imports::is_dynamic;
 use super::references::{from_archive, visibility_stays};
-use super::rows::{is_vacant_global, vacant_symbol};
+use super::rows::{add_global, is_vacant_global};
 use super::symbols::{Change, Mentions, defined_record, drop_symbol, is_hidden, text};
 use crate::commit::bulk::global_records;
 use crate::resolve::definitions::stricter;
@@ -126,7 +126,7 @@ fn define_new(
             }
             None => return Ok(Some(reason)),
         },
-        None => match add_global(context, name) {
+        None => match add_global(context.store, context.plan, name) {
             Some(added) => added,
             None => return Ok(Some(reason)),
         },
@@ -141,20 +141,6 @@ fn define_new(
     changes.push((row, old, record));
     context.frame.differ(reason);
     mention(context, input, row, new, name)
-}
-
-/// A row for a global name that the image does not know; `None` if the index of names is full.
-pub(super) fn add_global(context: &mut Context<'_>, name: &[u8]) -> Option<(SymbolRow, SymbolRecord)> {
-    let entries = &mut context.plan.image.name_entries;
-    *entries += 1;
-    if u64::from(*entries) * 4 > u64::from(context.store.name_slots.len()) * 3 {
-        return None;
-    }
-    let row = SymbolRow(context.plan.ends.symbols);
-    context.plan.ends.symbols += 1;
-    context.plan.new_names.insert(name.to_vec(), row);
-    let name = context.add_name(name);
-    Some((row, SymbolRecord { name, flags: symbol_flags::GLOBAL, ..vacant_symbol() }))
 }
 
 /// A weak definition of a name that an object defines already. If that one prevails, or is the same piece of a pool, the

@@ -302,7 +302,7 @@ impl Tables<'_> {
             return Ok(record.dynsym);
         }
         let imported = record.flags & symbol_flags::PREEMPTIBLE != 0 && !is_defined_here(&record);
-        if !imported || record.flags & symbol_flags::TLS != 0 {
+        if !imported {
             return Err(self.refused(&record, "an import"));
         }
         let name = name_of(self.store, self.plan, record.name)?.to_vec();
@@ -450,6 +450,26 @@ impl Tables<'_> {
         }
         let name = self.base_name(&record)?;
         let string = self.string(&name)?;
+        let bytes = self.definition_bytes(&record, string)?;
+        self.insert_hashed(row, &name, &bytes, version)
+    }
+
+    /// Brings the entry of a definition up to date, if it has one.
+    pub(super) fn rewrite_definition(&mut self, row: SymbolRow) -> Result<(), Stop> {
+        let record = self.record(row)?;
+        if record.dynsym == 0 {
+            return Ok(());
+        }
+        let at = self.section(self.plan.image.dynsym, ".dynsym")?.offset + SYMBOL * u64::from(record.dynsym);
+        let name = self.read(at, 4)?;
+        let name = name.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+        let bytes = self.definition_bytes(&record, name)?;
+        self.changes.written += 1;
+        self.write(at, &bytes)
+    }
+
+    /// The entry of a definition; `name` is an offset in `.dynstr`.
+    fn definition_bytes(&self, record: &SymbolRecord, name: u32) -> Result<[u8; 24], Stop> {
         let view = View::new(self.store, self.plan);
         let (section, own) = if place::is_atom(record.atom) {
             let atom = view.atom_record(record.atom);
@@ -458,10 +478,10 @@ impl Tables<'_> {
         } else {
             (elf::SHN_ABS, record.value)
         };
+        let address = view.address_of(record);
+        let plt = self.plan.image.plt.some().map_or(0, |row| view.section_record(row).index) as u16;
         view.damage()?;
-        let tls_start = self.plan.image.tls_start;
-        let bytes = dynsym_bytes(&record, string, (section, 0), own, own, tls_start);
-        self.insert_hashed(row, &name, &bytes, version)
+        Ok(dynsym_bytes(record, name, (section, plt), own, address, self.plan.image.tls_start))
     }
 
     /// Definitions that go make room for those that come.
@@ -495,7 +515,13 @@ impl Tables<'_> {
         }
         let kind = record.info & 0xf;
         let function = kind == elf::STT_FUNC || kind == elf::STT_NOTYPE && record.size == 0;
-        if record.atom != place::SHARED || !function {
+        if place::is_atom(record.atom) {
+            return Ok(()); // The copy of another reference, or of another name.
+        }
+        if record.atom == place::SHARED && !function {
+            return self.need_copy(row);
+        }
+        if record.atom != place::SHARED {
             return Err(self.refused(&record, "an address in the program"));
         }
         self.need_plt(row)?;

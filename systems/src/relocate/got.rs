@@ -4,7 +4,7 @@ use formats::elf;
 use relink_engine::column::StoreError;
 use relink_engine::image::{Draft, Image};
 use relink_engine::plan::Plan;
-use relink_engine::records::{SymbolRecord, symbol_flags};
+use relink_engine::records::{SymbolRecord, image_flags, symbol_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::SymbolRow;
 use relink_engine::store::Store;
@@ -81,10 +81,11 @@ impl Tables<'_> {
             let symbol = crate::view::text_of(self.store, self.plan, record.name);
             Stop::Reason(GateReason::GotSlotAdded { symbol, input: String::new() })
         };
-        if record.flags & symbol_flags::TLS != 0 {
+        let image = self.plan.image;
+        let tls = record.flags & symbol_flags::TLS != 0;
+        if tls && image.flags & image_flags::SHARED != 0 && !self.has_static_tls()? {
             return Err(no_slot());
         }
-        let image = self.plan.image;
         let mut free = None;
         for at in 0..image.got_used.min(image.got_owners.len) {
             if self.owner(image.got_owners, at)?.is_none() {
@@ -105,7 +106,8 @@ impl Tables<'_> {
         let mut table = DynamicRelocs::new(self.store, self.plan, self.image, self.draft)?;
         // A spare slot has a relocation of its own, in output that may be loaded anywhere.
         let plain = free.is_some() || table.is_fixed() || table.remove(slot);
-        if !plain || !table.insert_named(symbol, slot, elf::R_X86_64_GLOB_DAT, 0) {
+        let kind = if tls { elf::R_X86_64_TPOFF64 } else { elf::R_X86_64_GLOB_DAT };
+        if !plain || !table.insert_named(symbol, slot, kind, 0) || !table.finish() {
             let section = ".got".to_owned();
             return Err(Stop::Reason(GateReason::DynamicRelocationChanged { section, input: String::new() }));
         }
@@ -116,6 +118,12 @@ impl Tables<'_> {
         Ok(())
     }
 
+    /// Whether `.dynamic` says that the library's thread-local variables are there from the start.
+    fn has_static_tls(&self) -> Result<bool, Stop> {
+        let flags = self.dynamic_entries()?.into_iter().find(|entry| entry.1 == u64::from(elf::DT_FLAGS));
+        Ok(flags.is_some_and(|(.., value)| value & u64::from(elf::DF_STATIC_TLS) != 0))
+    }
+
     pub(super) fn leave_slot(&mut self, record: &SymbolRecord) -> Result<(), Stop> {
         let bases = View::new(self.store, self.plan).bases();
         let slot = bases.got_address.wrapping_add(8 * u64::from(record.got - 1));
@@ -124,9 +132,10 @@ impl Tables<'_> {
             SlotKind::Constant => true,
             SlotKind::Relative => table.remove(slot),
             SlotKind::GlobDat => table.remove_named(slot, elf::R_X86_64_GLOB_DAT),
-            SlotKind::TpOffset => false,
+            // That a library has none any more, `DT_FLAGS` would say.
+            SlotKind::TpOffset => !bases.shared && table.remove_named(slot, elf::R_X86_64_TPOFF64),
         };
-        if !left {
+        if !left || !table.finish() {
             let section = ".got".to_owned();
             return Err(Stop::Reason(GateReason::DynamicRelocationChanged { section, input: String::new() }));
         }

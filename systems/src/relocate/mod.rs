@@ -2,6 +2,7 @@
 
 pub(crate) mod bulk;
 pub(crate) mod changed;
+mod copies;
 pub(crate) mod dynamic;
 pub(crate) mod dynamic_relocs;
 mod dynamic_symbols;

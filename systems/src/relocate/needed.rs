@@ -175,7 +175,7 @@ impl Tables<'_> {
 
     /// What `.gnu.version` says of an import: the index of its version among those that the image needs.
     fn version_of(&mut self, record: &SymbolRecord) -> Result<u16, Stop> {
-        if record.atom != place::SHARED {
+        if record.atom != place::SHARED && record.flags & symbol_flags::COPIED == 0 {
             return Ok(VER_NDX_GLOBAL);
         }
         let name = name_of(self.store, self.plan, record.name)?.to_vec();
@@ -201,7 +201,7 @@ impl Tables<'_> {
     }
 
     /// File offset of the value, tag and value of each entry of `.dynamic`.
-    fn dynamic_entries(&self) -> Result<Vec<(u64, u64, u64)>, Stop> {
+    pub(super) fn dynamic_entries(&self) -> Result<Vec<(u64, u64, u64)>, Stop> {
         let section = self.section(self.plan.image.dynamic, ".dynamic")?;
         let bytes = self.read(section.offset, section.size)?;
         let word = |at: usize| {

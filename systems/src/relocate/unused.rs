@@ -67,6 +67,9 @@ impl Tables<'_> {
         let rows: BTreeSet<SymbolRow> = before.keys().chain(after.keys()).copied().collect();
         for row in rows {
             let record = self.record(row)?;
+            if record.flags & symbol_flags::COPIED != 0 && is_defined_here(&record) {
+                self.follow_copy(&record, &after, changed, wide)?;
+            }
             if record.dynsym == 0 || is_defined_here(&record) {
                 continue;
             }
@@ -104,6 +107,24 @@ impl Tables<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Takes a copy out that nothing refers to any more.
+    fn follow_copy(
+        &mut self,
+        record: &SymbolRecord,
+        after: &BTreeMap<SymbolRow, u8>,
+        changed: &HashSet<AtomRow>,
+        wide: bool,
+    ) -> Result<(), Stop> {
+        let names = self.names_of_copy(record)?;
+        for &name in &names {
+            let used = after.contains_key(&name) || self.other_uses(name, changed, kind::USED)? != 0;
+            if used || self.is_kept(name, &self.record(name)?)? {
+                return Ok(());
+            }
+        }
+        if wide { self.drop_copy(record, &names) } else { Err(self.removed(record)) }
     }
 
     fn removed(&self, record: &SymbolRecord) -> Stop {

@@ -131,8 +131,11 @@ fn assign_slots(program: &mut Program, needs: &[u8]) {
             tls_descriptors.push(row);
             symbol.tls_descriptor = tls_descriptors.len() as u32;
         }
-        if needs & need::PLT != 0 || symbol.flags & symbol_flags::CANONICAL_PLT != 0 {
-            if symbol.flags & symbol_flags::PREEMPTIBLE != 0 {
+        let preemptible = symbol.flags & symbol_flags::PREEMPTIBLE != 0;
+        // An IFUNC's address is that of its entry, in a GOT slot as elsewhere.
+        let resolved = needs & need::GOT != 0 && symbol.flags & symbol_flags::IFUNC != 0 && !preemptible;
+        if needs & need::PLT != 0 || resolved || symbol.flags & symbol_flags::CANONICAL_PLT != 0 {
+            if preemptible {
                 plt.push(row);
                 symbol.plt = plt.len() as u32;
             } else {
