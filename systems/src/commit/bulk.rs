@@ -527,7 +527,9 @@ pub(crate) fn record_of(
         offset: offset as u32,
         target: site.target,
         op: site.plan.op as u16,
-        flags: if debug { reloc_flags::DEBUG } else { 0 } | dynamic,
+        flags: if debug { reloc_flags::DEBUG } else { 0 }
+            | if site.weak { reloc_flags::WEAK } else { 0 }
+            | dynamic,
         addend: site.addend,
         previous: RelocRow(NONE),
         next: RelocRow(NONE),
@@ -536,7 +538,8 @@ pub(crate) fn record_of(
 
 /// RELATIVE entries in front of the spare ones.
 fn sorted_relocs(program: &Program) -> u32 {
-    let own = u32::from(crate::relocate::dynamic::scratch_slot(program).is_some());
+    let scratch = crate::relocate::dynamic::scratch_slot(program);
+    let own = u32::from(scratch.is_some() && !program.pack_relative);
     program.relative_relocs.saturating_sub(program.relative_spare + own)
 }
 
