@@ -132,6 +132,11 @@ impl Tables<'_> {
         Stop::Reason(GateReason::RemovedUndefined { symbol, input: String::new() })
     }
 
+    /// Whether something has used a symbol's address before this frame.
+    pub(super) fn has_address_uses(&self, row: SymbolRow) -> Result<bool, Stop> {
+        Ok(self.other_uses(row, &HashSet::new(), kind::ADDRESS)? & kind::ADDRESS != 0)
+    }
+
     /// What atoms that did not change ask of a symbol: looks until all that is `wanted` is found.
     fn other_uses(&self, row: SymbolRow, changed: &HashSet<AtomRow>, wanted: u8) -> Result<u8, Stop> {
         let mut found = 0;
