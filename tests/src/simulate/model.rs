@@ -48,20 +48,20 @@ impl Import {
     pub const VARIABLES: usize = 4;
 
     fn random(rng: &mut Rng) -> Import {
-        let kinds: [(fn(usize) -> Import, usize); 10] = [
-            (Import::Call, Import::FUNCTIONS),
-            (Import::Weak, Import::FUNCTIONS),
-            (Import::Pointer, Import::FUNCTIONS),
-            (Import::Slot, Import::FUNCTIONS),
-            (Import::Table, Import::FUNCTIONS),
-            (Import::Old, 2),
-            (Import::Data, Import::VARIABLES),
-            (Import::DataSlot, Import::VARIABLES),
-            (Import::Thread, Import::VARIABLES),
-            (Import::Resolved, 2),
-        ];
-        let (kind, count) = *rng.pick(&kinds);
-        kind(rng.below(count))
+        let function = rng.below(Import::FUNCTIONS);
+        let variable = rng.below(Import::VARIABLES);
+        *rng.pick(&[
+            Import::Call(function),
+            Import::Weak(function),
+            Import::Pointer(function),
+            Import::Slot(function),
+            Import::Table(function),
+            Import::Old(function % 2),
+            Import::Data(variable),
+            Import::DataSlot(variable),
+            Import::Thread(variable),
+            Import::Resolved(variable % 2),
+        ])
     }
 }
 

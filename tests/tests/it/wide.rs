@@ -132,6 +132,35 @@ fn what_comes_again_takes_the_room_that_it_left() {
     }
 }
 
+/// Each use of the GOT mentions `_GLOBAL_OFFSET_TABLE_`, which a full link defines for those who mention it.
+#[test]
+fn names_of_the_linker_stay_as_long_as_somebody_mentions_them() {
+    let unit = |name: &str, slot: bool| {
+        let asm = format!("__asm__ volatile(\"pushq {name}@GOTPCREL(%%rip)\\n\\tpopq %0\" : \"=r\"(p));");
+        let taken = if slot { asm } else { format!("p = {name};") };
+        format!("int {name}(int x)\n{{\n    int (*p)(int);\n    {taken}\n    return x ? p(0) + x : 1;\n}}\n")
+    };
+    let main =
+        "int work(int), other(int);\nint app_main(void)\n{\n    return (work(5) + other(4)) & 63;\n}\n";
+    for way in WAYS {
+        let inputs = |slots: [bool; 2]| {
+            let (work, other) = (unit("work", slots[0]), unit("other", slots[1]));
+            way.inputs(&[("main.c", main), ("work.c", &work), ("other.c", &other)])
+        };
+        let mut program = Program::linked(options(way), &inputs([true, true]));
+        for (slots, reason) in [([true, false], ""), ([false, false], "removed-undefined")] {
+            let outcome = program.edit(&inputs(slots));
+            if reason.is_empty() {
+                program.assert_patched(outcome)
+            } else {
+                program.assert_fell_back(outcome, reason)
+            }
+            program.verify();
+            assert_behaves(&program.image(), &inputs(slots));
+        }
+    }
+}
+
 #[test]
 fn data_come_go_and_outgrow_their_slots() {
     let unit = |data: &str, used: &str| format!("{data}int work(int x)\n{{\n    return x + {used};\n}}\n");
