@@ -98,7 +98,7 @@ fn hash_of(value: &impl Hash) -> u64 {
 
 /// Unchanged inputs that a patch takes in because an edit refers to what garbage collection had dropped of them. Beyond a
 /// few, a full link is as quick.
-const NEIGHBOURS_MAX: usize = 8;
+const NEIGHBOURS_MAX: usize = 32;
 
 /// FNV-1a; `DefaultHasher`'s algorithm may change between compilers.
 struct StableHasher(u64);

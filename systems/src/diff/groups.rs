@@ -1,5 +1,5 @@
 //! COMDAT groups of a changed object. Who owns a signature is part of the resolution table: the first object in link
-//! order. A group may come behind its owner's, or as the only one, and go if it is a mere copy, or the only one.
+//! order. Groups come and go; behind the wide gate one may change hands (`owners.rs`).
 
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
@@ -24,7 +24,8 @@ pub(super) fn match_groups(context: &mut Context<'_>, input: &mut Input) -> Resu
         let group = &input.object.parsed.groups[index];
         let signature = input.object.parsed.group_signature(group).to_vec();
         if let Some(position) = known.iter().position(|(name, ..)| *name == signature) {
-            input.object.owns[index] = known.swap_remove(position).2.owner != 0;
+            let (_, row, group) = known.swap_remove(position);
+            input.object.owns[index] = context.plan.groups.get(&row).unwrap_or(&group).owner != 0;
             continue;
         }
         let owns = if group.comdat { add_group(context, input, &signature)? } else { None };
@@ -56,7 +57,18 @@ fn changed(input: &Input, signature: &[u8]) -> GateReason {
 
 /// A row for a new group, and whether its object owns it; `None` if it would have to take it from another one.
 fn add_group(context: &mut Context<'_>, input: &Input, signature: &[u8]) -> Result<Option<bool>, StoreError> {
+    if let Some(owner) = context.owners.get(signature).copied().filter(|owner| owner.input == input.row) {
+        let Some(row) = context.take_group(input.row)? else { return Ok(None) };
+        let name = context.add_name(signature);
+        let record = GroupRecord { signature: name, input: input.row, owner: 1, copies: owner.copies };
+        context.plan.groups.insert(row, record);
+        return Ok(context.index_group(signature, row).then_some(true));
+    }
     let owner = find_owner(context, signature)?;
+    if owner.is_none() && context.owners.contains_key(signature) {
+        // Its owner is behind it in the frame, and before it in the link.
+        return Ok(None);
+    }
     if let Some((_, record)) = owner
         && !context.is_before(record.input, input.row)?
     {
@@ -71,14 +83,8 @@ fn add_group(context: &mut Context<'_>, input: &Input, signature: &[u8]) -> Resu
         Some((owner, record)) => {
             context.plan.groups.insert(owner, GroupRecord { copies: record.copies + 1, ..record });
         }
-        None => {
-            let entries = &mut context.plan.image.group_entries;
-            *entries += 1;
-            if u64::from(*entries) * 4 > u64::from(context.store.group_slots.len()) * 3 {
-                return Ok(None);
-            }
-            context.plan.new_signatures.insert(signature.to_vec(), row);
-        }
+        None if !context.index_group(signature, row) => return Ok(None),
+        None => {}
     }
     Ok(Some(owner.is_none()))
 }
@@ -97,13 +103,28 @@ fn remove_group(
         }
     } else if let Some((owner, record)) = find_owner(context, signature)? {
         context.plan.groups.insert(owner, GroupRecord { copies: record.copies.saturating_sub(1), ..record });
+    } else if let Some(owner) = context.owners.get_mut(signature) {
+        owner.copies = owner.copies.saturating_sub(1);
     }
     context.plan.groups.insert(row, vacant_group());
     Ok(true)
 }
 
+impl Context<'_> {
+    /// Notes which row owns a signature; `false` if the index has no room for it.
+    pub(super) fn index_group(&mut self, signature: &[u8], row: u32) -> bool {
+        let entries = &mut self.plan.image.group_entries;
+        *entries += 1;
+        self.plan.new_signatures.insert(signature.to_vec(), row);
+        u64::from(*entries) * 4 <= u64::from(self.store.group_slots.len()) * 3
+    }
+}
+
 /// The row of the group that owns a signature.
-fn find_owner(context: &Context<'_>, signature: &[u8]) -> Result<Option<(u32, GroupRecord)>, StoreError> {
+pub(super) fn find_owner(
+    context: &Context<'_>,
+    signature: &[u8],
+) -> Result<Option<(u32, GroupRecord)>, StoreError> {
     let (store, plan) = (context.store, &*context.plan);
     if let Some(&row) = plan.new_signatures.get(signature) {
         return Ok(plan.groups.get(&row).map(|group| (row, *group)));

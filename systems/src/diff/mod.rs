@@ -10,6 +10,7 @@ mod heirs;
 mod imports;
 mod liveness;
 mod names;
+mod owners;
 mod pieces;
 mod references;
 pub(crate) mod rows;
@@ -60,6 +61,10 @@ pub(crate) struct Context<'a> {
     undefined: HashSet<(InputRow, SymbolRow)>,
     /// Of the definitions that are given up, those that another object has as well, and which one prevails.
     heirs: HashMap<SymbolRow, InputRow>,
+    /// Signatures of groups that change hands.
+    owners: HashMap<Vec<u8>, owners::Owner>,
+    /// Definitions of groups that an object has as before and does not own any more.
+    lost: HashSet<(InputRow, SymbolRow)>,
     /// Inputs that something in the link refers to, once that was asked for.
     pulled: Option<HashSet<InputRow>>,
     /// Those of them that another one has taken over.
@@ -108,6 +113,8 @@ pub(crate) fn diff_inputs(
         released: HashMap::new(),
         undefined: HashSet::new(),
         heirs: HashMap::new(),
+        owners: HashMap::new(),
+        lost: HashSet::new(),
         pulled: None,
         rehomed: HashSet::new(),
         exposed: Vec::new(),
@@ -143,6 +150,11 @@ fn diff_units(
             }
         }
         heirs::choose_heirs(context)?;
+        let changed: Vec<&Input> =
+            context.plan.inputs.iter().filter_map(|&entity| inputs.get(entity).ok()).collect();
+        if !owners::choose_owners(context, &changed)? {
+            return Ok(());
+        }
     }
     let mut units = Vec::new();
     for entity in context.plan.inputs.clone() {

@@ -255,8 +255,8 @@ pub(super) fn match_global(
     if context.heirs.get(&old.symbol) == Some(&input.row) {
         return inherit(context, input, index, old.symbol, new, changes);
     }
-    if record.input != input.row {
-        return Ok(None); // Another object's definition prevails, as before.
+    if record.input != input.row || context.lost.contains(&(input.row, old.symbol)) {
+        return Ok(None); // Another object's definition prevails, as before or from now on.
     }
     if new.state == global_state::COMMON {
         let raw = &object.parsed.symbols()[index];

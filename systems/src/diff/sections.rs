@@ -102,11 +102,23 @@ pub(super) fn match_sections(
             known.remove(&(name, *ordinal - 1))
         };
         let names = || (String::from_utf8_lossy(name).into_owned(), object.name.clone());
-        let unplaced = found.is_none();
+        let dropped = discarded.contains(&(index as u32));
+        let handed = |old: &AtomRecord| dropped != (old.flags & atom_flags::DISCARDED != 0);
+        let (found, changed_hands) = match found {
+            Some((row, old)) if !context.owners.is_empty() && handed(&old) => {
+                (hand_over(context, object, index, flags, (row, old))?, true)
+            }
+            found => (found, false),
+        };
+        if changed_hands && found.is_none() {
+            let (section, input) = (String::from_utf8_lossy(name).into_owned(), object.name.clone());
+            context.frame.refuse(GateReason::SectionFlagsChanged { section, input });
+            continue;
+        }
+        let unplaced = found.is_none() || changed_hands;
         let (row, old) = match found {
             Some(found) => found,
             None => {
-                let dropped = discarded.contains(&(index as u32));
                 let added = add_atom(context, input.row, object, index, flags, dropped)?;
                 let (section, input) = names();
                 let reason = GateReason::AtomAdded { section, input };
@@ -120,7 +132,7 @@ pub(super) fn match_sections(
         };
         if flags != old.flags & OWN_FLAGS
             || section.kind != old.kind
-            || discarded.contains(&(index as u32)) != (old.flags & atom_flags::DISCARDED != 0)
+            || dropped != (old.flags & atom_flags::DISCARDED != 0)
         {
             let (section, input) = names();
             context.frame.refuse(GateReason::SectionFlagsChanged { section, input });
@@ -184,6 +196,46 @@ fn add_atom(
     flags: u32,
     discarded: bool,
 ) -> Result<Option<(AtomRow, AtomRecord)>, StoreError> {
+    let Some(mut record) = new_atom(context, input, object, index, flags, discarded)? else {
+        return Ok(None);
+    };
+    let Some(row) = context.take_atom(input)? else { return Ok(None) };
+    record.name = context.add_name(object.parsed.section_name(index));
+    if row.0 < context.store.atoms.len() {
+        // Rows of the relocations of what was there before: unused ones, to be used again.
+        record.relocs = context.store.atoms.get(row.0)?.relocs;
+    }
+    context.plan.atoms.insert(row.0, record);
+    Ok(Some((row, record)))
+}
+
+/// The record of a section of a group that is in the image from now on, or no more; `None` if it can't come or go.
+fn hand_over(
+    context: &mut Context<'_>,
+    object: &Object,
+    index: usize,
+    flags: u32,
+    (row, old): (AtomRow, AtomRecord),
+) -> Result<Option<(AtomRow, AtomRecord)>, StoreError> {
+    let comes = old.flags & atom_flags::DISCARDED != 0;
+    if !comes && !remove_atom(context, row, &old, None)? {
+        return Ok(None);
+    }
+    let Some(new) = new_atom(context, old.input, object, index, flags, !comes)? else { return Ok(None) };
+    let record = AtomRecord { name: old.name, relocs: old.relocs, ..new };
+    context.plan.atoms.insert(row.0, record);
+    Ok(Some((row, record)))
+}
+
+/// What a section that is new in the image is there, but for its row; `None` if the image has no place for such a one.
+fn new_atom(
+    context: &Context<'_>,
+    input: InputRow,
+    object: &Object,
+    index: usize,
+    flags: u32,
+    discarded: bool,
+) -> Result<Option<AtomRecord>, StoreError> {
     let section = &object.parsed.sections[index];
     let name = object.parsed.section_name(index);
     let ordered = section.flags & u64::from(elf::SHF_LINK_ORDER) != 0;
@@ -217,14 +269,7 @@ fn add_atom(
             && flags & (atom_flags::DEBUG | atom_flags::EH_FRAME | atom_flags::MERGE) == 0;
         record.flags |= if collected { atom_flags::DEAD } else { atom_flags::LIVE };
     }
-    let Some(row) = context.take_atom(input)? else { return Ok(None) };
-    record.name = context.add_name(name);
-    if row.0 < context.store.atoms.len() {
-        // Rows of the relocations of what was there before: unused ones, to be used again.
-        record.relocs = context.store.atoms.get(row.0)?.relocs;
-    }
-    context.plan.atoms.insert(row.0, record);
-    Ok(Some((row, record)))
+    Ok(Some(record))
 }
 
 /// Whether a section has no byte, and nothing refers to it.

@@ -8,7 +8,7 @@ use relink_engine::column::StoreError;
 use relink_engine::components::Input;
 use relink_engine::plan::OldSymbol;
 use relink_engine::program::{Object, SectionUse};
-use relink_engine::records::{GlobalRecord, SymbolRecord, place, symbol_flags};
+use relink_engine::records::{GlobalRecord, SymbolRecord, atom_flags, place, symbol_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{Span, SymbolRow, Target};
 use relink_formats as formats;
@@ -86,7 +86,9 @@ fn match_locals(
             context.frame.refuse(local_changed(object, name));
             continue;
         };
-        if old.atom == place::VACANT || new.atom != old.atom {
+        if new.atom != old.atom && old.symtab != 0 && is_dropped(context, &new)? {
+            context.frame.refuse(local_changed(object, name));
+        } else if old.atom == place::VACANT || new.atom != old.atom {
             context.frame.differ(local_changed(object, name));
         } else if new.info != old.info {
             context.frame.refuse(GateReason::TypeChanged { symbol: text(name), input: object.name.clone() });
@@ -108,6 +110,11 @@ fn match_locals(
         }
     }
     Ok(changes)
+}
+
+/// Whether a symbol is in a copy of a group that is not in the image.
+fn is_dropped(context: &Context<'_>, symbol: &SymbolRecord) -> Result<bool, StoreError> {
+    Ok(place::is_atom(symbol.atom) && context.atom(symbol.atom)?.flags & atom_flags::DISCARDED != 0)
 }
 
 /// A row for a local symbol that the object did not have; `None` if there is no room.

@@ -368,9 +368,9 @@ fn groups_come_and_go_with_their_objects() {
         (&[("main", main), ("work", work)], "patched"),
         (&[("main", main), ("more", more), ("work", calls)], "patched"),
         (&[("main", main), ("work", work)], "patched"),
-        // It would own what others own now.
-        (&[("more", more), ("main", main), ("work", calls)], "fell_back_full"),
-        (&[("main", main), ("work", work)], "fell_back_full"),
+        // It owns what others owned, and gives it back.
+        (&[("more", more), ("main", main), ("work", calls)], "patched"),
+        (&[("main", main), ("work", work)], "patched"),
     ] {
         let scene = scene(units);
         scene.again(&stage)[0].assert_outcome(outcome);
