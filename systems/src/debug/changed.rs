@@ -11,9 +11,9 @@ use relink_engine::image::{Draft, Image};
 use relink_engine::options::PlaceKind;
 use relink_engine::plan::Plan;
 use relink_engine::policy::FreeRange;
-use relink_engine::records::{FdeRecord, IslandRecord, SectionRecord, atom_flags};
+use relink_engine::records::{FdeRecord, IslandRecord, SectionRecord, atom_flags, place};
 use relink_engine::report::GateReason;
-use relink_engine::rows::{AtomRow, CieRow, FdeRow, SectionRow};
+use relink_engine::rows::{AtomRow, CieRow, FdeRow, SectionRow, TargetKind};
 use relink_engine::store::Store;
 use relink_formats as formats;
 
@@ -79,6 +79,7 @@ pub(crate) fn write_changed_satellites(
         for input in entities.1.iter().filter_map(|&entity| inputs.get(entity).ok()) {
             writer.write_fdes(input)?;
         }
+        writer.write_personalities()?;
         writer.write_islands()?;
         writer.write_unwind_header()?;
         writer.write_symbols()?;
@@ -257,12 +258,13 @@ impl Writer<'_> {
         Ok(self.store.sections.get(row.0)?)
     }
 
-    /// Room for an entry: a multiple of 8; what is left of a range must take a filler.
-    fn take_unwind_room(&mut self, len: u32) -> Result<(u32, u32), Stop> {
+    /// Room for an entry behind its CIE, to which it counts back: a multiple of 8; what is left of a range must take a filler.
+    fn take_unwind_room(&mut self, len: u32, cie: u32) -> Result<(u32, u32), Stop> {
         let wanted = len.next_multiple_of(8);
         let fits = |range: FreeRange| {
             let rest = range.len.checked_sub(u64::from(wanted))?;
-            (rest == 0 || rest >= eh_frame::MIN_FILLER as u64).then_some(range.start)
+            let behind = range.start > u64::from(cie);
+            (behind && (rest == 0 || rest >= eh_frame::MIN_FILLER as u64)).then_some(range.start)
         };
         let section = self.plan.image.eh_frame;
         let policy = crate::policies::place(PlaceKind::FirstFit);
@@ -329,15 +331,15 @@ impl Writer<'_> {
                 input: input.row,
                 ..known
             };
-            if piece.len > known.capacity {
-                (new.offset, new.capacity) = self.take_unwind_room(piece.len)?;
+            let cie = self.store.cies.get(piece.cie)?;
+            if piece.len > known.capacity || old.is_some() && known.offset < cie.offset {
+                (new.offset, new.capacity) = self.take_unwind_room(piece.len, cie.offset)?;
                 if let Some(old) = old {
                     self.free_unwind(old.offset, old.capacity)?;
                 }
             }
             self.image.room(new.capacity.into())?;
             let table = self.eh_frame()?;
-            let cie = self.store.cies.get(piece.cie)?;
             let placed =
                 relink_engine::program::EhPiece { offset: new.offset, capacity: new.capacity, ..*piece };
             let view = View::new(self.store, self.plan);
@@ -361,6 +363,43 @@ impl Writer<'_> {
                 self.plan.hdr_removed.extend(old_code.map(|code| (code, known.offset)));
                 self.plan.hdr_added.push((new_code, new.offset));
             }
+        }
+        Ok(())
+    }
+
+    /// Where CIEs find the routines of their languages: a pointer to one is data of a group that may change hands. The pointers
+    /// are relative or not, and have four bytes.
+    fn write_personalities(&mut self) -> Result<(), Stop> {
+        if self.plan.groups.is_empty() || self.plan.image.eh_frame.some().is_none() {
+            return Ok(());
+        }
+        let table = self.eh_frame()?;
+        for row in 0..self.store.cies.len() {
+            let cie = self.store.cies.get(row)?;
+            let view = View::new(self.store, self.plan);
+            let was =
+                |atom: AtomRow| -> Result<u64, StoreError> { Ok(self.store.atoms.get(atom.0)?.address) };
+            let (old, new) = match cie.personality.kind() {
+                TargetKind::Symbol(row) => {
+                    let symbol = self.store.symbols.get(row.0)?;
+                    if !place::is_atom(symbol.atom) {
+                        continue;
+                    }
+                    let new = view.address_of(&view.symbol_record(row));
+                    (was(symbol.atom)?.wrapping_add(symbol.value), new)
+                }
+                TargetKind::Atom(row) => (was(row)?, view.atom_record(row).address),
+                TargetKind::None => continue,
+            };
+            view.damage()?;
+            if old == new {
+                continue;
+            }
+            let at = table.offset + u64::from(cie.offset) + u64::from(cie.personality_offset);
+            let field = self.draft.read_array(self.image, at).map(u32::from_le_bytes);
+            let outside = || StoreError::Malformed("a CIE is outside of the image".to_owned());
+            let field = field.ok_or_else(outside)?.wrapping_add(new.wrapping_sub(old) as u32);
+            self.write(at, &field.to_le_bytes())?;
         }
         Ok(())
     }
@@ -399,7 +438,7 @@ impl Writer<'_> {
             return Err(StoreError::Malformed("a CIE of the image can't be read".to_owned()).into());
         };
         let len = eh_frame::island_fde(&cie, 0, island.size).len() as u32;
-        let (offset, capacity) = self.take_unwind_room(len)?;
+        let (offset, capacity) = self.take_unwind_room(len, cie_record.offset)?;
         let mut bytes =
             eh_frame::island_fde(&cie, offset.wrapping_add(4).wrapping_sub(cie_record.offset), island.size);
         eh_frame::pad_record(&mut bytes, capacity as usize);
