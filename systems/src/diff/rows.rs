@@ -5,7 +5,7 @@ use relink_engine::column::StoreError;
 use relink_engine::records::{
     AtomRecord, FdeRecord, GlobalRecord, GroupRecord, InputRecord, SymbolRecord, atom_flags, place,
 };
-use relink_engine::rows::{AtomRow, FdeRow, InputRow, NONE, Span, SymbolRow};
+use relink_engine::rows::{AtomRow, FdeRow, FileRow, InputRow, NONE, Span, SymbolRow};
 
 use super::Context;
 
@@ -35,14 +35,14 @@ impl Context<'_> {
     pub(super) fn is_before(&self, first: InputRow, second: InputRow) -> Result<bool, StoreError> {
         let place = |row: InputRow| -> Result<(u32, u32), StoreError> {
             let record = self.input_record(row)?;
-            let place = if self.places.is_empty() {
-                Some(record.file.0)
-            } else {
-                self.places.get(record.file.index()).copied()
-            };
-            Ok((place.unwrap_or(NONE), record.member))
+            Ok((self.place_of(record.file), record.member))
         };
         Ok(place(first)? < place(second)?)
+    }
+
+    /// The place of a file on the command line.
+    pub(super) fn place_of(&self, file: FileRow) -> u32 {
+        if self.places.is_empty() { file.0 } else { self.places.get(file.index()).copied().unwrap_or(NONE) }
     }
 
     /// An atom, as it will be.
@@ -63,9 +63,7 @@ impl Context<'_> {
 
     /// A name that the frame brings.
     pub(super) fn add_name(&mut self, name: &[u8]) -> Span {
-        let start = self.store.strings.len() + self.plan.names.len() as u32;
-        self.plan.names.extend_from_slice(name);
-        Span::new(start, name.len() as u32)
+        self.plan.add_name(self.store, name)
     }
 
     /// The row of a new atom of an input; `None` if the input has no room for it.
