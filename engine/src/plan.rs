@@ -10,8 +10,7 @@ use crate::records::{
     AtomRecord, FdeRecord, FileRecord, FreeRecord, GlobalRecord, GroupRecord, ImageRecord, InputRecord,
     IslandRecord, PoolRecord, SectionRecord, SymbolRecord,
 };
-use crate::rows::{AtomRow, FdeRow, FileRow, PoolRow, RelocRow, SectionRow, Span, SymbolRow};
-use crate::store::Store;
+use crate::rows::{AtomRow, FdeRow, FileRow, PoolRow, RelocRow, SectionRow, SymbolRow};
 
 /// A piece that is new in a pool.
 #[derive(Clone, Debug)]
@@ -88,15 +87,6 @@ pub struct OpenedArchive {
     pub members: Vec<Member>,
     /// The member that it offers a name by, as the first entry of its index says: ordinals by `store::hash_name`.
     pub offers: HashMap<u64, u32>,
-}
-
-impl Plan {
-    /// Adds a name that the frame brings, behind those of the store.
-    pub fn add_name(&mut self, store: &Store, name: &[u8]) -> Span {
-        let start = store.strings.len() + self.names.len() as u32;
-        self.names.extend_from_slice(name);
-        Span::new(start, name.len() as u32)
-    }
 }
 
 /// The plan of a frame. Nothing of it is in store or image before Commit.

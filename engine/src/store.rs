@@ -20,7 +20,7 @@ use crate::rows::{FileRow, InputRow, Span, SymbolRow};
 use crate::texts::Texts;
 
 /// Bump with every change of a record, a column or their meaning: other versions are never migrated.
-pub const SCHEMA: u32 = 8;
+pub const SCHEMA: u32 = 9;
 const MAGIC: [u8; 8] = *b"relink\0S";
 const TARGET_X86_64_ELF: u32 = 62;
 

@@ -96,7 +96,7 @@ fn hash_of(value: &impl Hash) -> u64 {
 }
 
 /// Unchanged inputs that a patch takes in because an edit refers to what was dropped of them. Beyond a few, a full link is as quick.
-const NEIGHBOURS_MAX: usize = 8;
+const NEIGHBOURS_MAX: usize = 32;
 /// Members of archives that a patch pulls, or drops: each round of pulls looks at all of them again.
 const MEMBERS_MAX: usize = 64;
 

@@ -25,6 +25,7 @@ use relink_formats as formats;
 use crate::ingest::bulk::local_symbols;
 use crate::kernel::{Dynamic, lower};
 use crate::place::arrange::debug_section;
+use crate::place::reserve;
 
 /// Publishes the image and, if patches are wanted later, freezes the store.
 pub(crate) fn commit_program(
@@ -220,7 +221,7 @@ impl Freezer {
     fn freeze_groups(&mut self) {
         let Rows { groups, group_slots, strings, .. } = &mut self.rows;
         let owners = groups.iter().filter(|group| group.owner == 1).count();
-        *group_slots = vec![0; (owners * 2).next_power_of_two().max(16)];
+        *group_slots = vec![0; ((owners + reserve::GROUPS) * 2).next_power_of_two()];
         let mask = group_slots.len() - 1;
         let text = |group: &GroupRecord| &strings[group.signature.indexes()];
         // Owners first: an object's copy may stand in front of them only if it is no COMDAT group at all.
@@ -526,7 +527,9 @@ pub(crate) fn record_of(
         offset: offset as u32,
         target: site.target,
         op: site.plan.op as u16,
-        flags: if debug { reloc_flags::DEBUG } else { 0 } | dynamic,
+        flags: if debug { reloc_flags::DEBUG } else { 0 }
+            | if site.weak { reloc_flags::WEAK } else { 0 }
+            | dynamic,
         addend: site.addend,
         previous: RelocRow(NONE),
         next: RelocRow(NONE),
@@ -535,7 +538,8 @@ pub(crate) fn record_of(
 
 /// RELATIVE entries in front of the spare ones.
 fn sorted_relocs(program: &Program) -> u32 {
-    let own = u32::from(crate::relocate::dynamic::scratch_slot(program).is_some());
+    let scratch = crate::relocate::dynamic::scratch_slot(program);
+    let own = u32::from(scratch.is_some() && !program.pack_relative);
     program.relative_relocs.saturating_sub(program.relative_spare + own)
 }
 

@@ -226,6 +226,7 @@ fn all_inputs(context: &Context<'_>) -> Result<Vec<InputRow>, StoreError> {
 /// references tells.
 fn is_wanted_nearby(context: &Context<'_>, member: InputRow) -> Result<bool, StoreError> {
     let store = context.store;
+    let libraries = first_library(context)?;
     let mut seen: HashSet<InputRow> = [member].into_iter().collect();
     let mut queue = vec![member];
     let mut left = ROWS_EXAMINED;
@@ -255,11 +256,12 @@ fn is_wanted_nearby(context: &Context<'_>, member: InputRow) -> Result<bool, Sto
                 let names = names_of(context, input)?;
                 left = left.saturating_sub(names.len());
                 if names.iter().any(|name| name.symbol == global.symbol && is_want(name)) {
-                    if !from_archive(context, input)? {
+                    if from_archive(context, input)? {
+                        seen.insert(input);
+                        queue.push(input);
+                    } else if context.place_of(context.input_record(input)?.file) < libraries {
                         return Ok(true);
                     }
-                    seen.insert(input);
-                    queue.push(input);
                 }
                 if left == 0 {
                     return Ok(false);
@@ -284,16 +286,27 @@ fn reach_members(
         }
     }
     let Some(mut wants) = names_of_link(context)? else { return Ok(None) };
+    let libraries = first_library(context)?;
     let mut reached = HashSet::new();
     let mut examined = 0;
+    // Of an object behind a library.
+    let mut behind = false;
     loop {
         for name in wants.drain(..) {
             let record = context.symbol(name)?;
-            if pulls(&record) && from_archive(context, record.input)? && reached.insert(record.input) {
+            if !pulls(&record) || !from_archive(context, record.input)? {
+                continue;
+            }
+            if behind && record.flags & symbol_flags::OFFERED != 0 {
+                return Ok(None); // Perhaps the library's definition would do.
+            }
+            if reached.insert(record.input) {
                 queue.push(record.input);
             }
         }
         let Some(row) = queue.pop() else { break };
+        let file = context.input_record(row)?.file;
+        behind = !from_archive(context, row)? && context.place_of(file) > libraries;
         if let Some(object) = changed.get(&row) {
             let first = object.parsed.first_global as usize;
             for (target, global) in object.targets.iter().skip(first).zip(global_records(&object.parsed)) {
@@ -309,6 +322,17 @@ fn reach_members(
     }
     context.frame.counters.mentions_examined += examined;
     Ok(Some(reached))
+}
+
+/// The place of the first shared library; none is behind all.
+fn first_library(context: &Context<'_>) -> Result<u32, StoreError> {
+    let mut first = u32::MAX;
+    for file in (0..context.store.files.len()).map(FileRow) {
+        if context.store.files.get(file.0)?.flags & file_flags::SHARED != 0 {
+            first = first.min(context.place_of(file));
+        }
+    }
+    Ok(first)
 }
 
 /// Names that options want, and those that shared libraries lack; `None` if one can't be asked.

@@ -10,7 +10,7 @@ mod heirs;
 mod imports;
 mod liveness;
 mod members;
-pub(crate) mod names;
+mod names;
 mod pieces;
 mod references;
 pub(crate) mod rows;

@@ -7,11 +7,10 @@ use object::LittleEndian;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
 use relink_engine::frame::Request;
-use relink_engine::plan::Plan;
 use relink_engine::records::{GlobalRecord, SymbolRecord, atom_flags, global_state, place, symbol_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{Span, SymbolRow, Target};
-use relink_engine::store::{Store, hash_name};
+use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::Context;
@@ -20,7 +19,7 @@ use super::heirs::{inherit, rehome};
 use super::imports::is_dynamic;
 use super::members::{claim_name, from_archive, is_linked_elsewhere, pull};
 use super::references::visibility_stays;
-use super::rows::{is_vacant_global, vacant_symbol};
+use super::rows::{add_global, is_vacant_global, vacant_symbol};
 use super::symbols::{Change, Mentions, defined_record, drop_symbol, is_hidden, text};
 use crate::commit::bulk::global_records;
 use crate::resolve::definitions::stricter;
@@ -80,7 +79,12 @@ fn define_new(
     let reason = GateReason::NewGlobal { symbol: text(name), input: object.name.clone() };
     let kind = new.info & 0xf;
     let common = new.state == global_state::COMMON;
-    if common || matches!(kind, elf::STT_TLS | elf::STT_GNU_IFUNC) || is_named_by_options(context, name) {
+    let versioned = name.contains(&b'@');
+    if common
+        || versioned
+        || matches!(kind, elf::STT_TLS | elf::STT_GNU_IFUNC)
+        || is_named_by_options(context, name)
+    {
         return Ok(Some(reason));
     }
     let discarded = match object.parsed.symbol_place(index) {
@@ -132,7 +136,7 @@ fn define_new(
             None => return Ok(Some(reason)),
         },
         None => match add_global(context.store, context.plan, name) {
-            Some((row, name)) => (row, new_record(context, input, name)?),
+            Some((row, record)) => (row, new_record(context, input, record.name)?),
             None => return Ok(Some(reason)),
         },
     };
@@ -146,19 +150,6 @@ fn define_new(
     changes.push((row, old, record));
     context.frame.differ(reason);
     mention(context, input, row, new, name)
-}
-
-/// A row for a global name that the image does not know, and its name; `None` if the index of names is full.
-pub(crate) fn add_global(store: &Store, plan: &mut Plan, name: &[u8]) -> Option<(SymbolRow, Span)> {
-    let entries = &mut plan.image.name_entries;
-    *entries += 1;
-    if u64::from(*entries) * 4 > u64::from(store.name_slots.len()) * 3 {
-        return None;
-    }
-    let row = SymbolRow(plan.ends.symbols);
-    plan.ends.symbols += 1;
-    plan.new_names.insert(name.to_vec(), row);
-    Some((row, plan.add_name(store, name)))
 }
 
 /// The record of a name that an object defines for the first time, before its place is known.
@@ -222,7 +213,6 @@ pub(super) fn is_named_by_options(context: &Context<'_>, name: &[u8]) -> bool {
         || options.undefined.iter().any(|known| is(known))
         || options.defsyms.iter().any(|(known, _)| is(known))
         || options.entry.as_deref().is_some_and(is)
-        || name.contains(&b'@')
         || [&options.dynamic.init, &options.dynamic.fini].iter().any(|known| is(known))
 }
 

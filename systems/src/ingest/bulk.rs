@@ -685,7 +685,9 @@ fn record_offers(program: &mut Program, wanted: &[Wanted]) {
         if wanted.shared.is_some() || wanted.file != 0 {
             symbol.flags |= symbol_flags::OFFERED;
         }
-        if wanted.contested || wanted.shared.is_some() && wanted.file != 0 {
+        let contested =
+            if wanted.defined { wanted.contested } else { wanted.shared.is_some() && wanted.file != 0 };
+        if contested {
             symbol.flags |= symbol_flags::CONTESTED;
         }
         if wanted.defined {

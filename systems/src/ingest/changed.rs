@@ -25,6 +25,7 @@ use super::read::member_bytes;
 use super::recognize::{hash_doubtful_objects, is_proven};
 use super::rows::{self, Home};
 use crate::commit::bulk::{file_record, needed_hash};
+use crate::diff::rows::add_name;
 
 /// Compares the inputs with the store's and spawns an entity for each that differs.
 pub(crate) fn load_changed_inputs(
@@ -406,7 +407,7 @@ impl Loader<'_> {
             self.compare_object(object, input.name.clone(), bytes)?;
             if !same_role(&self.store.text(known.name), &input.name) {
                 // The next command line is compared with what it is called now.
-                record.name = self.plan.add_name(self.store, input.name.as_bytes());
+                record.name = add_name(self.store, self.plan, input.name.as_bytes());
                 let renamed = InputRecord { name: record.name, ..self.store.inputs.get(object.0)? };
                 self.plan.input_records.insert(object.0, renamed);
             }

@@ -20,8 +20,7 @@ use super::offers::{file_of, is_searched, open_archive, read_offers};
 use super::read::member_bytes;
 use super::rows::Home;
 use crate::commit::bulk::archive_shape;
-use crate::diff::names::add_global;
-use crate::diff::rows::{is_vacant_global, vacant_symbol};
+use crate::diff::rows::{add_global, add_name, is_vacant_global, vacant_symbol};
 
 /// A loaded member: its row, as it was.
 type Loaded = (InputRow, InputRecord);
@@ -49,7 +48,7 @@ impl Loader<'_> {
         loaded.retain(|(row, _)| !request.beside.dropped.contains(row));
         // All members are loaded of one that has no index.
         let offers = if is_searched(&known) { read_offers(archive.clone(), members.clone()) } else { None };
-        if offers.is_none() && is_searched(&known) && !members.is_empty() {
+        if offers.is_none() && is_searched(&known) {
             self.frame.refuse(reason);
             return Ok(shape);
         }
@@ -70,7 +69,7 @@ impl Loader<'_> {
             if renamed || ordinal != record.member {
                 same = false;
                 let name =
-                    if renamed { self.plan.add_name(self.store, name.as_bytes()) } else { record.name };
+                    if renamed { add_name(self.store, self.plan, name.as_bytes()) } else { record.name };
                 self.plan.input_records.insert(row.0, InputRecord { name, member: ordinal, ..record });
             }
             let Ok(content) = member_bytes(input, &archive, member) else {
@@ -236,8 +235,8 @@ impl Loader<'_> {
             None => self.store.global(name)?,
         };
         let Some(row) = known else {
-            let Some((row, name)) = add_global(self.store, self.plan, name) else { return Ok(false) };
-            self.plan.symbols.insert(row.0, SymbolRecord { name, ..lazy });
+            let Some((row, known)) = add_global(self.store, self.plan, name) else { return Ok(false) };
+            self.plan.symbols.insert(row.0, SymbolRecord { name: known.name, ..lazy });
             return Ok(true);
         };
         let record = match self.plan.symbols.get(&row.0) {

@@ -25,10 +25,11 @@ pub(crate) enum Offer {
     Member(FileRow, u32),
 }
 
-/// An archive with what it offers; `None` if it has no index.
+/// An archive with what it offers; `None` if it has members, but no index.
 pub(super) fn read_offers(archive: Archive, members: Vec<Member>) -> Option<OpenedArchive> {
     let mut offers = HashMap::new();
-    for (name, offset) in archive.symbols().ok()?? {
+    let index = archive.symbols().ok()?;
+    for (name, offset) in index.or_else(|| members.is_empty().then(Vec::new))? {
         let name = archive.bytes.get(name).unwrap_or_default();
         let ordinal = members.binary_search_by_key(&offset, |member| member.offset).ok()?;
         offers.entry(hash_name(name)).or_insert(ordinal as u32);

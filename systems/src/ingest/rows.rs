@@ -14,6 +14,7 @@ use super::bulk::local_symbols;
 use super::classify::{Class, classify};
 use super::offers::file_of;
 use crate::commit::bulk::property_of;
+use crate::diff::rows::add_name;
 
 /// How many rows of each kind an object needs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,7 +90,7 @@ pub(super) fn open(
             None => return Ok(None),
         },
     };
-    let name = plan.add_name(store, name.as_bytes());
+    let name = add_name(store, plan, name.as_bytes());
     let (feature_1_and, properties) = property_of(parsed);
     let member = if let Home::Member(_, ordinal) = home { ordinal } else { 0 };
     let known = InputRecord { name, file, member, feature_1_and, properties, ..known };

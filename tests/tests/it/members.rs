@@ -4,10 +4,11 @@
 //! at each image, and each does what another linker's does. What can't be proven right stays a reason, and the strict gate
 //! refuses all of it.
 
-use relink::{GateKind, IncrementalOptions, LinkOptions, Outcome, OutputKind};
+use relink::{Counters, GateKind, IncrementalOptions, LinkOptions, Outcome, OutputKind};
 use relink_tests::cc::{Cc, archive, archive_with};
 use relink_tests::program::{self, Inputs, Program, assert_behaves};
 use relink_tests::readers;
+use relink_tests::scene::Scene;
 use relink_tests::scratch;
 use relink_tests::start::START;
 
@@ -282,8 +283,140 @@ fn doubt_is_a_full_link() {
     ]);
     // An archive without an index has to be read whole.
     let plain: (&str, What<'_>) = ("lib.a", Plain(&[("one.c", ONE), ("two.c", TWO)]));
-    walk(&[
-        (&[("main.c", Unit(MAIN)), plain], "full"),
-        (&[("main.c", Unit(MAIN_TWO)), plain], "archive-member-pulled"),
-    ]);
+    let mut program = Program::linked(options(GateKind::Wide), &inputs(&[("main.c", Unit(MAIN)), plain]));
+    let outcome = program.edit(&inputs(&[("main.c", Unit(MAIN_TWO)), plain]));
+    program.assert_fell_back(outcome, "archive-member-pulled");
+    program.verify();
+}
+
+/// How an archive is made.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Fat,
+    /// Members are files of their own, beside it.
+    Thin,
+}
+
+/// A program, or a library and its user, with `lib.a` behind their objects.
+fn scene(args: &str, cc: &Cc, kind: Kind, units: &[(&str, &str)], members: &[(&str, &str)]) -> Scene {
+    let compile = |(name, text): &(&str, &str)| (format!("{name}.o"), cc.text(&format!("{name}.c"), text));
+    let members: Vec<(String, Vec<u8>)> = members.iter().map(compile).collect();
+    let letters = if let Kind::Fat = kind { "rcsD" } else { "rcsDT" };
+    let mut scene = Scene::new().file("lib.a", archive_with(letters, &members));
+    for (name, bytes) in members.iter().cloned().chain(units.iter().map(compile)) {
+        scene = scene.file(&name, bytes);
+    }
+    let objects: Vec<String> = units.iter().map(|(name, _)| format!("{name}.o")).collect();
+    match args {
+        "-shared" => {
+            let library = objects[1..].join(" ");
+            scene
+                .link(&format!("-shared -o libown.so {library} lib.a -Wl,--exclude-libs,lib.a"))
+                .link("-o main main.o -L. -lown")
+        }
+        "c++" => scene.linkxx(&format!("-pie -o main {} lib.a", objects.join(" "))),
+        _ => scene.link(&format!("{args} -o main {} lib.a", objects.join(" "))),
+    }
+}
+
+#[test]
+fn members_come_and_go_in_programs_and_libraries() {
+    let main = "#include <stdio.h>\nint work(int);\nint main(void)\n{\n    printf(\"%d\\n\", work(3));\n    return 0;\n}\n";
+    let work = "static int more = 4;\nint *const at = &more;\nint work(int x)\n{\n    return x + *at;\n}\n";
+    let calls = "int two(int);\nstatic int more = 4;\nint *const at = &more;\nint work(int x)\n{\n    return two(x) + *at;\n}\n";
+    let two = "int three(int);\nint (*const by)(int) = three;\nint two(int x)\n{\n    return by(x) + 1;\n}\n";
+    let three = "static int seed = 9;\nint three(int x)\n{\n    return x * seed;\n}\n";
+    let edited = three.replace("= 9", "= 8");
+    for (args, kind) in [("-static", Kind::Fat), ("-pie", Kind::Thin), ("-shared", Kind::Fat)] {
+        let flags = ["-O0", "-g", "-ffunction-sections", "-fdata-sections"];
+        let cc = Cc::new(flags).with([if args == "-static" { "-fno-pie" } else { "-fPIC" }]);
+        let scene = |work: &str, members: &[(&str, &str)]| {
+            scene(args, &cc, kind, &[("main", main), ("work", work)], members)
+        };
+        let lib = [("two", two), ("three", three)];
+        let (stage, _) = scene(work, &lib).incremental_wide();
+        for (step, scene) in [
+            scene(calls, &lib),
+            scene(calls, &[("three", &edited), ("two", two)]),
+            scene(work, &[("three", &edited), ("two", two)]),
+            scene(work, &[("three", &edited)]),
+            scene(calls, &lib),
+        ]
+        .iter()
+        .enumerate()
+        {
+            let linked = scene.again(&stage);
+            // Members that are loaded change places.
+            let expected = if step == 1 { "fell_back_full" } else { "patched" };
+            linked[0].assert_outcome(expected);
+            scene.compare(&stage);
+        }
+    }
+}
+
+const SHAPES: &str = r#"
+#include <cstdio>
+struct Shape { virtual ~Shape() {} virtual int area() const = 0; };
+template <int N> struct Square : Shape { int area() const override { if (N > 8) throw N; return N * N; } };
+"#;
+
+/// COMDAT groups of members that come behind their owners, and of ones that are the only owners; unwinding through them.
+#[test]
+fn groups_come_and_go_with_members() {
+    let cc = Cc::cxx(["-fPIC", "-g", "-O0", "-ffunction-sections", "-fdata-sections"]);
+    let main = |call: &str| {
+        format!(
+            "{SHAPES}int work(int), more(int);\nint main() {{ Square<2> s; Shape &r = s; try {{ std::printf(\"%d %d\\n\", {call}, r.area()); }} catch (int n) {{ std::puts(n == 9 ? \"nine\" : \"other\"); }} return 0; }}\n"
+        )
+    };
+    let work = format!(
+        "{SHAPES}int work(int x) {{ Square<1> s; Square<3> t; Square<4> u; Square<6> v; Shape *all[] = {{&s, &t, &u, &v}}; return all[x & 3]->area() + x; }}\n"
+    );
+    let more = format!(
+        "{SHAPES}int more(int x) {{ Square<2> s; Square<5> t; Square<9> u; Shape &r = s, &q = t, &p = u; return r.area() + q.area() + (x > 3 ? p.area() : x); }}\n"
+    );
+    let (plain, calls, throws) = (main("work(3)"), main("work(3) + more(2)"), main("work(3) + more(7)"));
+    let scene =
+        |main: &str| scene("c++", &cc, Kind::Fat, &[("main", main)], &[("work", &work), ("more", &more)]);
+    let (stage, _) = scene(&plain).incremental_wide();
+    for main in [&calls, &throws, &plain, &throws] {
+        let scene = scene(main);
+        scene.again(&stage)[0].assert_outcome("patched");
+        scene.compare_with_scratch(&stage);
+    }
+}
+
+/// How much a patch does that pulls members, or drops them, is as little in a large program.
+#[test]
+fn work_does_not_grow_with_the_program() {
+    let work = [5, 60].map(|others| {
+        let names: Vec<String> = (0..others).map(|n| format!("other{n}.c")).collect();
+        let texts: Vec<String> =
+            (0..others).map(|n| format!("int other{n}(int x)\n{{\n    return x * {n} + 1;\n}}\n")).collect();
+        let declared: String = (0..others).map(|n| format!("int other{n}(int);\n")).collect();
+        let calls: String = (0..others).map(|n| format!(" + other{n}(x)")).collect();
+        let user = format!("{declared}int use_others(int x)\n{{\n    return x{calls};\n}}\n");
+        let mut members = vec![("one.c", ONE), ("two.c", TWO_OF_THREE), ("three.c", THREE)];
+        members.extend(names.iter().zip(&texts).map(|(name, text)| (&name[..], &text[..])));
+        let version = |main: &str, one: &str| {
+            let mut members = members.clone();
+            members[0].1 = one;
+            inputs(&[("main.c", Unit(main)), ("user.c", Unit(&user)), ("lib.a", Archive(&members))])
+        };
+        let more = format!("{ONE}int more(int x)\n{{\n    return one(x) + 1;\n}}\n");
+        let versions = [version(MAIN_TWO, ONE), version(MAIN_TWO, &more), version(MAIN, ONE)];
+        let mut program = Program::linked(options(GateKind::Wide), &version(MAIN, ONE));
+        versions.map(|version| {
+            let outcome = program.edit(&version);
+            assert_eq!(outcome, Outcome::Patched, "{}", program.reasons_text());
+            let counters = program.counters();
+            assert_eq!(counters.whole_program_resolutions, 0);
+            // What is dropped, the names of all objects tell.
+            assert!(counters.mentions_examined <= 2 * others + 100, "{counters:?}");
+            // How many pages and bytes an edit meets depends on where things stand.
+            Counters { bytes_written: 0, pages_hashed: 0, mentions_examined: 0, ..counters }
+        })
+    });
+    assert_eq!(work[0], work[1]);
+    assert!(work[0][0].inputs_parsed >= 3 && work[0][0].atoms_placed > 0, "{:?}", work[0]);
 }
