@@ -21,6 +21,7 @@ use relink_engine::rows::{
 };
 use relink_engine::store::{Rows, Store, hash_name};
 use relink_formats as formats;
+use twox_hash::XxHash3_64;
 
 use crate::ingest::bulk::local_symbols;
 use crate::kernel::{Dynamic, lower};
@@ -212,7 +213,7 @@ impl Freezer {
             groups,
             feature_1_and: property_of(parsed).0,
             properties: property_of(parsed).1,
-            bytes_hash: xxhash_rust::xxh3::xxh3_64(&parsed.bytes),
+            bytes_hash: XxHash3_64::oneshot(&parsed.bytes),
             ..Default::default()
         });
     }
@@ -441,7 +442,7 @@ pub(crate) fn archive_shape(archive: &Archive) -> (u32, u64) {
         let ordinal = offsets.partition_point(|&known| known < offset) as u32;
         shape.extend_from_slice(&ordinal.to_le_bytes());
     }
-    (offsets.len() as u32, xxhash_rust::xxh3::xxh3_64(&shape))
+    (offsets.len() as u32, XxHash3_64::oneshot(&shape))
 }
 
 /// The sections that have rows, in order.

@@ -18,6 +18,7 @@ use relink_engine::report::GateReason;
 use relink_engine::rows::{FileRow, InputRow, NONE, Span};
 use relink_engine::store::Store;
 use relink_formats as formats;
+use twox_hash::XxHash3_64;
 
 use super::bulk::is_shared_object;
 use super::pair::{Pairing, pair_inputs};
@@ -314,7 +315,7 @@ impl Loader<'_> {
         let object = bytes.filter(|bytes| !Archive::is_archive(bytes) && !is_shared_object(bytes));
         let Some(bytes) = object else { return self.frame.refuse(reason) };
         self.frame.differ(reason);
-        let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
+        let hash = XxHash3_64::oneshot(&bytes);
         let home = Some(Home::Place(place, file_record(input)));
         let (row, name) = (InputRow::default(), input.name.clone());
         self.changed.push(Changed { row, fate: Fate::Comes, name, bytes, hash, home });
@@ -425,7 +426,7 @@ impl Loader<'_> {
         bytes: Bytes,
     ) -> Result<(), StoreError> {
         let known = self.store.inputs.get(row.0)?;
-        let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
+        let hash = XxHash3_64::oneshot(&bytes);
         if known.bytes_hash != hash {
             self.changed.push(Changed { row, fate: Fate::Stays, name, bytes, hash, home: None });
         }
@@ -450,7 +451,7 @@ impl Loader<'_> {
             let members = archive.members().ok()?;
             member_bytes(input, &archive, members.get(known.member as usize)?).ok()
         });
-        match content.filter(|bytes| known.bytes_hash == xxhash_rust::xxh3::xxh3_64(bytes)) {
+        match content.filter(|bytes| known.bytes_hash == XxHash3_64::oneshot(bytes)) {
             Some(bytes) => {
                 let hash = known.bytes_hash;
                 self.changed.push(Changed { row, fate: Fate::Stays, name, bytes, hash, home: None });

@@ -14,6 +14,7 @@ use relink_engine::report::GateReason;
 use relink_engine::rows::{FileRow, InputRow};
 use relink_engine::store::hash_name;
 use relink_formats as formats;
+use twox_hash::XxHash3_64;
 
 use super::changed::{Changed, Loader, role, same_role};
 use super::offers::{file_of, is_searched, open_archive, read_offers};
@@ -321,7 +322,7 @@ impl Loader<'_> {
         };
         let (row, name, home) =
             (InputRow::default(), member_name(input, member), Some(Home::Member(file, ordinal)));
-        let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
+        let hash = XxHash3_64::oneshot(&bytes);
         self.changed.push(Changed { row, fate: Fate::Comes, name, bytes, hash, home });
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct DynamicRelocs<'a> {
     count: u64,
     /// All entries.
     end: u64,
+    /// Behind the entry that was updated last: tables of pointers are updated in the order of their places.
+    next: u64,
     scratch: Option<u64>,
     fixed: bool,
     /// `.relr.dyn`.
@@ -69,6 +71,7 @@ impl<'a> DynamicRelocs<'a> {
             sorted,
             count,
             end,
+            next: 0,
             scratch,
             fixed,
             packed,
@@ -102,8 +105,12 @@ impl<'a> DynamicRelocs<'a> {
 
     /// Brings the value of a place up to date; `false` if the table has no entry for it.
     pub(crate) fn update(&mut self, place: u64, value: u64) -> bool {
-        match self.find(place) {
-            Some(index) => self.put(index, place, value),
+        let near = Some(self.next).filter(|&next| next < self.sorted && self.place(next) == Some(place));
+        match near.or_else(|| self.find(place)) {
+            Some(index) => {
+                self.next = index + 1;
+                self.put(index, place, value)
+            }
             // Places stay: an even one that isn't in the table of odd ones is told by `.relr.dyn`, and holds its value
             // itself.
             None => self.packed.is_some() && place.is_multiple_of(2),
@@ -204,8 +211,8 @@ impl<'a> DynamicRelocs<'a> {
     }
 
     fn word(&self, index: u64, at: u64) -> Option<u64> {
-        let bytes = self.draft.read(self.image, self.section?.offset + ENTRY * index + at, 8)?;
-        Some(u64::from_le_bytes(bytes.try_into().ok()?))
+        let offset = self.section?.offset + ENTRY * index + at;
+        self.draft.read_array(self.image, offset).map(u64::from_le_bytes)
     }
 
     fn put(&mut self, index: u64, place: u64, value: u64) -> bool {
@@ -214,7 +221,10 @@ impl<'a> DynamicRelocs<'a> {
 
     fn put_entry(&mut self, index: u64, words: [u64; 3]) -> bool {
         let Some(section) = self.section else { return false };
-        let bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+        let mut bytes = [0; ENTRY as usize];
+        for (field, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+            *field = u64::to_le_bytes(word);
+        }
         self.draft.write(self.image, section.offset + ENTRY * index, &bytes)
     }
 }
