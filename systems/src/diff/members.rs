@@ -31,6 +31,8 @@ pub(super) type Doubtful = BTreeMap<InputRow, (String, String)>;
 
 /// Rows that are looked at to find what keeps a member in the link, before all mentions of names are.
 const ROWS_EXAMINED: usize = 4096;
+/// Members that are looked at one by one.
+const DOUBTFUL_EXAMINED: usize = 8;
 
 /// Who offers a name that is lazy, or that a library of the command line offers as well.
 fn offer_of(context: &mut Context<'_>, row: SymbolRow, name: &[u8]) -> Result<Offer, StoreError> {
@@ -175,7 +177,8 @@ pub(super) fn judge_members(
         return Ok(());
     }
     let mut doubtful = std::mem::take(&mut context.doubtful);
-    let beside = !context.request.beside.dropped.is_empty();
+    // Of many it is quicker to ask for all at once.
+    let beside = !context.request.beside.dropped.is_empty() || doubtful.len() > DOUBTFUL_EXAMINED;
     for member in doubtful.keys().copied().collect::<Vec<_>>() {
         if context.going.contains(&member) || !beside && is_wanted_nearby(context, member)? {
             doubtful.remove(&member);

@@ -47,13 +47,18 @@ impl Loader<'_> {
         let differs = shape != (known.members, known.index_hash);
         let mut loaded = self.loaded_members(&known)?;
         loaded.retain(|(row, _)| !request.beside.dropped.contains(row));
-        // All members are loaded of one that has no index.
-        let offers = if is_searched(&known) { read_offers(archive.clone(), members.clone()) } else { None };
-        if offers.is_none() && is_searched(&known) {
+        // Without an index, what members define that are not loaded is not known.
+        let lists = is_searched(&known);
+        let unlisted = shape.1 == XxHash3_64::oneshot(&[]) && !members.is_empty();
+        let offers = match lists && differs {
+            true => read_offers(archive.clone(), members.clone()),
+            false => None,
+        };
+        if lists && (unlisted || differs && offers.is_none()) {
             self.frame.refuse(reason);
             return Ok(shape);
         }
-        let pairs = self.pair_members(&loaded, &members, offers.as_ref())?;
+        let pairs = self.pair_members(&loaded, &members, offers.as_ref(), lists)?;
         let in_order = pairs.iter().flatten().is_sorted();
         let mut same = !differs && in_order;
         let mut taken = HashSet::new();
@@ -88,7 +93,7 @@ impl Loader<'_> {
             taken.extend(
                 request.beside.pulled.iter().filter(|(of, _)| *of == file).map(|(_, member)| *member),
             );
-            let explained = !differs || self.note_offers(file, &offers, &loaded, &pairs, &taken)?;
+            let explained = self.note_offers(file, &offers, &loaded, &pairs, &taken)?;
             self.plan.archives.insert(file.0, offers);
             if !explained {
                 self.frame.refuse(reason.clone());
@@ -120,6 +125,7 @@ impl Loader<'_> {
         loaded: &[Loaded],
         members: &[Member],
         offers: Option<&OpenedArchive>,
+        searched: bool,
     ) -> Result<Vec<Option<u32>>, StoreError> {
         // Loaded ones and members of a role: one of each, and whether there are more.
         let mut roles: HashMap<String, (Option<usize>, Option<u32>, bool)> = HashMap::new();
@@ -145,11 +151,13 @@ impl Loader<'_> {
             }
         }
         for ((_, record), pair) in loaded.iter().zip(&mut pairs).filter(|(_, pair)| pair.is_none()) {
-            // All members of one without an index are loaded: as long as they are as many, each is where it was.
-            let same_place = || (loaded.len() == members.len()).then_some(record.member);
+            // With the same index, or with all members loaded and as many as before, each is where it was.
             let found = match offers {
                 Some(offers) => self.find_by_names(record, offers, &taken)?,
-                None => same_place().filter(|ordinal| !taken.contains(ordinal)),
+                None if searched || loaded.len() == members.len() => {
+                    Some(record.member).filter(|ordinal| !taken.contains(ordinal))
+                }
+                None => None,
             };
             if let Some(ordinal) = found {
                 *pair = Some(ordinal);
@@ -294,13 +302,29 @@ impl Loader<'_> {
         file: FileRow,
         ordinal: u32,
     ) -> Result<(), StoreError> {
+        let reason = |loader: &Self| -> Result<GateReason, StoreError> {
+            let archive = loader.store.text(file_of(loader.store, loader.plan, file)?.name);
+            Ok(GateReason::ArchiveChanged { archive })
+        };
+        let known = file_of(self.store, self.plan, file)?;
+        let stays = |row: &InputRow| self.changed.iter().all(|one| one.row != *row || one.fate != Fate::Goes);
+        let loaded = self.loaded_members(&known)?;
+        if loaded.iter().any(|(row, record)| {
+            let now = self.plan.input_records.get(&row.0).unwrap_or(record);
+            now.member == ordinal && stays(row)
+        }) {
+            // Another round paired it with another one.
+            let reason = reason(self)?;
+            self.frame.refuse(reason);
+            return Ok(());
+        }
         let input = super::libraries::input_of(request, self.store, self.plan, file.0)?;
         let opened = open_archive(request, self.store, self.plan, file)?;
         let found =
             input.zip(opened).map(|(input, opened)| (input, opened.archive.clone(), opened.members.clone()));
         let Some((input, archive, members)) = found else {
-            let name = self.store.text(file_of(self.store, self.plan, file)?.name);
-            self.frame.refuse(GateReason::ArchiveChanged { archive: name });
+            let reason = reason(self)?;
+            self.frame.refuse(reason);
             return Ok(());
         };
         self.add_member(input, file, &archive, &members, ordinal);

@@ -386,6 +386,21 @@ fn groups_come_and_go_with_members() {
     }
 }
 
+/// Who goes back and forth between two versions is patched again and again.
+#[test]
+fn members_come_again_and_again() {
+    let lib: (&str, What<'_>) =
+        ("lib.a", Archive(&[("one.c", ONE), ("two.c", TWO_OF_THREE), ("three.c", THREE)]));
+    let versions = [MAIN, MAIN_TWO].map(|main| inputs(&[("main.c", Unit(main)), lib]));
+    let mut program = Program::linked(options(GateKind::Wide), &versions[0]);
+    for version in [1, 0].repeat(8) {
+        let outcome = program.edit(&versions[version]);
+        assert_eq!(outcome, Outcome::Patched, "{}", program.reasons_text());
+        program.verify();
+        assert_behaves(&program.image(), &versions[version]);
+    }
+}
+
 /// How much a patch does that pulls members, or drops them, is as little in a large program.
 #[test]
 fn work_does_not_grow_with_the_program() {
