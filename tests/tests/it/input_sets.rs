@@ -4,11 +4,11 @@
 //! what another linker's does. What can't be proven right stays a reason, and the strict gate refuses all of it.
 
 use relink::{Counters, GateKind, Input, LinkOptions, LinkSession, Outcome, OutputKind};
-use relink_tests::cc::archive;
+use relink_tests::cc::{Opt, archive};
 use relink_tests::program::{self, Program, assert_behaves};
 use relink_tests::scene::{Scene, Stage};
 use relink_tests::way::{Way, others};
-use relink_tests::{readers, scratch};
+use relink_tests::{readers, scratch, tools};
 
 const WAYS: [Way; 4] = [
     Way::PLAIN,
@@ -163,6 +163,38 @@ fn what_depends_on_order_is_linked_anew() {
     // Behind the other one it is of no account, whether it is there or not.
     let both = [chosen[0], chosen[1], chosen[2], ("other.c", weak_too)];
     walk(way, &[(chosen, "full"), (&both, PATCHED), (chosen, PATCHED)]);
+}
+
+/// The last unit that has location lists takes their section along.
+#[test]
+fn debug_sections_go_with_their_last_contribution() {
+    let way = Way::PLAIN;
+    let optimised = Way { opt: Opt::O1, ..way };
+    let lists = "int extra(int x)\n{\n    int y = x * 3;\n    for (int n = 0; n < x; n++)\n        y ^= n * x;\n    return y;\n}\n";
+    let before = [
+        way.inputs(&[("main.c", MAIN_EXTRA), ("work.c", WORK)]),
+        optimised.inputs(&[("extra.c", lists), ("more.c", &lists.replace("extra", "more"))]),
+    ]
+    .concat();
+    let without = |main: &str, count: usize| {
+        let mut inputs = before.clone();
+        inputs[0] = way.inputs(&[("main.c", main)]).remove(0);
+        inputs.truncate(count);
+        inputs
+    };
+    let mut program = Program::linked(options(GateKind::Wide, way), &before);
+    let lists = |program: &Program| {
+        let dir = scratch();
+        program::save(&program.image(), &dir.path().join("image"));
+        let image = dir.path().join("image");
+        tools::READELF.run(["-SW", &*image.to_string_lossy()]).ok().stdout.contains(".debug_loclists")
+    };
+    assert!(lists(&program));
+    let outcome = program.edit(&without(MAIN_EXTRA, 3));
+    program.assert_patched(outcome);
+    let outcome = program.edit(&without(MAIN, 2));
+    program.assert_fell_back(outcome, "atom-removed");
+    assert!(!lists(&program));
 }
 
 /// A live session: inputs are added behind the others and taken away.
