@@ -88,7 +88,7 @@ pub(super) fn choose_owners(context: &mut Context<'_>, inputs: &[&Input]) -> Res
         };
         let unseen = [owner.input, given.record.input].into_iter().find(|row| !context.changed.contains(row));
         if let Some(unseen) = unseen {
-            context.frame.wanted.push(unseen);
+            context.frame.wanted.neighbours.push(unseen);
             context.frame.refuse(GateReason::ComdatChanged { group, input: name });
             followed = false;
         } else if followed && !hand_over(context, inputs, &signature, &given, owner)? {

@@ -280,6 +280,11 @@ impl Run {
             let symbols = elf.file.symbols().filter(|symbol| moved || symbol.address() != 0);
             may_move.extend(symbols.filter_map(|symbol| Some(symbol.name().ok()?.to_owned())));
         }
+        // So does a function of a group that another object owns now.
+        let (owned, owns) = (first_definitions(&self.objects), first_definitions(objects));
+        may_move.extend(
+            owned.into_iter().filter(|(name, owner)| owns.get(name) != Some(owner)).map(|(name, _)| name),
+        );
         for (name, object) in objects {
             let Some(&earlier) = earlier.get(name) else { continue };
             let changed = object != earlier;
@@ -320,4 +325,17 @@ impl Run {
         program::save(&self.program.from_scratch(), &fresh);
         readers::assert_no_worse(&ours, &readers::complaints(&fresh));
     }
+}
+
+/// The first object that defines each weak name.
+fn first_definitions(objects: &[(String, Vec<u8>)]) -> BTreeMap<String, &str> {
+    let mut first = BTreeMap::new();
+    for (object, bytes) in objects {
+        let elf = Elf::parse(bytes);
+        for symbol in elf.file.symbols().filter(|symbol| symbol.is_definition() && symbol.is_weak()) {
+            let Ok(name) = symbol.name() else { continue };
+            first.entry(name.to_owned()).or_insert(object.as_str());
+        }
+    }
+    first
 }

@@ -224,8 +224,8 @@ fn groups_tables_and_pointers_come_and_go() {
             (main, plain, "patched"),
             (main, pointers, "patched"),
             (main, another, "patched"),
-            // The first object now owns what the second one had: another resolution.
-            (both, another, "fell_back_full"),
+            // The first object now owns what the second one had.
+            (both, another, "patched"),
             (both, plain, "patched"),
             (both, another, "patched"),
         ] {
