@@ -5,6 +5,7 @@
 //! is right from the same objects linked by another linker. A tool that is missing is a failure that names its package.
 
 pub mod cc;
+pub mod debian;
 pub mod dwarf;
 pub mod elf;
 pub mod fixture;

@@ -29,6 +29,7 @@ mod plumbing;
 mod projects;
 mod publication;
 mod real_programs;
+mod redis;
 mod relocatable;
 mod rust;
 mod shifts;
