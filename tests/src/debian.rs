@@ -2,6 +2,7 @@
 //! the machine's configuration nor its state changes; apt checks signatures and digests.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::tools::{self, Said, Tool};
 
@@ -20,6 +21,9 @@ const TAR: Tool = Tool { names: &["tar"], package: "tar" };
 pub fn source(package: &str) -> PathBuf {
     let cache = crate::cache_dir("debian");
     let kept = cache.join(package);
+    // Several tests ask at once; one download is enough.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     if kept.is_dir() {
         return kept;
     }
@@ -38,7 +42,9 @@ pub fn source(package: &str) -> PathBuf {
     });
     let tree = work.path().join("tree");
     std::fs::create_dir(&tree).expect("a folder of ours");
-    tools::say(TAR.command().arg("-xf").arg(tarball).arg("-C").arg(&tree).arg("--strip-components=1")).ok();
+    let mut tar = TAR.command();
+    tar.arg("-xf").arg(tarball).arg("-C").arg(&tree).args(["--strip-components=1", "--no-same-owner"]);
+    tools::say(&mut tar).ok();
     // Another process may have been faster.
     if let Err(error) = std::fs::rename(&tree, &kept) {
         assert!(kept.is_dir(), "{}: {error}", kept.display());
@@ -108,4 +114,18 @@ fn deb822_entries(text: &str) -> String {
     text.lines()
         .map(|line| if types(line) { "Types: deb-src\n".to_owned() } else { format!("{line}\n") })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{deb822_entries, one_line_entries};
+
+    #[test]
+    fn entries_of_packages_become_entries_of_sources() {
+        let lines = "# deb a\ndeb [arch=amd64] http://a b main\ndeb-src http://a b main\n deb\tfile:/c d e\n";
+        assert_eq!(one_line_entries(lines), "deb-src [arch=amd64] http://a b main\ndeb-src\tfile:/c d e\n");
+        let stanza = "types: deb deb-src\nURIs: http://a\nSuites: b\n\nTypes: deb\n";
+        let expected = "Types: deb-src\nURIs: http://a\nSuites: b\n\nTypes: deb-src\n";
+        assert_eq!(deb822_entries(stanza), expected);
+    }
 }
