@@ -2,6 +2,7 @@
 //!
 //! A library, so that tests and fuzz targets can ask what a command line means without a process for each.
 
+pub mod arena;
 mod console;
 mod demangle;
 mod ld;

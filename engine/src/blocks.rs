@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use formats::Bytes;
 use relink_formats as formats;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::column::StoreError;
 
@@ -70,7 +70,7 @@ impl Blocks {
         };
         if !self.is_seen(block) {
             let sum = u64::from_le_bytes(sum.try_into().unwrap_or_default());
-            if sum != seal(xxh3_64(payload), self.seed, block) {
+            if sum != seal(XxHash3_64::oneshot(payload), self.seed, block) {
                 return Err(damaged);
             }
             self.see(block);
@@ -89,7 +89,7 @@ impl Blocks {
         let Some(bytes) = self.bytes.get(range) else { return Err(damaged(blocks.start)) };
         for (block, bytes) in blocks.zip(bytes.chunks(BLOCK_BYTES)) {
             if !self.is_seen(block) {
-                if sum(block)? != xxh3_64(bytes) {
+                if sum(block)? != XxHash3_64::oneshot(bytes) {
                     return Err(damaged(block));
                 }
                 self.see(block);
@@ -130,7 +130,7 @@ impl Hasher {
     /// Differs between any two states that differ in a row.
     pub(crate) fn seed(&self) -> u64 {
         use zerocopy::IntoBytes;
-        xxh3_64(self.hashes.as_slice().as_bytes())
+        XxHash3_64::oneshot(self.hashes.as_slice().as_bytes())
     }
 
     /// Number of blocks.
@@ -141,7 +141,7 @@ impl Hasher {
 
 impl BlockSink for Hasher {
     fn payload(&mut self, payload: &Payload) {
-        self.hashes.push(xxh3_64(payload));
+        self.hashes.push(XxHash3_64::oneshot(payload));
     }
     fn raw(&mut self, _: &[u8; BLOCK_BYTES]) {
         self.hashes.push(0);

@@ -118,21 +118,8 @@ impl Image {
 
     /// Copies a range; `None` if it is not inside.
     pub fn read(&self, offset: u64, len: usize) -> Option<Vec<u8>> {
-        let end = offset.checked_add(len as u64).filter(|&end| end <= self.len())?;
-        if !self.owned.is_empty() {
-            return self.owned.get(offset as usize..end as usize).map(<[u8]>::to_vec);
-        }
-        let mut bytes = self.mapped.get(offset as usize..end as usize)?.to_vec();
-        if !self.pages.is_empty() && len > 0 {
-            for page in offset / PAGE_BYTES as u64..=(end - 1) / PAGE_BYTES as u64 {
-                let Some(content) = self.pages.get(&page) else { continue };
-                let start = page * PAGE_BYTES as u64;
-                let from = offset.max(start);
-                let to = end.min(start + content.len() as u64);
-                bytes[(from - offset) as usize..(to - offset) as usize]
-                    .copy_from_slice(&content[(from - start) as usize..(to - start) as usize]);
-            }
-        }
+        let mut bytes = Vec::with_capacity(self.pieces(offset, len).map(|_| len)?);
+        self.pieces(offset, len)?.for_each(|piece| bytes.extend_from_slice(piece));
         Some(bytes)
     }
 
@@ -303,10 +290,27 @@ impl Draft {
     /// Copies a range as it would be; `None` if it is not inside.
     pub fn read(&self, base: &Image, offset: u64, len: usize) -> Option<Vec<u8>> {
         let mut bytes = base.read(offset, len)?;
-        if self.pages.is_empty() || len == 0 {
-            return Some(bytes);
+        self.overlay(offset, &mut bytes);
+        Some(bytes)
+    }
+
+    /// The same of a length that is known: in tables, that of a field.
+    pub fn read_array<const N: usize>(&self, base: &Image, offset: u64) -> Option<[u8; N]> {
+        let (mut bytes, mut at) = ([0; N], 0);
+        for piece in base.pieces(offset, N)? {
+            bytes[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
         }
-        let end = offset + len as u64;
+        self.overlay(offset, &mut bytes);
+        Some(bytes)
+    }
+
+    /// Puts what was written over the image's bytes of a range.
+    fn overlay(&self, offset: u64, bytes: &mut [u8]) {
+        if self.pages.is_empty() || bytes.is_empty() {
+            return;
+        }
+        let end = offset + bytes.len() as u64;
         for page in offset / PAGE_BYTES as u64..=(end - 1) / PAGE_BYTES as u64 {
             let Some(content) = self.pages.get(&page) else { continue };
             let start = page * PAGE_BYTES as u64;
@@ -314,7 +318,6 @@ impl Draft {
             bytes[(from - offset) as usize..(to - offset) as usize]
                 .copy_from_slice(&content[(from - start) as usize..(to - start) as usize]);
         }
-        Some(bytes)
     }
 
     /// Writes a range; pages that would not change are not copied. `false` if it is not inside.
@@ -346,26 +349,95 @@ impl Draft {
     pub fn patch(&self, base: &Image) -> Vec<(u64, Vec<u8>)> {
         let mut writes: Vec<(u64, Vec<u8>)> = Vec::new();
         for page in self.pages() {
-            let Some(old) = base.page(page) else { continue };
             let new = &self.pages[&page];
             let start = page * PAGE_BYTES as u64;
-            let mut at = 0;
+            // One page is one piece.
+            let old = base.pieces(start, new.len()).and_then(|mut pieces| pieces.next());
+            let Some(old) = old else { continue };
+            let mut at = first_difference(old, new, 0);
             while at < new.len() {
-                if new[at] == old[at] {
-                    at += 1;
-                    continue;
-                }
-                let (mut end, mut next) = (at + 1, at + 1);
-                while next < new.len() && next - end < 16 {
-                    if new[next] != old[next] {
-                        end = next + 1;
-                    }
-                    next += 1;
+                let mut end = at + 1;
+                while let Some(more) = last_difference(old, new, end) {
+                    end += more;
                 }
                 writes.push((start + at as u64, new[at..end].to_vec()));
-                at = end;
+                at = first_difference(old, new, end);
             }
         }
         writes
+    }
+}
+
+/// Bytes that are compared at once, and that have to be equal between two differences that are told apart.
+const APART: usize = size_of::<u128>();
+
+/// Which of the next bytes differ: bits of those that do are set, the first byte's are the lowest. `None` at the end.
+fn difference(old: &[u8], new: &[u8], at: usize) -> Option<u128> {
+    let word = |bytes: &[u8]| {
+        let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
+        Some(rest.first_chunk().map_or_else(
+            || rest.iter().rev().fold(0, |word, &byte| word << 8 | u128::from(byte)),
+            |word| u128::from_le_bytes(*word),
+        ))
+    };
+    Some(word(old)? ^ word(new)?)
+}
+
+/// Where the first difference from an offset on is; the length if there is none.
+fn first_difference(old: &[u8], new: &[u8], mut at: usize) -> usize {
+    while let Some(difference) = difference(old, new, at) {
+        if difference != 0 {
+            return at + difference.trailing_zeros() as usize / 8;
+        }
+        at += APART;
+    }
+    new.len()
+}
+
+/// How far the last difference in the next [`APART`] bytes goes; `None` if there is none.
+fn last_difference(old: &[u8], new: &[u8], at: usize) -> Option<usize> {
+    let difference = difference(old, new, at).filter(|&difference| difference != 0)?;
+    Some(APART - difference.leading_zeros() as usize / 8)
+}
+
+#[cfg(test)]
+mod draft_tests {
+    use super::*;
+
+    #[test]
+    fn patch_is_the_ranges_that_differ() {
+        const LAST: usize = PAGE_BYTES + 36;
+        const PAGE: usize = PAGE_BYTES;
+        /// Places that are changed, and the ranges that come of them.
+        type Case = (&'static [usize], &'static [(usize, usize)]);
+        let cases: [Case; 7] = [
+            (&[0], &[(0, 1)]),
+            (&[LAST], &[(LAST, 1)]),
+            (&[5, 21, 38], &[(5, 17), (38, 1)]),
+            (&[15, 16, 31], &[(15, 17)]),
+            (&[PAGE - 1, PAGE], &[(PAGE - 1, 1), (PAGE, 1)]),
+            (&[LAST - 16, LAST], &[(LAST - 16, 17)]),
+            (&[LAST - 17, LAST], &[(LAST - 17, 1), (LAST, 1)]),
+        ];
+        let len = LAST + 1;
+        let old: Vec<u8> = (0..len).map(|at| (at % 7) as u8).collect();
+        let base = Image::mapped(Bytes::from(old.clone()));
+        for (changed, ranges) in cases {
+            let mut draft = Draft::default();
+            let mut new = old.clone();
+            changed.iter().for_each(|&at| new[at] ^= 0x80);
+            assert!(draft.write(&base, 0, &new));
+            let wanted: Vec<(u64, Vec<u8>)> =
+                ranges.iter().map(|&(at, len)| (at as u64, new[at..at + len].to_vec())).collect();
+            assert_eq!(draft.patch(&base), wanted, "{changed:?}");
+            assert_eq!(draft.read(&base, 0, len), Some(new.clone()));
+            for at in [0, PAGE - 3, len - 8] {
+                assert_eq!(
+                    draft.read_array::<8>(&base, at as u64).as_ref().map(|word| &word[..]),
+                    new.get(at..at + 8)
+                );
+            }
+            assert_eq!(draft.read_array::<8>(&base, len as u64 - 7), None);
+        }
     }
 }

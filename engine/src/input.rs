@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use formats::Bytes;
 use relink_formats as formats;
+use twox_hash::XxHash3_64;
 
 /// Where the bytes of an input come from. The engine itself opens nothing.
 pub trait InputSource: Send + Sync {
@@ -15,7 +16,7 @@ pub trait InputSource: Send + Sync {
     /// xxh3 (64 bits) of the whole contents, for those who want no more of them. `scratch` is memory that calls may share.
     fn content_hash(&self, scratch: &mut Vec<u8>) -> io::Result<u64> {
         let _ = scratch;
-        Ok(xxhash_rust::xxh3::xxh3_64(&self.bytes()?))
+        Ok(XxHash3_64::oneshot(&self.bytes()?))
     }
 
     /// The contents of a thin archive's member; `path` is as written in the archive.

@@ -563,6 +563,8 @@ pub mod reloc_flags {
     pub const DYNAMIC: u16 = 8;
     /// A dynamic relocation that names its target goes with it.
     pub const SYMBOLIC: u16 = 0x10;
+    /// The object refers to the target weakly, and has no definition of it.
+    pub const WEAK: u16 = 0x20;
 }
 
 /// Roles of sections that are no debug section.

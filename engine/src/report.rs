@@ -125,6 +125,7 @@ impl GateReason {
     pub fn of_input(mut self, name: &str) -> GateReason {
         if let GateReason::GotSlotAdded { input, .. }
         | GateReason::ImportNeedAdded { input, .. }
+        | GateReason::IfuncChanged { input, .. }
         | GateReason::DynamicRelocationChanged { input, .. }
         | GateReason::RelocationUnpatchable { input, .. } = &mut self
             && input.is_empty()

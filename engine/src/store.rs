@@ -2,12 +2,14 @@
 //!
 //! State bytes: header, directory, columns in blocks, then one log record for each later frame.
 
+use std::hash::Hasher as _;
 use std::io;
 use std::sync::Arc;
 
 use bevy_ecs::prelude::Resource;
 use formats::Bytes;
 use relink_formats as formats;
+use twox_hash::XxHash3_64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::blocks::{BLOCK_BYTES, BlockSink, Blocks, Hasher, Writer, rows_per_block};
@@ -20,7 +22,7 @@ use crate::rows::{FileRow, InputRow, Span, SymbolRow};
 use crate::texts::Texts;
 
 /// Bump with every change of a record, a column or their meaning: other versions are never migrated.
-pub const SCHEMA: u32 = 7;
+pub const SCHEMA: u32 = 8;
 const MAGIC: [u8; 8] = *b"relink\0S";
 const TARGET_X86_64_ELF: u32 = 62;
 
@@ -186,7 +188,7 @@ macro_rules! store {
                 let header = LogHeader {
                     magic: LOG_MAGIC,
                     len: payload.len() as u32,
-                    hash: xxhash_rust::xxh3::xxh3_64(&payload),
+                    hash: XxHash3_64::oneshot(&payload),
                 };
                 let mut record = header.as_bytes().to_vec();
                 record.append(&mut payload);
@@ -291,7 +293,7 @@ impl Store {
         let mut prefix = header.as_bytes().to_vec();
         prefix.extend_from_slice(directory.as_slice().as_bytes());
         prefix.resize(prefix_len, 0);
-        header.prefix_hash = xxhash_rust::xxh3::xxh3_64(&prefix);
+        header.prefix_hash = XxHash3_64::oneshot(&prefix);
         prefix[..size_of::<Header>()].copy_from_slice(header.as_bytes());
         writer.write_all(&prefix)?;
         let mut blocks = Writer::new(hashes, writer);
@@ -364,10 +366,10 @@ impl Store {
         let prefix_len = usize::try_from(header.prefix_len).unwrap_or(usize::MAX);
         let prefix = state.get(..prefix_len).ok_or_else(|| malformed("it is shorter than its directory"))?;
         let stored_hash = std::mem::take(&mut header.prefix_hash);
-        let mut hasher = xxhash_rust::xxh3::Xxh3Default::new();
-        hasher.update(header.as_bytes());
-        hasher.update(prefix.get(size_of::<Header>()..).unwrap_or_default());
-        if hasher.digest() != stored_hash {
+        let mut hasher = XxHash3_64::new();
+        hasher.write(header.as_bytes());
+        hasher.write(prefix.get(size_of::<Header>()..).unwrap_or_default());
+        if hasher.finish() != stored_hash {
             return Err(malformed("checksum of its directory does not match"));
         }
         Ok((header, prefix_len))
@@ -499,7 +501,7 @@ fn each_record(
         let (record, rest) =
             LogHeader::read_from_prefix(log).map_err(|_| malformed("its log is cut short"))?;
         let payload = rest.get(..record.len as usize).ok_or_else(|| malformed("its log is cut short"))?;
-        if record.magic != LOG_MAGIC || xxhash_rust::xxh3::xxh3_64(payload) != record.hash {
+        if record.magic != LOG_MAGIC || XxHash3_64::oneshot(payload) != record.hash {
             return Err(malformed("checksum of its log does not match"));
         }
         visit(payload)?;
@@ -511,5 +513,5 @@ fn each_record(
 /// The hash of a name in `name_slots` and of a piece in `pool_slots`.
 #[inline]
 pub fn hash_name(name: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(name)
+    XxHash3_64::oneshot(name)
 }

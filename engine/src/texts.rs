@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::blocks::{BLOCK_BYTES, BlockSink, Blocks};
 use crate::column::{Column, StoreError};
@@ -145,7 +145,7 @@ impl Texts {
 
     /// The checksums of names, block by block.
     pub(crate) fn sums(bytes: &[u8]) -> Vec<u64> {
-        padded(bytes).map(|block| xxh3_64(&block)).collect()
+        padded(bytes).map(|block| XxHash3_64::oneshot(&block)).collect()
     }
 
     /// Hands the blocks of names to a sink.

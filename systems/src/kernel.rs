@@ -106,6 +106,8 @@ pub(crate) struct Site {
     pub size: u64,
     /// The target's address is known but for the image's own: defined here, for good.
     pub relative: bool,
+    /// Nothing here defines the target, and the object would do without it.
+    pub weak: bool,
     pub demand: Demand,
     pub dynamic: Dynamic,
 }
@@ -144,6 +146,7 @@ pub(crate) fn lower<P: Places>(
         tls_descriptor: 0,
         size: 0,
         relative: false,
+        weak: false,
         demand: Demand::None,
         dynamic: Dynamic::None,
     };
@@ -174,17 +177,16 @@ pub(crate) fn lower<P: Places>(
                 }
                 relaxable = !traits.ifunc && !traits.preemptible;
                 site.relative = !traits.preemptible;
-            } else if view.atom == place::ABSOLUTE || traits.imported {
+            } else if view.atom == place::ABSOLUTE {
+                relaxable = false;
+            } else if traits.imported {
+                site.weak = is_weak(object, symbol_index);
                 relaxable = false;
             } else {
-                let weak = object
-                    .parsed
-                    .symbols()
-                    .get(symbol_index)
-                    .is_some_and(|symbol| symbol.st_bind().0 == elf::STB_WEAK);
+                site.weak = is_weak(object, symbol_index);
                 // Where a loader binds names, it must see this one; where none does, it is zero.
                 let allowed = bases.undefined_allowed && (traits.preemptible || !bases.dynamic);
-                if !weak && alloc && !allowed {
+                if !site.weak && alloc && !allowed {
                     return Err(SiteError::Undefined(row));
                 }
                 // Zero, also where calls of it go through the PLT: a test for it must not find that entry.
@@ -256,6 +258,10 @@ pub(crate) fn lower<P: Places>(
         }
     }
     Ok(site)
+}
+
+fn is_weak(object: &Object, symbol: usize) -> bool {
+    object.parsed.symbols().get(symbol).is_some_and(|symbol| symbol.st_bind().0 == elf::STB_WEAK)
 }
 
 /// What decides how a site reaches its target.

@@ -28,6 +28,9 @@ pub struct Stage {
     gate: &'static str,
 }
 
+/// What a link with state says of itself.
+const REPORT: &str = "report.json";
+
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace()
 }
@@ -173,6 +176,19 @@ impl Scene {
         said.stderr
     }
 
+    /// The last link fails, in a folder that has its state; what it says.
+    #[track_caller]
+    pub fn refused_again(&self, stage: &Stage) -> String {
+        for (name, bytes) in &self.files {
+            put(&stage.path(name), bytes);
+        }
+        let (driver, args) = self.links.last().expect("a link");
+        let said = tools::say(&mut stage.relinking(driver, args));
+        assert!(said.status != 0, "the link must fail: {said}");
+        assert!(!said.stderr.contains("panicked"), "{said}");
+        said.stderr
+    }
+
     /// The first link is done with state beside its output; returns the folder and the report.
     #[track_caller]
     pub fn incremental(&self) -> (Stage, Vec<Linked>) {
@@ -259,16 +275,21 @@ impl Stage {
         tools::say(command.args(words(args)))
     }
 
-    /// A link with state.
-    #[track_caller]
-    fn relink(&self, driver: &Tool, args: &str) -> Linked {
-        let report = self.path("report.json");
-        let _ = std::fs::remove_file(&report);
+    fn relinking(&self, driver: &Tool, args: &str) -> Command {
         let mut command = driver.command();
         command.current_dir(self.dir.path()).arg(format!("-B{}/", ld::gcc_prefix().display()));
         command.arg(format!("-Wl,--gate={}", self.gate));
-        command.env("RELINK_INCREMENTAL", "1").env("RELINK_REPORT", &report);
-        let said = tools::say(command.args(words(args))).ok();
+        command.env("RELINK_INCREMENTAL", "1").env("RELINK_REPORT", self.path(REPORT));
+        command.args(words(args));
+        command
+    }
+
+    /// A link with state.
+    #[track_caller]
+    fn relink(&self, driver: &Tool, args: &str) -> Linked {
+        let report = self.path(REPORT);
+        let _ = std::fs::remove_file(&report);
+        let said = tools::say(&mut self.relinking(driver, args)).ok();
         let report = serde_json::from_slice(&crate::read(report)).unwrap_or(Value::Null);
         Linked { said, report }
     }

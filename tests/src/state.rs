@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::rng::Rng;
 
@@ -95,15 +95,16 @@ impl Layout {
         let seed = word(state, SEED);
         for start in self.columns.iter().flat_map(Rows::blocks) {
             let number = ((start - self.prefix) / BLOCK + 1) as u64;
-            let sum =
-                xxh3_64(&state[start..start + PAYLOAD]) ^ seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let sum = XxHash3_64::oneshot(&state[start..start + PAYLOAD])
+                ^ seed
+                ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             state[start + PAYLOAD..start + BLOCK].copy_from_slice(&sum.to_le_bytes());
         }
         state[PREFIX_HASH..HEADER].fill(0);
-        let sum = xxh3_64(&state[..self.prefix]);
+        let sum = XxHash3_64::oneshot(&state[..self.prefix]);
         state[PREFIX_HASH..HEADER].copy_from_slice(&sum.to_le_bytes());
         for record in &self.log {
-            let sum = xxh3_64(&state[record.clone()]);
+            let sum = XxHash3_64::oneshot(&state[record.clone()]);
             state[record.start - 8..record.start].copy_from_slice(&sum.to_le_bytes());
         }
     }

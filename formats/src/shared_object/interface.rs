@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use xxhash_rust::xxh3::xxh3_128;
+use twox_hash::XxHash3_128;
 
 use super::SharedObject;
 use super::SharedSymbol;
@@ -105,7 +105,7 @@ impl Record {
 
     /// The hash of the record, after which the next one begins.
     fn finish(&mut self) -> u128 {
-        let hash = xxh3_128(&self.0);
+        let hash = XxHash3_128::oneshot(&self.0);
         self.0.clear();
         hash
     }

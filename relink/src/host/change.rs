@@ -9,7 +9,7 @@
 
 use relink_engine::image::Image;
 use relink_formats::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::PatchBytes;
 
@@ -52,14 +52,14 @@ impl Change {
         for range in self.before.iter().chain(&self.after) {
             file.extend_from_slice(&range.bytes);
         }
-        file.extend(xxh3_64(&file).to_le_bytes());
+        file.extend(XxHash3_64::oneshot(&file).to_le_bytes());
         file
     }
 
     /// Reads it back; `None` if it is not whole, or not of an image of this length.
     pub(super) fn decode(file: &[u8], image_bytes: u64) -> Option<Change> {
         let (body, sum) = file.split_at_checked(file.len().checked_sub(SUM_BYTES)?)?;
-        if !body.starts_with(MAGIC) || xxh3_64(body) != u64::from_le_bytes(sum.try_into().ok()?) {
+        if !body.starts_with(MAGIC) || XxHash3_64::oneshot(body) != u64::from_le_bytes(sum.try_into().ok()?) {
             return None;
         }
         let (header, rest) = body.split_at_checked(HEADER_BYTES)?;
@@ -130,7 +130,7 @@ mod tests {
             let words = [2u64, 1, 10, count, offset, length];
             file.extend(words.into_iter().flat_map(u64::to_le_bytes));
             file.extend([0; 2]);
-            file.extend(xxh3_64(&file).to_le_bytes());
+            file.extend(XxHash3_64::oneshot(&file).to_le_bytes());
             assert_eq!(Change::decode(&file, 10), None);
         }
     }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use relink_engine::input::Input;
 use relink_formats::archive::Archive;
 use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_64;
 
 use super::input::FileInput;
 use super::io::Io;
@@ -78,7 +79,7 @@ pub(super) fn key(io: &dyn Io, search: &SearchPath, args: &[InputArg]) -> u64 {
         text.extend_from_slice(&[0, kind, flags[0], flags[1], flags[2]]);
         text.extend_from_slice(name.as_bytes());
     }
-    xxhash_rust::xxh3::xxh3_64(&text).max(1)
+    XxHash3_64::oneshot(&text).max(1)
 }
 
 fn key_line(key: u64) -> String {

@@ -3,6 +3,7 @@
 //! The identity (device, inode, size, modification time) is what lets the next link skip a file without reading
 //! it, so it is given only where it proves something: see [`FileInput::identity`].
 
+use std::hash::Hasher;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use relink_engine::input::{FileIdentity, InputSource};
 use relink_formats::Bytes;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use twox_hash::XxHash3_64;
 
 use super::error::HostError;
 use super::io::{FileKind, Io, Stat};
@@ -172,10 +173,10 @@ fn written_to(before: FileIdentity, now: FileIdentity) -> bool {
 
 impl InputSource for FileInput {
     fn content_hash(&self, scratch: &mut Vec<u8>) -> io::Result<u64> {
-        let Some(expected) = self.stat else { return Ok(xxh3_64(&self.bytes()?)) };
+        let Some(expected) = self.stat else { return Ok(XxHash3_64::oneshot(&self.bytes()?)) };
         let file = self.io.open_read(&self.path)?;
         scratch.resize(scratch.len().max(HASH_BUFFER_BYTES), 0);
-        let (mut hasher, mut offset) = (Xxh3::new(), 0);
+        let (mut hasher, mut offset) = (XxHash3_64::new(), 0);
         loop {
             let rest = usize::try_from(expected.size - offset).unwrap_or(usize::MAX);
             let wanted = &mut scratch[..rest.min(HASH_BUFFER_BYTES)];
@@ -183,14 +184,14 @@ impl InputSource for FileInput {
                 return Err(self.changed());
             }
             offset += wanted.len() as u64;
-            hasher.update(wanted);
+            hasher.write(wanted);
             if offset == expected.size {
                 break;
             }
         }
         // Nothing but the hash is used of it: what is written from here on is for the next link to see.
         match self.io.stat_file(&file)?.identity.same_bytes(&expected) {
-            true => Ok(hasher.digest()),
+            true => Ok(hasher.finish()),
             false => Err(self.changed()),
         }
     }
@@ -246,7 +247,7 @@ mod tests {
             let bytes: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
             std::fs::write(&path, &bytes).unwrap();
             let input = input(&path, false);
-            assert_eq!(input.content_hash(&mut scratch).unwrap(), xxh3_64(&bytes), "{size}");
+            assert_eq!(input.content_hash(&mut scratch).unwrap(), XxHash3_64::oneshot(&bytes), "{size}");
             input.check_unchanged().unwrap();
             for other in
                 [&[&bytes[..], b"x"].concat(), &bytes[..size / 2]].into_iter().filter(|new| new.len() != size)

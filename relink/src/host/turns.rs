@@ -22,6 +22,7 @@ use std::fs::File;
 use std::io;
 
 use relink_engine::image::Image;
+use relink_formats::build_id::PAGE_BYTES;
 use rustix::io::Errno;
 
 use super::change::Change;
@@ -96,13 +97,16 @@ pub(super) fn date(io: &dyn Io, dir: &Dir, name: &OsStr, slot: &Slot) -> Result<
 /// What one call writes over, though it need not: a call takes as long as a few hundred bytes.
 const JOINED_GAP_BYTES: u64 = 256;
 
-/// The bytes of an image in these ranges, ascending; ranges that overlap or nearly touch are one.
+/// The bytes of an image in these ranges, ascending; ranges that overlap, nearly touch or end and begin in one page are
+/// one: a page is dear, its bytes are not.
 fn joined<'p>(image: &Image, ranges: impl Iterator<Item = &'p PatchBytes>) -> Vec<PatchBytes> {
     let mut ranges: Vec<(u64, u64)> =
         ranges.map(|range| (range.offset, range.offset.saturating_add(range.bytes.len() as u64))).collect();
     ranges.sort_unstable();
     ranges.dedup_by(|next, last| {
-        let near = next.0 <= last.1.saturating_add(JOINED_GAP_BYTES);
+        let page = |offset: u64| offset / PAGE_BYTES as u64;
+        let near = next.0 <= last.1.saturating_add(JOINED_GAP_BYTES)
+            || page(next.0) == page(last.1.saturating_sub(1));
         if near {
             last.1 = last.1.max(next.1);
         }
@@ -261,17 +265,19 @@ mod tests {
 
     #[test]
     fn ranges_that_nearly_touch_are_written_in_one_call() {
-        let mut image = Image::owned((0..2000).map(|at| (at % 251) as u8).collect());
+        let mut image = Image::owned((0..3 * PAGE_BYTES).map(|at| (at % 251) as u8).collect());
         let range = |offset: u64, bytes: &[u8]| PatchBytes { offset, bytes: bytes.to_vec() };
+        // Three in the first page, two beside each other, one at the end of the third, far from all.
+        let page = PAGE_BYTES as u64;
         let (overlay, patch) = (
-            [range(1500, b"old"), range(10, b"old")],
-            [range(12, b"new"), range(14 + JOINED_GAP_BYTES, b"n")],
+            [range(1500, b"old"), range(10, b"old"), range(3 * page - 3, b"old")],
+            [range(12, b"new"), range(page - 2, b"n"), range(page + JOINED_GAP_BYTES - 1, b"n")],
         );
         overlay.iter().chain(&patch).for_each(|range| image.write(range.offset, &range.bytes));
         let whole = image.bytes().into_owned();
         let joined = joined(&image, overlay.iter().chain(&patch));
         let ends = joined.iter().map(|range| (range.offset, range.bytes.len())).collect::<Vec<_>>();
-        assert_eq!(ends, [(10, 5 + JOINED_GAP_BYTES as usize), (1500, 3)]);
+        assert_eq!(ends, [(10, PAGE_BYTES + JOINED_GAP_BYTES as usize - 10), (3 * page - 3, 3)]);
         assert_eq!(&joined[0].bytes[..5], b"olnew");
         assert!(joined.iter().all(|range| whole[range.offset as usize..].starts_with(&range.bytes)));
     }

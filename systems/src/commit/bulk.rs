@@ -21,6 +21,7 @@ use relink_engine::rows::{
 };
 use relink_engine::store::{Rows, Store, hash_name};
 use relink_formats as formats;
+use twox_hash::XxHash3_64;
 
 use crate::ingest::bulk::local_symbols;
 use crate::kernel::{Dynamic, lower};
@@ -211,7 +212,7 @@ impl Freezer {
             groups,
             feature_1_and: property_of(parsed).0,
             properties: property_of(parsed).1,
-            bytes_hash: xxhash_rust::xxh3::xxh3_64(&parsed.bytes),
+            bytes_hash: XxHash3_64::oneshot(&parsed.bytes),
             ..Default::default()
         });
     }
@@ -440,7 +441,7 @@ pub(crate) fn archive_shape(archive: &Archive) -> (u32, u64) {
         let ordinal = offsets.partition_point(|&known| known < offset) as u32;
         shape.extend_from_slice(&ordinal.to_le_bytes());
     }
-    (offsets.len() as u32, xxhash_rust::xxh3::xxh3_64(&shape))
+    (offsets.len() as u32, XxHash3_64::oneshot(&shape))
 }
 
 /// The sections that have rows, in order.
@@ -526,7 +527,9 @@ pub(crate) fn record_of(
         offset: offset as u32,
         target: site.target,
         op: site.plan.op as u16,
-        flags: if debug { reloc_flags::DEBUG } else { 0 } | dynamic,
+        flags: if debug { reloc_flags::DEBUG } else { 0 }
+            | if site.weak { reloc_flags::WEAK } else { 0 }
+            | dynamic,
         addend: site.addend,
         previous: RelocRow(NONE),
         next: RelocRow(NONE),
@@ -535,7 +538,8 @@ pub(crate) fn record_of(
 
 /// RELATIVE entries in front of the spare ones.
 fn sorted_relocs(program: &Program) -> u32 {
-    let own = u32::from(crate::relocate::dynamic::scratch_slot(program).is_some());
+    let scratch = crate::relocate::dynamic::scratch_slot(program);
+    let own = u32::from(scratch.is_some() && !program.pack_relative);
     program.relative_relocs.saturating_sub(program.relative_spare + own)
 }
 

@@ -31,7 +31,7 @@ pub(super) fn rewrite(
             let entry = HdrEntry::new(header.address, pc, eh_frame + u64::from(fde));
             let entry = entry.ok_or_else(|| exhausted("32-bit offsets of .eh_frame_hdr"))?;
             let at = table.lower_bound(entry)?;
-            if goes && (at == table.count || table.read(at, 1)?[0] != entry) {
+            if goes && (at == table.count || table.entry(at)? != entry) {
                 let what = format!(".eh_frame_hdr has no entry for {pc:#x}");
                 return Err(StoreError::Malformed(what).into());
             }
@@ -91,8 +91,7 @@ struct Table<'a> {
 
 impl<'a> Table<'a> {
     fn open(image: &'a Image, draft: &'a mut Draft, header: SectionRecord) -> Result<Table<'a>, Stop> {
-        let count = draft.read(image, header.offset + COUNT, 4).unwrap_or_default();
-        let count = u32::from_le_bytes(count.try_into().unwrap_or([0xff; 4]));
+        let count = draft.read_array(image, header.offset + COUNT).map_or(u32::MAX, u32::from_le_bytes);
         if hdr_len(count as usize) as u64 > header.size {
             let what = "the count of .eh_frame_hdr is beyond its end".to_owned();
             return Err(StoreError::Malformed(what).into());
@@ -110,6 +109,11 @@ impl<'a> Table<'a> {
         Ok(bytes.as_chunks::<8>().0.iter().copied().map(HdrEntry::from_bytes).collect())
     }
 
+    fn entry(&self, index: u32) -> Result<HdrEntry, Stop> {
+        let bytes = self.draft.read_array(self.image, self.offset(index));
+        bytes.map(HdrEntry::from_bytes).ok_or_else(outside)
+    }
+
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Stop> {
         if self.draft.write(self.image, offset, bytes) { Ok(()) } else { Err(outside()) }
     }
@@ -118,7 +122,7 @@ impl<'a> Table<'a> {
         let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = low.midpoint(high);
-            if self.read(middle, 1)?[0] < entry { low = middle + 1 } else { high = middle }
+            if self.entry(middle)? < entry { low = middle + 1 } else { high = middle }
         }
         Ok(low)
     }

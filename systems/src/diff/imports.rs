@@ -13,8 +13,8 @@ use relink_engine::rows::{InputRow, RelocRow, SymbolRow};
 use relink_formats as formats;
 
 use super::Context;
-use super::names::{add_global, find_global, is_named_by_options};
-use super::rows::{is_vacant_global, vacant_symbol};
+use super::names::{find_global, is_named_by_options, is_reference};
+use super::rows::{add_global, is_vacant_global, vacant_symbol};
 use super::symbols::text;
 use crate::ingest::bulk::type_flags;
 use crate::ingest::libraries::{definition_of, open_library};
@@ -46,13 +46,12 @@ pub(super) fn import_name(
     }
     let Some(found) = offered_record(context, request, name)? else { return Ok(None) };
     let strong = new.info >> 4 != elf::STB_WEAK;
-    if found.atom == place::UNDEFINED && strong && !is_left_to_loader(context) {
+    if is_missed(context, &found, strong) {
         return Ok(None);
     }
-    let known = row.zip(old).or_else(|| add_global(context, name));
+    let known = row.zip(old).or_else(|| add_global(context.store, context.plan, name));
     let Some((row, SymbolRecord { name, .. })) = known else { return Ok(None) };
-    let strong = if strong { symbol_flags::STRONG } else { 0 };
-    let flags = found.flags | strong | symbol_flags::GLOBAL | symbol_flags::PREEMPTIBLE;
+    let flags = found.flags | symbol_flags::GLOBAL | symbol_flags::PREEMPTIBLE;
     context.plan.symbols.insert(row.0, SymbolRecord { name, flags, ..found });
     note_mention(context, row)?;
     Ok(Some(row))
@@ -125,21 +124,43 @@ pub(super) fn refer_to_import(
         note_mention(context, row)?;
         return Ok(None);
     }
-    let undefined = record.atom == place::UNDEFINED && strong && !is_left_to_loader(context);
     let meant_by_options = is_linker_name(name) || is_named_by_options(context, name);
-    if record.dynsym != 0 || undefined || !is_dynamic(context) || meant_by_options || new.other & 3 != 0 {
+    if is_missed(context, &record, strong) || !is_dynamic(context) || meant_by_options || new.other & 3 != 0 {
         return Ok(Some(reason));
     }
-    if record.flags & symbol_flags::MEMBER != 0 {
+    if contested {
         let member = context.store.text(context.store.files.get(record.input.0)?.name);
         return Ok(Some(GateReason::ArchiveMemberPulled { symbol: text(name), member }));
     }
-    let strong = if strong { symbol_flags::STRONG } else { 0 };
-    let flags = record.flags | strong | symbol_flags::PREEMPTIBLE;
+    let flags = record.flags | symbol_flags::PREEMPTIBLE;
     context.plan.symbols.insert(row.0, SymbolRecord { flags, ..record });
     note_mention(context, row)?;
     context.frame.differ(reason);
     Ok(None)
+}
+
+/// Whether a full link would call a reference undefined.
+fn is_missed(context: &Context<'_>, record: &SymbolRecord, strong: bool) -> bool {
+    record.atom == place::UNDEFINED && strong && !is_left_to_loader(context)
+}
+
+/// A reference of an object to a name that it referred to before becomes weak or strong; `false` if that may say what the
+/// name means. How strongly the image refers to it, Relocate finds out.
+pub(super) fn rebind_import(
+    context: &mut Context<'_>,
+    row: SymbolRow,
+    old: &GlobalRecord,
+    new: &GlobalRecord,
+) -> Result<bool, StoreError> {
+    let record = context.symbol(row)?;
+    let strong = new.info >> 4 != elf::STB_WEAK;
+    let imported = matches!(record.atom, place::SHARED | place::UNDEFINED) && record.dynsym != 0;
+    let known = is_reference(old) && is_reference(new) && old.other & 3 == new.other & 3;
+    Ok(known
+        && imported
+        && is_dynamic(context)
+        && record.flags & (symbol_flags::CONTESTED | symbol_flags::OPTION) == 0
+        && !is_missed(context, &record, strong))
 }
 
 /// A name that an object mentions has an entry in `.symtab`.
@@ -159,13 +180,20 @@ fn note_mention(context: &mut Context<'_>, row: SymbolRow) -> Result<(), StoreEr
 /// Plans that an object's last mention of an import goes; `false` if only a full link knows what is left.
 pub(super) fn drop_import_mention(context: &mut Context<'_>, row: SymbolRow) -> Result<bool, StoreError> {
     let record = context.symbol(row)?;
-    if !is_dynamic(context) || is_defined_here(&record) || record.flags & symbol_flags::OPTION != 0 {
+    let copied = record.flags & symbol_flags::COPIED != 0;
+    if !is_dynamic(context) || is_defined_here(&record) && !copied || record.flags & symbol_flags::OPTION != 0
+    {
         return Ok(false);
     }
     if context.referenced.contains(&row) || is_mentioned_elsewhere(context, row)? {
         return Ok(true);
     }
     let flags = record.flags & !symbol_flags::REFERENCED;
+    if copied {
+        // Its entry goes with the copy, to which other names may refer.
+        context.plan.symbols.insert(row.0, SymbolRecord { flags, ..record });
+        return Ok(true);
+    }
     context.plan.symbols.insert(row.0, SymbolRecord { flags, symtab: 0, ..record });
     if record.symtab != 0 {
         context.plan.removed_symbols.push(OldSymbol { index: record.symtab, local: false });

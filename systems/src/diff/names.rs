@@ -20,7 +20,7 @@ use super::exports::is_mentioned_by_library;
 use super::heirs::{inherit, rehome};
 use super::imports::is_dynamic;
 use super::references::{from_archive, visibility_stays};
-use super::rows::{is_vacant_global, vacant_symbol};
+use super::rows::{add_global, is_vacant_global};
 use super::symbols::{Change, Mentions, defined_record, drop_symbol, is_hidden, text};
 use crate::commit::bulk::global_records;
 use crate::resolve::definitions::stricter;
@@ -80,7 +80,12 @@ fn define_new(
     let reason = GateReason::NewGlobal { symbol: text(name), input: object.name.clone() };
     let kind = new.info & 0xf;
     let common = new.state == global_state::COMMON;
-    if common || matches!(kind, elf::STT_TLS | elf::STT_GNU_IFUNC) || is_named_by_options(context, name) {
+    let versioned = name.contains(&b'@');
+    if common
+        || versioned
+        || matches!(kind, elf::STT_TLS | elf::STT_GNU_IFUNC)
+        || is_named_by_options(context, name)
+    {
         return Ok(Some(reason));
     }
     let discarded = match object.parsed.symbol_place(index) {
@@ -121,7 +126,7 @@ fn define_new(
             }
             None => return Ok(Some(reason)),
         },
-        None => match add_global(context, name) {
+        None => match add_global(context.store, context.plan, name) {
             Some(added) => added,
             None => return Ok(Some(reason)),
         },
@@ -136,20 +141,6 @@ fn define_new(
     changes.push((row, old, record));
     context.frame.differ(reason);
     mention(context, input, row, new, name)
-}
-
-/// A row for a global name that the image does not know; `None` if the index of names is full.
-pub(super) fn add_global(context: &mut Context<'_>, name: &[u8]) -> Option<(SymbolRow, SymbolRecord)> {
-    let entries = &mut context.plan.image.name_entries;
-    *entries += 1;
-    if u64::from(*entries) * 4 > u64::from(context.store.name_slots.len()) * 3 {
-        return None;
-    }
-    let row = SymbolRow(context.plan.ends.symbols);
-    context.plan.ends.symbols += 1;
-    context.plan.new_names.insert(name.to_vec(), row);
-    let name = context.add_name(name);
-    Some((row, SymbolRecord { name, flags: symbol_flags::GLOBAL, ..vacant_symbol() }))
 }
 
 /// A weak definition of a name that an object defines already. If that one prevails, or is the same piece of a pool, the
@@ -206,7 +197,6 @@ pub(super) fn is_named_by_options(context: &Context<'_>, name: &[u8]) -> bool {
         || options.undefined.iter().any(|known| is(known))
         || options.defsyms.iter().any(|(known, _)| is(known))
         || options.entry.as_deref().is_some_and(is)
-        || name.contains(&b'@')
         || [&options.dynamic.init, &options.dynamic.fini].iter().any(|known| is(known))
 }
 

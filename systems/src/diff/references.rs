@@ -16,7 +16,7 @@ use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::Context;
-use super::imports::{drop_import_mention, import_name, refer_to_import};
+use super::imports::{drop_import_mention, import_name, is_dynamic, rebind_import, refer_to_import};
 use super::names::{find_global, is_reference, match_global, mention, remove_definition};
 use super::rows::is_vacant_global;
 use super::symbols::{Mentions, text};
@@ -50,6 +50,17 @@ pub(super) fn match_references(
                 let global = GlobalRecord { symbol: old.symbol, name_hash: hash, ..new };
                 context.plan.globals.insert(row, global);
                 new_reference(context, object, old.symbol, &new, name)?
+            }
+            Some((row, old))
+                if old.info >> 4 != new.info >> 4 && rebind_import(context, old.symbol, &old, &new)? =>
+            {
+                targets[index] = Target::symbol(old.symbol);
+                let global = GlobalRecord { symbol: old.symbol, name_hash: hash, ..new };
+                context.plan.globals.insert(row, global);
+                context
+                    .frame
+                    .differ(GateReason::BindingChanged { symbol: text(name), input: object.name.clone() });
+                None
             }
             Some((_, old)) => {
                 targets[index] = Target::symbol(old.symbol);
@@ -147,10 +158,14 @@ fn new_reference(
         }
         place::UNDEFINED | place::SHARED => refer_to_import(context, &input, row, new, name)?,
         place::ABSOLUTE => None,
-        _ if record.flags & symbol_flags::IFUNC != 0 && record.plt == 0 => {
-            Some(GateReason::IfuncChanged { symbol, input })
-        }
         atom => {
+            if record.flags & symbol_flags::IFUNC != 0 && record.plt == 0 {
+                let reason = GateReason::IfuncChanged { symbol, input: input.clone() };
+                if !is_dynamic(context) {
+                    return Ok(Some(reason));
+                }
+                context.frame.differ(reason);
+            }
             let atom = context.atom(atom)?;
             // One of a changed input may come to life with the reference; Relocate looks again.
             let dead = atom.flags & atom_flags::LIVE == 0 && !context.changed.contains(&atom.input);
@@ -186,13 +201,7 @@ fn dropped_reference(
     if (record.atom == place::SHARED || copied) && elsewhere {
         return Ok(None);
     }
-    if copied {
-        return Ok(Some(GateReason::RemovedUndefined {
-            symbol: text(name),
-            input: input.object.name.clone(),
-        }));
-    }
-    if record.atom == place::UNDEFINED || record.atom == place::SHARED {
+    if record.atom == place::UNDEFINED || record.atom == place::SHARED || copied {
         // It stands in the symbol table for our reference, and would not in a full link's.
         let reason = GateReason::RemovedUndefined { symbol: text(name), input: input.object.name.clone() };
         if !drop_import_mention(context, old.symbol)? {

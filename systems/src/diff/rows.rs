@@ -2,10 +2,13 @@
 //! gains later stands in a second span, at the column's end. Rows that it loses are vacant until it gains others.
 
 use relink_engine::column::StoreError;
+use relink_engine::plan::Plan;
 use relink_engine::records::{
     AtomRecord, FdeRecord, GlobalRecord, GroupRecord, InputRecord, SymbolRecord, atom_flags, place,
+    symbol_flags,
 };
 use relink_engine::rows::{AtomRow, FdeRow, InputRow, NONE, Span, SymbolRow};
+use relink_engine::store::Store;
 
 use super::Context;
 
@@ -63,9 +66,7 @@ impl Context<'_> {
 
     /// A name that the frame brings.
     pub(super) fn add_name(&mut self, name: &[u8]) -> Span {
-        let start = self.store.strings.len() + self.plan.names.len() as u32;
-        self.plan.names.extend_from_slice(name);
-        Span::new(start, name.len() as u32)
+        add_name(self.store, self.plan, name)
     }
 
     /// The row of a new atom of an input; `None` if the input has no room for it.
@@ -194,6 +195,26 @@ pub(crate) fn is_vacant_group(group: &GroupRecord) -> bool {
 }
 
 const VACANT_GROUP: u32 = u32::MAX;
+
+fn add_name(store: &Store, plan: &mut Plan, name: &[u8]) -> Span {
+    let start = store.strings.len() + plan.names.len() as u32;
+    plan.names.extend_from_slice(name);
+    Span::new(start, name.len() as u32)
+}
+
+/// A row for a global name that the image does not know; `None` if the index of names is full.
+pub(crate) fn add_global(store: &Store, plan: &mut Plan, name: &[u8]) -> Option<(SymbolRow, SymbolRecord)> {
+    let entries = &mut plan.image.name_entries;
+    *entries += 1;
+    if u64::from(*entries) * 4 > u64::from(store.name_slots.len()) * 3 {
+        return None;
+    }
+    let row = SymbolRow(plan.ends.symbols);
+    plan.ends.symbols += 1;
+    plan.new_names.insert(name.to_vec(), row);
+    let name = add_name(store, plan, name);
+    Some((row, SymbolRecord { name, flags: symbol_flags::GLOBAL, ..vacant_symbol() }))
+}
 
 /// The record of an unused row.
 pub(crate) fn vacant_atom() -> AtomRecord {

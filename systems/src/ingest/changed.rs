@@ -18,6 +18,7 @@ use relink_engine::report::GateReason;
 use relink_engine::rows::{FileRow, InputRow, NONE, Span};
 use relink_engine::store::Store;
 use relink_formats as formats;
+use twox_hash::XxHash3_64;
 
 use super::bulk::is_shared_object;
 use super::pair::{Pairing, pair_inputs};
@@ -291,7 +292,7 @@ impl Loader<'_> {
         let object = bytes.filter(|bytes| !Archive::is_archive(bytes) && !is_shared_object(bytes));
         let Some(bytes) = object else { return self.frame.refuse(reason) };
         self.frame.differ(reason);
-        let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
+        let hash = XxHash3_64::oneshot(&bytes);
         let file = Some((place, file_record(input)));
         let (row, name) = (InputRow::default(), input.name.clone());
         self.changed.push(Changed { row, fate: Fate::Comes, name, bytes, hash, file });
@@ -392,7 +393,7 @@ impl Loader<'_> {
 
     fn compare_object(&mut self, row: InputRow, name: String, bytes: Bytes) -> Result<(), StoreError> {
         let known = self.store.inputs.get(row.0)?;
-        let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
+        let hash = XxHash3_64::oneshot(&bytes);
         if known.bytes_hash != hash {
             self.changed.push(Changed { row, fate: Fate::Stays, name, bytes, hash, file: None });
         }
@@ -418,7 +419,7 @@ impl Loader<'_> {
             let members = archive.members().ok()?;
             member_content(input, &archive, members.get(known.member as usize)?)
         });
-        match content.filter(|bytes| known.bytes_hash == xxhash_rust::xxh3::xxh3_64(bytes)) {
+        match content.filter(|bytes| known.bytes_hash == XxHash3_64::oneshot(bytes)) {
             Some(bytes) => {
                 let hash = known.bytes_hash;
                 self.changed.push(Changed { row, fate: Fate::Stays, name, bytes, hash, file: None });

@@ -52,7 +52,7 @@ pub(crate) fn assign_addresses(
         // The size of `.relr.dyn` alone depends on addresses.
         let again = program.pack_relative.then(|| outputs.clone());
         place_outputs(program, outputs, &mut layout, options);
-        match (grow_packed_table(program), again) {
+        match (grow_packed_table(program, options.incremental.is_some()), again) {
             (Ok(true), Some(again)) => outputs = again,
             (Err(error), _) => {
                 frame.errors.push(Diagnostic::Other { message: format!(".relr.dyn: {error}") });
@@ -108,9 +108,11 @@ fn place_outputs(
 
 /// Makes `.relr.dyn` as long as it must be for these addresses; tells whether it grew, which moves what is behind it. It
 /// never shrinks, so that this comes to an end: at most an entry a place.
-fn grow_packed_table(program: &mut Program) -> Result<bool, FormatError> {
+fn grow_packed_table(program: &mut Program, incremental: bool) -> Result<bool, FormatError> {
     let Some(row) = program.synthetic.relr.some() else { return Ok(false) };
-    let needed = packed_entries(program)?.len() as u64 * relr::ENTRY_LEN;
+    let entries = packed_entries(program)?.len() as u64;
+    let spare = if incremental { reserve::packed_spare(entries) } else { 0 };
+    let needed = (entries + spare) * relr::ENTRY_LEN;
     let atom = &mut program.atoms[row.index()];
     let grows = needed > atom.size;
     atom.size = atom.size.max(needed);

@@ -66,6 +66,11 @@ pub(crate) fn relative_spare(relocs: u32) -> u32 {
     relocs / 16 + 64
 }
 
+/// Spare entries of `.relr.dyn`: a pointer apart from all others takes one, a table of them a few.
+pub(crate) fn packed_spare(entries: u64) -> u64 {
+    entries / 8 + 64
+}
+
 /// Spare entries of `.rela.dyn` for pointers that name symbols.
 pub(crate) fn symbolic_spare(relocs: u32) -> u32 {
     relocs / 16 + 32

@@ -215,9 +215,10 @@ pub(super) fn add_tables(program: &mut Program, options: &LinkOptions, outputs: 
     tables.program.got_spare = if incremental { reserve::got_spare(slots) as u32 } else { 0 };
     (tables.program.relative_spare, tables.program.symbolic_spare) = (0, 0);
     let (relative, all) = count_dynamic_relocs(tables.program);
-    // Elsewhere no pointer waits for the loader, or `.relr.dyn` tells of them, which has no room between its entries.
-    let moves = tables.program.position_independent && !tables.program.pack_relative;
-    if incremental && !tables.program.pack_relative && tables.program.kind.is_dynamic() {
+    // Elsewhere no pointer waits for the loader. Of packed ones only those at odd places stand here.
+    let dynamic = tables.program.kind.is_dynamic();
+    let moves = tables.program.position_independent && (dynamic || !tables.program.pack_relative);
+    if incremental && dynamic {
         tables.program.symbolic_spare = reserve::symbolic_spare(all - relative);
     }
     if incremental && moves {

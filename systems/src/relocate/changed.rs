@@ -19,7 +19,6 @@ use relink_engine::rows::{InputRow, RelocRow, Span, SymbolRow, Target, TargetKin
 use relink_engine::store::Store;
 use relink_formats as formats;
 
-use super::dynamic::{SlotKind, slot_kind};
 use super::dynamic_relocs::DynamicRelocs;
 use super::dynamic_symbols::{Changes, Tables};
 use super::got::take_spare_slot;
@@ -170,7 +169,7 @@ pub(crate) fn relocate_changed_atoms(
         };
         let after: Vec<RelocRecord> = added.iter().map(|relocation| relocation.record).collect();
         let atoms = spans.iter().map(|(row, _)| *row).collect();
-        let dropped = tables.drop_unused(&before, &after, &atoms, wide);
+        let dropped = tables.follow_uses(&before, &after, &atoms, wide);
         let finished = dropped.and_then(|()| tables.finish());
         if !follow(&mut frame, finished) {
             return;
@@ -233,6 +232,8 @@ struct Derived {
 enum Lack {
     Slot,
     PltEntry,
+    /// A PLT entry of an IFUNC.
+    Resolved,
     Address,
     Symbol,
 }
@@ -247,47 +248,55 @@ fn derive_with_slots(
 ) -> Result<Result<Derived, GateReason>, StoreError> {
     let (store, image) = (tables.store, tables.image);
     let view = View::new(store, tables.plan);
-    let derived = derive_atom(&view, image, input, atom, slot, wide);
+    let mut derived = derive_atom(&view, image, input, atom, slot, wide);
     view.damage()?;
-    let lacking = match &derived {
-        Ok(derived) if !derived.lacking.is_empty() => derived.lacking.clone(),
-        _ => return Ok(derived),
-    };
-    for (row, lack) in lacking {
-        let taken = match lack {
-            Lack::Slot if wide && is_bound_by_loader(&View::new(store, tables.plan), row) => {
-                tables.need_slot(row)
-            }
-            Lack::Slot => {
-                if !take_spare_slot(store, tables.plan, image, tables.draft, row)? {
-                    let symbol = View::new(store, tables.plan).symbol_record(row).name;
-                    let symbol = text_of(store, tables.plan, symbol);
-                    let input = input.object.name.clone();
-                    return Ok(Err(GateReason::GotSlotAdded { symbol, input }));
-                }
-                Ok(())
-            }
-            Lack::PltEntry => tables.need_plt(row),
-            Lack::Address => tables.need_address(row),
-            Lack::Symbol => tables.need_symbol(row).map(|_| ()),
+    // Addresses come first: what is copied lacks nothing else any more.
+    for addresses in [true, false] {
+        let lacking = match &derived {
+            Ok(derived) => derived.lacking.clone(),
+            Err(_) => return Ok(derived),
         };
-        match taken {
-            Ok(()) => {}
-            Err(Stop::Reason(reason)) => return Ok(Err(reason.of_input(&input.object.name))),
-            Err(Stop::Damage(error)) => return Err(error),
+        let now = |lack: Lack| (lack == Lack::Address) == addresses;
+        let mut taken = false;
+        for (row, lack) in lacking.into_iter().filter(|&(_, lack)| now(lack)) {
+            taken = true;
+            match take(tables, row, lack, wide) {
+                Ok(()) => {}
+                Err(Stop::Reason(reason)) => return Ok(Err(reason.of_input(&input.object.name))),
+                Err(Stop::Damage(error)) => return Err(error),
+            }
+        }
+        if taken {
+            let view = View::new(store, tables.plan);
+            derived = derive_atom(&view, image, input, atom, slot, wide);
+            view.damage()?;
         }
     }
-    let view = View::new(store, tables.plan);
-    let derived = derive_atom(&view, image, input, atom, slot, wide);
-    view.damage()?;
     Ok(derived)
 }
 
-/// Whether the loader fills the GOT slot of a symbol with what it finds by its name.
-fn is_bound_by_loader(view: &View<'_>, row: SymbolRow) -> bool {
-    let bases = view.bases();
-    let symbol = view.symbol_record(row);
-    slot_kind(&symbol, bases.position_independent, bases.shared) == SlotKind::GlobDat
+/// Gives a symbol what it lacks.
+fn take(tables: &mut Tables<'_>, row: SymbolRow, lack: Lack, wide: bool) -> Result<(), Stop> {
+    match lack {
+        Lack::Slot => {
+            let record = tables.record(row)?;
+            if wide && record.flags & symbol_flags::PREEMPTIBLE != 0 {
+                return tables.need_slot(row);
+            }
+            if wide && record.flags & symbol_flags::IFUNC != 0 {
+                tables.need_resolved(row)?;
+            }
+            if take_spare_slot(tables.store, tables.plan, tables.image, tables.draft, row)? {
+                return Ok(());
+            }
+            let symbol = text_of(tables.store, tables.plan, record.name);
+            Err(Stop::Reason(GateReason::GotSlotAdded { symbol, input: String::new() }))
+        }
+        Lack::PltEntry => tables.need_plt(row),
+        Lack::Resolved => tables.need_resolved(row),
+        Lack::Address => tables.need_address(row),
+        Lack::Symbol => tables.need_symbol(row).map(|_| ()),
+    }
 }
 
 fn derive_atom(
@@ -367,8 +376,7 @@ fn lack_of(view: &View<'_>, site: &Site, row: SymbolRow, wide: bool) -> Option<L
     let preemptible = record.flags & symbol_flags::PREEMPTIBLE != 0;
     match site.demand {
         Demand::GotSlot => missing(site.got != 0, Lack::Slot),
-        // An IFUNC's entry is another one.
-        Demand::Plt => missing(record.plt != 0 || !preemptible, Lack::PltEntry),
+        Demand::Plt => missing(record.plt != 0, if preemptible { Lack::PltEntry } else { Lack::Resolved }),
         Demand::Address => missing(record.flags & symbol_flags::CANONICAL_PLT != 0, Lack::Address),
         _ if site.dynamic == Dynamic::Symbolic => missing(record.dynsym != 0, Lack::Symbol),
         _ => None,
@@ -418,7 +426,8 @@ fn drop_pointers(
     let mut table = DynamicRelocs::new(store, plan, image, draft)?;
     let place = |offset: u32| old.address.wrapping_add(offset.into());
     Ok(places.relative.iter().all(|&offset| table.remove(place(offset)))
-        && places.symbolic.iter().all(|&(offset, ..)| table.remove_symbolic(place(offset))))
+        && places.symbolic.iter().all(|&(offset, ..)| table.remove_symbolic(place(offset)))
+        && table.finish())
 }
 
 /// Writes an atom's slot; tells whether a byte differs from the image.
@@ -454,9 +463,12 @@ fn write_atom(
     let old = (atom.old.address, DynamicPlaces::of_store(store, old)?);
     let new = (slot.address, DynamicPlaces::of(derived.records.iter()));
     let mut table = DynamicRelocs::new(store, plan, image, draft)?;
-    let followed = follow_pointers(&mut table, &view, &old, &new, &derived.relative);
+    // Which of the two tables has a pointer, its section's alignment decides.
+    let stays = old.0 == new.0 && old.1.relative == new.1.relative;
+    let unknown = table.is_packed() && atom.align == 0 && !stays && !new.1.relative.is_empty();
+    let followed = !unknown && follow_pointers(&mut table, &view, &old, &new, &derived.relative);
     view.damage()?;
-    if !followed {
+    if !followed || !table.finish() {
         let (section, input) = names();
         return Ok(Err(GateReason::DynamicRelocationChanged { section, input }));
     }

@@ -76,9 +76,9 @@ pub(crate) fn count_dynamic_relocs(program: &Program) -> (u32, u32) {
         program.objects.iter().map(count).sum()
     };
     let mut relative = sum(|object| object.dynamic_relocs);
-    if program.position_independent && !program.pack_relative {
+    if program.position_independent {
         // A patch can fill one in, but not put one between others.
-        relative += program.got_spare + program.relative_spare;
+        relative += program.relative_spare + if program.pack_relative { 0 } else { program.got_spare };
     }
     let mut others = sum(|object| object.symbolic_relocs) + program.copies.len() as u32;
     for &row in &program.got {
@@ -205,8 +205,8 @@ fn spare_slots(program: &Program) -> std::ops::Range<u64> {
 /// The place that spare entries write to: the last spare GOT slot, which no symbol ever takes.
 pub(crate) fn scratch_slot(program: &Program) -> Option<u64> {
     let last = spare_slots(program).next_back()?;
-    let spare_relocs = program.position_independent || program.kind.is_dynamic();
-    (spare_relocs && !program.pack_relative).then(|| program.got_address + 8 * last)
+    let spare_relocs = program.position_independent && !program.pack_relative || program.kind.is_dynamic();
+    spare_relocs.then(|| program.got_address + 8 * last)
 }
 
 fn encode_places(mut places: Vec<u64>) -> Result<Vec<u64>, FormatError> {
@@ -366,7 +366,7 @@ pub(crate) fn plt_bytes(program: &Program, options: &LinkOptions) -> Result<PltT
         } else {
             called.extend_from_slice(&plt::ibt_entry(at, slot)?);
             words.push(if dynamic { resolver(program, row) } else { 0 });
-            if ibt && program.plt_spare > 0 {
+            if ibt && options.incremental.is_some() {
                 // Late entries that a patch adds have the numbers behind the IFUNCs'.
                 lazy.extend_from_slice(&[UNUSED_CODE; plt::ENTRY_LEN as usize]);
             }

@@ -5,13 +5,10 @@
 //! free, the end of the table if need be. Entries that are left are nobody's, until another name takes them.
 
 use formats::dynamic::hash::{GnuShape, gnu_hash, sysv_encode, sysv_hash};
-use formats::dynamic::versions::{
-    NeededFile, NeededVersion, VER_NDX_FIRST, VER_NDX_GLOBAL, VER_NDX_LOCAL, VERSYM_VERSION, encode_needed,
-    read_defined, read_needed,
-};
+use formats::dynamic::versions::{VER_NDX_GLOBAL, VER_NDX_LOCAL, VERSYM_VERSION};
 use formats::elf;
 use formats::units::VirtAddr;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use relink_engine::column::StoreError;
 use relink_engine::frame::Request;
 use relink_engine::image::{Draft, Image};
@@ -23,15 +20,16 @@ use relink_engine::store::Store;
 use relink_formats as formats;
 
 use super::dynamic::{dynsym_bytes, unused_symbol};
-use super::dynamic_relocs::DynamicRelocs;
 use crate::debug::changed::Stop;
 use crate::debug::symtab::symbol_bytes;
-use crate::ingest::libraries::{definition_of, open_library, split_version};
-use crate::resolve::dynamic::{RELR_VERSION, is_defined_here};
+use crate::ingest::libraries::split_version;
+use crate::resolve::dynamic::is_defined_here;
 use crate::view::{View, name_of};
 
 /// Bytes of an entry of `.dynsym`.
 const SYMBOL: u64 = 24;
+/// The offset of `st_info` in one.
+const ST_INFO: u64 = 4;
 /// Bytes of an entry of `.gnu.version`.
 const VERSION: u64 = 2;
 /// Bytes of an entry of `.rela.dyn` and `.rela.plt`.
@@ -50,7 +48,11 @@ pub(crate) struct Changes {
     /// One of those that `.gnu.hash` holds.
     rehash: bool,
     /// A name may have been the last of its version.
-    dropped: bool,
+    pub(super) dropped: bool,
+    /// Imports that have no version yet.
+    pub(super) imported: Vec<SymbolRow>,
+    /// Libraries, by file, to which a reference has come or gone.
+    pub(super) libraries: HashSet<u32>,
     /// For the counters.
     pub(super) written: u64,
     pub(super) names_hashed: u64,
@@ -66,7 +68,7 @@ pub(crate) struct Tables<'a> {
     pub(super) changes: &'a mut Changes,
 }
 
-fn exhausted(what: &str) -> Stop {
+pub(super) fn exhausted(what: &str) -> Stop {
     Stop::Reason(GateReason::LayoutExhausted { what: what.to_owned() })
 }
 
@@ -185,6 +187,39 @@ impl Tables<'_> {
         Ok(bytes.first_chunk().map_or(VER_NDX_GLOBAL, |half| u16::from_le_bytes(*half)))
     }
 
+    pub(super) fn set_version(&mut self, index: u32, version: u16) -> Result<(), Stop> {
+        if self.version_at(index)? & VERSYM_VERSION == version {
+            return Ok(());
+        }
+        if self.plan.image.versym.some().is_none() {
+            return Err(exhausted(".gnu.version"));
+        }
+        let at = self.section(self.plan.image.versym, ".gnu.version")?.offset;
+        self.write(at + VERSION * u64::from(index), &version.to_le_bytes())
+    }
+
+    /// Makes an import weak or strong, as its references are.
+    pub(super) fn bind(&mut self, row: SymbolRow, strong: bool) -> Result<(), Stop> {
+        let record = self.record(row)?;
+        let flags = record.flags & !symbol_flags::STRONG;
+        let flags = if strong { flags | symbol_flags::STRONG } else { flags };
+        self.plan.symbols.insert(row.0, SymbolRecord { flags, ..record });
+        self.plan.written_symbols.push(row);
+        self.note_library(&record);
+        let at = self.section(self.plan.image.dynsym, ".dynsym")?.offset;
+        let at = at + SYMBOL * u64::from(record.dynsym) + ST_INFO;
+        let binding = if strong { elf::STB_GLOBAL } else { elf::STB_WEAK };
+        self.changes.written += 1;
+        self.write(at, &[binding << 4 | record.info & 0xf])
+    }
+
+    /// The image may need the symbol's library from now on, or no more.
+    fn note_library(&mut self, record: &SymbolRecord) {
+        if record.atom == place::SHARED {
+            self.changes.libraries.insert(record.input.0);
+        }
+    }
+
     /// Leaves an entry of `.dynsym` to nobody. In a hash table the last name of its bucket takes its place, so that the
     /// others go on standing in a row.
     fn vacate(&mut self, index: u32) -> Result<(), Stop> {
@@ -237,7 +272,7 @@ impl Tables<'_> {
     }
 
     /// The offset of a text in `.dynstr`, which has it or has room for it.
-    fn string(&mut self, text: &[u8]) -> Result<u32, Stop> {
+    pub(super) fn string(&mut self, text: &[u8]) -> Result<u32, Stop> {
         let section = self.section(self.plan.image.dynstr, ".dynstr")?;
         let bytes = self.read(section.offset, section.size)?;
         let wanted = [&[0], text, &[0]].concat();
@@ -255,7 +290,7 @@ impl Tables<'_> {
     }
 
     /// A text of `.dynstr`.
-    fn text(strings: &[u8], at: u32) -> &[u8] {
+    pub(super) fn text(strings: &[u8], at: u32) -> &[u8] {
         let rest = strings.get(at as usize..).unwrap_or_default();
         rest.split(|&byte| byte == 0).next().unwrap_or_default()
     }
@@ -267,17 +302,18 @@ impl Tables<'_> {
             return Ok(record.dynsym);
         }
         let imported = record.flags & symbol_flags::PREEMPTIBLE != 0 && !is_defined_here(&record);
-        if !imported || record.flags & symbol_flags::TLS != 0 {
+        if !imported {
             return Err(self.refused(&record, "an import"));
         }
         let name = name_of(self.store, self.plan, record.name)?.to_vec();
-        let version = self.version_of(&record, &name)?;
         let index = self.take_import()?;
         let string = self.string(split_version(&name).0)?;
         let record = SymbolRecord { flags: record.flags | symbol_flags::USED, ..record };
         self.plan.symbols.insert(row.0, record);
         let bytes = symbol_bytes(&record, string, elf::SHN_UNDEF, VirtAddr(0), false);
-        self.put(index, row, &bytes, version)?;
+        // Its version is that of a library which the image may not need yet.
+        self.put(index, row, &bytes, VER_NDX_GLOBAL)?;
+        self.changes.imported.push(row);
         Ok(index)
     }
 
@@ -301,158 +337,10 @@ impl Tables<'_> {
         Ok(index)
     }
 
-    fn set_info(&mut self, section: SectionRow, info: u32) -> Result<(), Stop> {
+    pub(super) fn set_info(&mut self, section: SectionRow, info: u32) -> Result<(), Stop> {
         let index = self.section(section, "section headers")?.index;
         let header = self.plan.image.section_headers.wrapping_add(HEADER * u64::from(index));
         self.write(header.wrapping_add(SH_INFO), &info.to_le_bytes())
-    }
-
-    /// What `.gnu.version` says of an import: the index of its version among those that the image needs.
-    fn version_of(&mut self, record: &SymbolRecord, name: &[u8]) -> Result<u16, Stop> {
-        if record.atom != place::SHARED {
-            return Ok(VER_NDX_GLOBAL);
-        }
-        let file = record.input.0;
-        let library = open_library(self.request, self.store, self.plan, file)?;
-        let changed = || {
-            let library = self.request.inputs.get(file as usize).map(|input| input.name.clone());
-            Stop::Reason(GateReason::SharedLibraryChanged { library: library.unwrap_or_default() })
-        };
-        let library = library.ok_or_else(changed)?;
-        let definition = definition_of(library.parsed, name).ok_or_else(changed)?;
-        let version = library.parsed.symbols.get(definition).map_or(VER_NDX_GLOBAL, |symbol| symbol.version);
-        let needed = library.needed_name;
-        let version = library.parsed.version_name(version).map(<[u8]>::to_vec);
-        let Some(library) = self.needed_offset(&needed)? else {
-            return Err(self.refused(record, "a library that the image does not name"));
-        };
-        match version {
-            None => Ok(VER_NDX_GLOBAL),
-            Some(version) => self.version_index(library, &needed, &version),
-        }
-    }
-
-    /// Where in `.dynstr` the name of a needed library is, if the image needs it.
-    fn needed_offset(&self, name: &[u8]) -> Result<Option<u32>, Stop> {
-        let section = self.section(self.plan.image.dynstr, ".dynstr")?;
-        let strings = self.read(section.offset, section.size)?;
-        Ok(self.dynamic_entries()?.into_iter().find_map(|(_, tag, value)| {
-            let at = u32::try_from(value).unwrap_or(u32::MAX);
-            (tag == u64::from(elf::DT_NEEDED) && Self::text(&strings, at) == name).then_some(at)
-        }))
-    }
-
-    /// File offset of the value, tag and value of each entry of `.dynamic`.
-    fn dynamic_entries(&self) -> Result<Vec<(u64, u64, u64)>, Stop> {
-        let section = self.section(self.plan.image.dynamic, ".dynamic")?;
-        let bytes = self.read(section.offset, section.size)?;
-        let word = |at: usize| {
-            let word = bytes.get(at..).and_then(|rest| rest.first_chunk());
-            word.map_or(0, |word| u64::from_le_bytes(*word))
-        };
-        let at = (0..bytes.len() / 16).map(|entry| entry * 16);
-        Ok(at.map(|at| (section.offset + at as u64 + 8, word(at), word(at + 8))).collect())
-    }
-
-    pub(super) fn set_dynamic(&mut self, tag: u32, value: u64) -> Result<(), Stop> {
-        let found = self.dynamic_entries()?.into_iter().find(|entry| entry.1 == u64::from(tag));
-        let Some((at, ..)) = found else { return Err(exhausted(".dynamic")) };
-        self.write(at, &value.to_le_bytes())
-    }
-
-    fn needed_versions(&self) -> Result<Vec<NeededFile>, Stop> {
-        let section = self.section(self.plan.image.verneed, ".gnu.version_r")?;
-        let bytes = self.read(section.offset, section.size)?;
-        let count = if bytes.is_empty() { 0 } else { u32::MAX };
-        read_needed(&bytes, count)
-            .map_err(|error| StoreError::Malformed(format!(".gnu.version_r: {error}")).into())
-    }
-
-    fn version_index(&mut self, library: u32, needed: &[u8], version: &[u8]) -> Result<u16, Stop> {
-        let mut files = self.needed_versions()?;
-        let section = self.section(self.plan.image.dynstr, ".dynstr")?;
-        let strings = self.read(section.offset, section.size)?;
-        let known = files.iter().position(|file| Self::text(&strings, file.file) == needed);
-        if let Some(file) = known
-            && let Some(known) = files[file].versions.iter().find(|v| Self::text(&strings, v.name) == version)
-        {
-            return Ok(known.index);
-        }
-        let defined = match self.verdef_indexes()? {
-            Some(last) => last,
-            None => VER_NDX_FIRST - 1,
-        };
-        let used = files.iter().flat_map(|file| &file.versions).map(|version| version.index & VERSYM_VERSION);
-        let index = used.chain([defined]).max().unwrap_or(0).saturating_add(1);
-        if index > VERSYM_VERSION {
-            return Err(exhausted(".gnu.version_r"));
-        }
-        let name = self.string(version)?;
-        let new = NeededVersion { hash: sysv_hash(version), flags: 0, index, name };
-        match known {
-            Some(file) => files[file].versions.push(new),
-            None => files.push(NeededFile { file: library, versions: vec![new] }),
-        }
-        self.put_needed(&files)?;
-        Ok(index)
-    }
-
-    /// The largest index of a version that the image defines.
-    fn verdef_indexes(&self) -> Result<Option<u16>, Stop> {
-        for row in 0..self.store.sections.len() {
-            let section = self.store.sections.get(row)?;
-            if section.kind == elf::SHT_GNU_VERDEF && section.index != 0 {
-                let bytes = self.read(section.offset, section.size)?;
-                let defined = read_defined(&bytes, u32::MAX)
-                    .map_err(|error| StoreError::Malformed(format!(".gnu.version_d: {error}")))?;
-                return Ok(defined.iter().map(|version| version.index & VERSYM_VERSION).max());
-            }
-        }
-        Ok(None)
-    }
-
-    fn put_needed(&mut self, files: &[NeededFile]) -> Result<(), Stop> {
-        let row = self.plan.image.verneed;
-        let known = self.section(row, ".gnu.version_r")?;
-        let mut bytes = encode_needed(files).map_err(|_| exhausted(".gnu.version_r"))?;
-        self.set_size(row, bytes.len() as u64, ".gnu.version_r")?;
-        bytes.resize(bytes.len().max(known.size as usize), 0);
-        self.write(known.offset, &bytes)?;
-        let count = files.iter().filter(|file| !file.versions.is_empty()).count() as u32;
-        self.set_info(row, count)?;
-        self.set_dynamic(elf::DT_VERNEEDNUM, count.into())
-    }
-
-    /// Versions that no symbol has any more are not asked for.
-    fn prune_versions(&mut self) -> Result<(), Stop> {
-        if self.plan.image.verneed.some().is_none() || self.plan.image.versym.some().is_none() {
-            return Ok(());
-        }
-        let table = self.section(self.plan.image.versym, ".gnu.version")?;
-        let versions = self.read(table.offset, table.size)?;
-        let (halves, _) = versions.as_chunks::<2>();
-        let used: hashbrown::HashSet<u16> =
-            halves.iter().map(|half| u16::from_le_bytes(*half) & VERSYM_VERSION).collect();
-        let section = self.section(self.plan.image.dynstr, ".dynstr")?;
-        let strings = self.read(section.offset, section.size)?;
-        let mut files = self.needed_versions()?;
-        let count = |files: &[NeededFile]| files.iter().map(|file| file.versions.len()).sum::<usize>();
-        let before = count(&files);
-        for file in &mut files {
-            file.versions.retain(|version| {
-                used.contains(&(version.index & VERSYM_VERSION))
-                    || Self::text(&strings, version.name) == RELR_VERSION
-            });
-        }
-        files.retain(|file| !file.versions.is_empty());
-        if count(&files) == before {
-            return Ok(());
-        }
-        if files.is_empty() {
-            // No table, and no entry of `.dynamic` that says where it is: another layout.
-            return Err(exhausted(".gnu.version_r"));
-        }
-        self.put_needed(&files)
     }
 
     fn shape(&self) -> Result<Option<GnuShape>, Stop> {
@@ -562,6 +450,26 @@ impl Tables<'_> {
         }
         let name = self.base_name(&record)?;
         let string = self.string(&name)?;
+        let bytes = self.definition_bytes(&record, string)?;
+        self.insert_hashed(row, &name, &bytes, version)
+    }
+
+    /// Brings the entry of a definition up to date, if it has one.
+    pub(super) fn rewrite_definition(&mut self, row: SymbolRow) -> Result<(), Stop> {
+        let record = self.record(row)?;
+        if record.dynsym == 0 {
+            return Ok(());
+        }
+        let at = self.section(self.plan.image.dynsym, ".dynsym")?.offset + SYMBOL * u64::from(record.dynsym);
+        let name = self.read(at, 4)?;
+        let name = name.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+        let bytes = self.definition_bytes(&record, name)?;
+        self.changes.written += 1;
+        self.write(at, &bytes)
+    }
+
+    /// The entry of a definition; `name` is an offset in `.dynstr`.
+    fn definition_bytes(&self, record: &SymbolRecord, name: u32) -> Result<[u8; 24], Stop> {
         let view = View::new(self.store, self.plan);
         let (section, own) = if place::is_atom(record.atom) {
             let atom = view.atom_record(record.atom);
@@ -570,10 +478,10 @@ impl Tables<'_> {
         } else {
             (elf::SHN_ABS, record.value)
         };
+        let address = view.address_of(record);
+        let plt = self.plan.image.plt.some().map_or(0, |row| view.section_record(row).index) as u16;
         view.damage()?;
-        let tls_start = self.plan.image.tls_start;
-        let bytes = dynsym_bytes(&record, string, (section, 0), own, own, tls_start);
-        self.insert_hashed(row, &name, &bytes, version)
+        Ok(dynsym_bytes(record, name, (section, plt), own, address, self.plan.image.tls_start))
     }
 
     /// Definitions that go make room for those that come.
@@ -607,7 +515,13 @@ impl Tables<'_> {
         }
         let kind = record.info & 0xf;
         let function = kind == elf::STT_FUNC || kind == elf::STT_NOTYPE && record.size == 0;
-        if record.atom != place::SHARED || !function {
+        if place::is_atom(record.atom) {
+            return Ok(()); // The copy of another reference, or of another name.
+        }
+        if record.atom == place::SHARED && !function {
+            return self.need_copy(row);
+        }
+        if record.atom != place::SHARED {
             return Err(self.refused(&record, "an address in the program"));
         }
         self.need_plt(row)?;
@@ -626,52 +540,6 @@ impl Tables<'_> {
         self.renumber(&HashMap::from([(old, new)]))
     }
 
-    /// A GOT slot that the loader fills with a symbol's address.
-    pub(super) fn need_slot(&mut self, row: SymbolRow) -> Result<(), Stop> {
-        let symbol = self.need_symbol(row)?;
-        let record = self.record(row)?;
-        if record.got != 0 {
-            return Ok(());
-        }
-        let no_slot = || {
-            let symbol = crate::view::text_of(self.store, self.plan, record.name);
-            Stop::Reason(GateReason::GotSlotAdded { symbol, input: String::new() })
-        };
-        if record.flags & symbol_flags::TLS != 0 {
-            return Err(no_slot());
-        }
-        let image = self.plan.image;
-        let mut free = None;
-        for at in 0..image.got_used.min(image.got_owners.len) {
-            if self.owner(image.got_owners, at)?.is_none() {
-                free = Some(at);
-                break;
-            }
-        }
-        // The last slot is where spare relocations write to.
-        let last = image.got_slots.saturating_sub(1);
-        let at = match free {
-            Some(at) => at,
-            None if image.got_used < last => image.got_used,
-            None => return Err(no_slot()),
-        };
-        let slot = image.got_address.wrapping_add(8 * u64::from(at));
-        let offset = crate::view::offset_of_address(self.store, slot)?;
-        self.write(offset, &[0; 8])?;
-        let mut table = DynamicRelocs::new(self.store, self.plan, self.image, self.draft)?;
-        // A spare slot has a relocation of its own, in output that may be loaded anywhere.
-        let plain = free.is_some() || table.is_fixed() || table.remove(slot);
-        if !plain || !table.insert_named(symbol, slot, elf::R_X86_64_GLOB_DAT, 0) {
-            let section = ".got".to_owned();
-            return Err(Stop::Reason(GateReason::DynamicRelocationChanged { section, input: String::new() }));
-        }
-        self.plan.image.got_used = image.got_used.max(at + 1);
-        self.set_owner(image.got_owners, at, Some(row))?;
-        let record = self.record(row)?;
-        self.plan.symbols.insert(row.0, SymbolRecord { got: at + 1, ..record });
-        Ok(())
-    }
-
     /// Takes a symbol out of all tables of the loader; its record without them.
     pub(super) fn forget(&mut self, record: &SymbolRecord) -> Result<SymbolRecord, Stop> {
         if record.tls_pair != 0 || record.tls_descriptor != 0 {
@@ -687,34 +555,15 @@ impl Tables<'_> {
             self.vacate(record.dynsym)?;
         }
         self.changes.dropped = true;
+        self.note_library(record);
         let flags = symbol_flags::USED | symbol_flags::STRONG | symbol_flags::CANONICAL_PLT;
         Ok(SymbolRecord { got: 0, plt: 0, dynsym: 0, flags: record.flags & !flags, ..*record })
     }
 
-    fn leave_slot(&mut self, record: &SymbolRecord) -> Result<(), Stop> {
-        use super::dynamic::{SlotKind, slot_kind};
-        use crate::kernel::Places;
-        let bases = View::new(self.store, self.plan).bases();
-        let slot = bases.got_address.wrapping_add(8 * u64::from(record.got - 1));
-        let mut table = DynamicRelocs::new(self.store, self.plan, self.image, self.draft)?;
-        let left = match slot_kind(record, bases.position_independent, bases.shared) {
-            SlotKind::Constant => true,
-            SlotKind::Relative => table.remove(slot),
-            SlotKind::GlobDat => table.remove_named(slot, elf::R_X86_64_GLOB_DAT),
-            SlotKind::TpOffset => false,
-        };
-        if !left {
-            let section = ".got".to_owned();
-            return Err(Stop::Reason(GateReason::DynamicRelocationChanged { section, input: String::new() }));
-        }
-        let offset = crate::view::offset_of_address(self.store, slot)?;
-        self.write(offset, &[0; 8])?;
-        self.set_owner(self.plan.image.got_owners, record.got - 1, None)
-    }
-
     /// Brings the hash tables and sizes up to date. Comes last.
     pub(super) fn finish(&mut self) -> Result<(), Stop> {
-        if !self.changes.touched {
+        self.follow_libraries()?;
+        if !self.changes.touched && !self.changes.dropped {
             return Ok(());
         }
         self.trim()?;

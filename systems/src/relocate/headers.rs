@@ -4,9 +4,10 @@ use bevy_ecs::prelude::{Res, ResMut};
 use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
 use object::endian::{U16, U32, U64};
 use object::{LittleEndian as LE, pod};
+use rayon::prelude::*;
 use relink_engine::frame::{Frame, Request};
 use relink_engine::program::{OutputSection, Program};
-use relink_engine::records::{place, symbol_flags};
+use relink_engine::records::{SymbolRecord, atom_flags, place, symbol_flags};
 use relink_formats::elf::STB_GNU_UNIQUE;
 
 /// Writes the headers and `.shstrtab`.
@@ -93,11 +94,15 @@ fn section_header(section: &OutputSection, (link, info): (u32, u32), name: u32) 
 
 /// IFUNCs and unique symbols of its own.
 fn has_gnu_symbols(program: &Program) -> bool {
-    program.plt.len() as u32 > program.jump_slots
+    let resolved = |symbol: &SymbolRecord| {
+        symbol.flags & symbol_flags::IFUNC != 0
+            && place::is_atom(symbol.atom)
+            && program.atoms[symbol.atom.index()].flags & atom_flags::LIVE != 0
+    };
+    program.symbols.par_iter().any(resolved)
         || program.dynamic.symbols.iter().filter_map(|row| row.some()).any(|row| {
             let symbol = &program.symbols[row.index()];
-            let unique = symbol.info >> 4 == STB_GNU_UNIQUE;
-            place::is_atom(symbol.atom) && (unique || symbol.flags & symbol_flags::IFUNC != 0)
+            place::is_atom(symbol.atom) && symbol.info >> 4 == STB_GNU_UNIQUE
         })
 }
 

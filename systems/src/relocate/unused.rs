@@ -1,12 +1,12 @@
-//! Imports that the edit has left without a reference: a full link would not have them.
+//! Imports follow their references: without any a full link would not have them, and with weak ones alone they are weak.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use formats::reloc::Op;
 use hashbrown::HashSet;
-use relink_engine::records::{
-    RelocRecord, SymbolRecord, atom_flags, file_flags, place, reloc_flags, symbol_flags,
-};
+use relink_engine::records::{RelocRecord, SymbolRecord, atom_flags, reloc_flags, symbol_flags};
 use relink_engine::report::GateReason;
-use relink_engine::rows::{AtomRow, InputRow, RelocRow, Span, SymbolRow, TargetKind};
+use relink_engine::rows::{AtomRow, RelocRow, Span, SymbolRow, TargetKind};
 use relink_formats as formats;
 
 use super::dynamic_symbols::Tables;
@@ -14,64 +14,117 @@ use crate::debug::changed::Stop;
 use crate::resolve::dynamic::is_defined_here;
 use crate::view::{View, text_of};
 
-/// A symbol, and whether a reference may ask for its address in the program.
-type Use = (SymbolRow, bool);
+/// What references ask of the symbol that they name.
+mod kind {
+    /// Anything.
+    pub(super) const USED: u8 = 1;
+    /// An address of its own in the program.
+    pub(super) const ADDRESS: u8 = 2;
+    /// More than a weak reference does.
+    pub(super) const STRONG: u8 = 4;
+}
 
-/// What a relocation says of the symbol that it names, if loaded memory has it.
-fn use_of(reloc: &RelocRecord) -> Option<Use> {
+/// What a relocation asks of the symbol that it names, if loaded memory has it.
+fn use_of(reloc: &RelocRecord) -> Option<(SymbolRow, u8)> {
     if reloc.flags & (reloc_flags::DEAD | reloc_flags::DEBUG) != 0 {
         return None;
     }
     let TargetKind::Symbol(row) = reloc.target.kind() else { return None };
     let op = u8::try_from(reloc.op).ok().and_then(Op::from_u8)?;
     let address = !op.is_branch() && !op.needs_got_slot() && reloc.flags & reloc_flags::SYMBOLIC == 0;
-    Some((row, address))
+    let strong = reloc.flags & reloc_flags::WEAK == 0;
+    let bit = |on: bool, kind: u8| if on { kind } else { 0 };
+    Some((row, kind::USED | bit(address, kind::ADDRESS) | bit(strong, kind::STRONG)))
+}
+
+/// All kinds of uses by symbol.
+fn uses(relocs: impl Iterator<Item = RelocRecord>) -> BTreeMap<SymbolRow, u8> {
+    let mut uses = BTreeMap::new();
+    for (row, kinds) in relocs.filter_map(|reloc| use_of(&reloc)) {
+        *uses.entry(row).or_default() |= kinds;
+    }
+    uses
 }
 
 impl Tables<'_> {
-    /// Takes imports out that nothing refers to any more. `before` are the relocations that changed atoms had, `after` those
-    /// that they have; `changed` are those atoms. A gate that lets no symbol go has a reason instead.
-    pub(super) fn drop_unused(
+    /// Takes imports out that nothing refers to any more, and makes them as strong as their references are. `before` are the
+    /// relocations that changed atoms had, `after` those that they have; `changed` are those atoms. A gate that lets no
+    /// symbol go has a reason instead.
+    pub(super) fn follow_uses(
         &mut self,
         before: &[Span],
         after: &[RelocRecord],
         changed: &HashSet<AtomRow>,
         wide: bool,
     ) -> Result<(), Stop> {
-        let after: HashSet<Use> = after.iter().filter_map(use_of).collect();
-        let mut lost: Vec<Use> = Vec::new();
+        let mut known = Vec::new();
         for span in before {
             for entry in self.store.relocs.span(*span) {
-                lost.extend(use_of(&entry?.1).filter(|used| !after.contains(used)));
+                known.push(entry?.1);
             }
         }
-        lost.sort_unstable();
-        lost.dedup();
-        for (row, address) in lost {
+        let (before, after) = (uses(known.into_iter()), uses(after.iter().copied()));
+        let rows: BTreeSet<SymbolRow> = before.keys().chain(after.keys()).copied().collect();
+        for row in rows {
             let record = self.record(row)?;
+            if record.flags & symbol_flags::COPIED != 0 && is_defined_here(&record) {
+                self.follow_copy(&record, &after, changed, wide)?;
+            }
             if record.dynsym == 0 || is_defined_here(&record) {
                 continue;
             }
+            let [before, after] = [&before, &after].map(|uses| uses.get(&row).copied().unwrap_or(0));
+            let was_strong = record.flags & symbol_flags::STRONG != 0;
             let canonical = record.flags & symbol_flags::CANONICAL_PLT != 0;
-            let used = [true, false].map(|address| after.contains(&(row, address)));
-            if used.contains(&true) && !(address && canonical && !used[0]) {
+            let decisive = if canonical { !0 } else { !kind::ADDRESS };
+            let lost = before & !after & decisive;
+            let others = if lost != 0 { self.other_uses(row, changed, lost)? } else { 0 };
+            let left = after | others;
+            let lost = lost & !others;
+            if lost != 0 && self.is_kept(row, &record)? {
                 continue;
             }
-            let others = self.other_uses(row, changed)?;
-            if address && canonical && !used[0] && !others[0] && (used[1] || others[1]) {
+            if left & kind::USED == 0 {
+                if !wide {
+                    return Err(self.removed(&record));
+                }
+                let record = self.forget(&record)?;
+                self.plan.symbols.insert(row.0, record);
+                self.plan.written_symbols.push(row);
+                continue;
+            }
+            if lost & kind::ADDRESS != 0 {
                 // An address of its own less, but an import still: another kind of entry.
                 return Err(self.removed(&record));
             }
-            if used.contains(&true) || others.contains(&true) || self.is_kept(row, &record)? {
-                continue;
+            let strong = left & kind::STRONG != 0 || was_strong && lost & kind::STRONG == 0;
+            if strong != was_strong {
+                if !wide {
+                    let symbol = text_of(self.store, self.plan, record.name);
+                    return Err(Stop::Reason(GateReason::BindingChanged { symbol, input: String::new() }));
+                }
+                self.bind(row, strong)?;
             }
-            if !wide || self.is_last_of_library(row, &record)? {
-                return Err(self.removed(&record));
-            }
-            let record = self.forget(&record)?;
-            self.plan.symbols.insert(row.0, record);
         }
         Ok(())
+    }
+
+    /// Takes a copy out that nothing refers to any more.
+    fn follow_copy(
+        &mut self,
+        record: &SymbolRecord,
+        after: &BTreeMap<SymbolRow, u8>,
+        changed: &HashSet<AtomRow>,
+        wide: bool,
+    ) -> Result<(), Stop> {
+        let names = self.names_of_copy(record)?;
+        for &name in &names {
+            let used = after.contains_key(&name) || self.other_uses(name, changed, kind::USED)? != 0;
+            if used || self.is_kept(name, &self.record(name)?)? {
+                return Ok(());
+            }
+        }
+        if wide { self.drop_copy(record, &names) } else { Err(self.removed(record)) }
     }
 
     fn removed(&self, record: &SymbolRecord) -> Stop {
@@ -79,21 +132,21 @@ impl Tables<'_> {
         Stop::Reason(GateReason::RemovedUndefined { symbol, input: String::new() })
     }
 
-    /// Whether atoms that did not change refer to a symbol: for its address, or otherwise.
-    fn other_uses(&self, row: SymbolRow, changed: &HashSet<AtomRow>) -> Result<[bool; 2], Stop> {
-        let mut found = [false; 2];
+    /// What atoms that did not change ask of a symbol: looks until all that is `wanted` is found.
+    fn other_uses(&self, row: SymbolRow, changed: &HashSet<AtomRow>, wanted: u8) -> Result<u8, Stop> {
+        let mut found = 0;
         if row.0 >= self.store.symbols.len() {
             return Ok(found);
         }
         let view = View::new(self.store, self.plan);
         let mut next = self.store.symbols.get(row.0)?.first_incoming;
         let mut left = self.store.relocs.len();
-        while let Some(at) = RelocRow::some(next).filter(|_| left > 0 && found.contains(&false)) {
+        while let Some(at) = RelocRow::some(next).filter(|_| left > 0 && wanted & !found != 0) {
             let reloc = self.store.relocs.get(at.0)?;
             (next, left) = (reloc.next, left - 1);
             let live = view.atom_record(reloc.atom).flags & atom_flags::LIVE != 0;
-            if let Some((_, address)) = use_of(&reloc).filter(|_| live && !changed.contains(&reloc.atom)) {
-                found[usize::from(!address)] = true;
+            if let Some((_, kinds)) = use_of(&reloc).filter(|_| live && !changed.contains(&reloc.atom)) {
+                found |= kinds;
             }
         }
         view.damage()?;
@@ -111,29 +164,5 @@ impl Tables<'_> {
             }
         }
         Ok(false)
-    }
-
-    /// Whether the image needs a library of `--as-needed` for this symbol alone.
-    fn is_last_of_library(&self, row: SymbolRow, record: &SymbolRecord) -> Result<bool, Stop> {
-        if record.atom != place::SHARED {
-            return Ok(false);
-        }
-        if self.store.files.get(record.input.0)?.flags & file_flags::AS_NEEDED == 0 {
-            return Ok(false);
-        }
-        let is_other = |other: SymbolRow, file: InputRow| -> Result<bool, Stop> {
-            let known = self.record(other)?;
-            let strong = known.flags & symbol_flags::STRONG != 0;
-            Ok(other != row && strong && known.atom == place::SHARED && known.input == file)
-        };
-        let owners = self.plan.image.dynsym_owners;
-        for index in 0..owners.len {
-            if let Some(other) = self.owner(owners, index)?
-                && is_other(other, record.input)?
-            {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 }

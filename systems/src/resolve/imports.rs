@@ -74,7 +74,12 @@ fn copy(program: &mut Program, row: SymbolRow, library: usize) -> Result<Vec<Sym
     };
     let names: Vec<SymbolRow> =
         (0..program.globals).map(SymbolRow).filter(|row| same(&program.symbols[row.index()])).collect();
-    let size = names.iter().map(|row| program.symbols[row.index()].size).max().unwrap_or(0);
+    let shape = |row: &SymbolRow| {
+        let symbol = &program.symbols[row.index()];
+        (*row, symbol.size, symbol.value)
+    };
+    let shapes: Vec<(SymbolRow, u64, u64)> = names.iter().map(shape).collect();
+    let size = shapes.iter().map(|&(_, size, _)| size).max().unwrap_or(0);
     if size == 0 {
         return Err("its size is unknown");
     }
@@ -104,6 +109,13 @@ fn copy(program: &mut Program, row: SymbolRow, library: usize) -> Result<Vec<Sym
         known.flags |= symbol_flags::COPIED | symbol_flags::EXPORTED | symbol_flags::USED;
     }
     program.shared[library].needed = true;
-    program.copies.push((row, atom, library as u32));
+    program.copies.push((copied_by(&shapes).unwrap_or(row), atom, library as u32));
     Ok(names)
+}
+
+/// The name that a datum is copied by, of names with their sizes and indexes in the library: one that says all of it,
+/// whoever was mentioned first.
+pub(crate) fn copied_by(names: &[(SymbolRow, u64, u64)]) -> Option<SymbolRow> {
+    let longest = names.iter().max_by_key(|&&(_, size, index)| (size, std::cmp::Reverse(index)));
+    longest.map(|&(row, ..)| row)
 }

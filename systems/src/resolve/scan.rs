@@ -131,8 +131,11 @@ fn assign_slots(program: &mut Program, needs: &[u8]) {
             tls_descriptors.push(row);
             symbol.tls_descriptor = tls_descriptors.len() as u32;
         }
-        if needs & need::PLT != 0 || symbol.flags & symbol_flags::CANONICAL_PLT != 0 {
-            if symbol.flags & symbol_flags::PREEMPTIBLE != 0 {
+        let preemptible = symbol.flags & symbol_flags::PREEMPTIBLE != 0;
+        // An IFUNC's address is that of its entry, in a GOT slot as elsewhere.
+        let resolved = needs & need::GOT != 0 && symbol.flags & symbol_flags::IFUNC != 0 && !preemptible;
+        if needs & need::PLT != 0 || resolved || symbol.flags & symbol_flags::CANONICAL_PLT != 0 {
+            if preemptible {
                 plt.push(row);
                 symbol.plt = plt.len() as u32;
             } else {
@@ -194,10 +197,8 @@ fn scan_object(program: &Program, row: usize, object: &Object, needs: &[AtomicU8
                         }
                     };
                     if let TargetKind::Symbol(symbol) = site.target.kind() {
-                        let named = relocs[at].r_sym(LittleEndian, false) as usize;
-                        let weak = object.parsed.symbols()[named].st_bind().0 == formats::elf::STB_WEAK;
-                        let strong = if weak { 0 } else { need::STRONG };
-                        if program.undefined_warned && !weak && is_undefined(program, symbol) {
+                        let strong = if site.weak { 0 } else { need::STRONG };
+                        if program.undefined_warned && !site.weak && is_undefined(program, symbol) {
                             let offset = relocs[at].r_offset.get(LittleEndian);
                             let (object, section) = (row as u32, index as u32);
                             found.warned.push(Missing { symbol, object, section, offset });
