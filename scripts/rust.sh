@@ -18,21 +18,26 @@ unset RELINK_INCREMENTAL RELINK_REPORT
 # A crate that boa's tests need would set hooks of the git repository around the build.
 export NO_HUSKY_HOOKS=1
 
-# Lays a workspace out in $dir/ws: PROGRAM=VERSION, then its members.
+# Lays a workspace out in $dir/ws: PROGRAM=VERSION, then its members in the versions of the program's lock file.
 lay_out() {
   [[ ! -d $dir/ws ]] || return 0
-  local crate manifest new=$dir/new
-  rm -rf "$new"; mkdir -p "$dir/fetch/src" "$new"; : >"$dir/fetch/src/lib.rs"
-  printf '[package]\nname = "fetch"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\n%s = "=%s"\n[workspace]\n' \
-    "${1%=*}" "${1#*=}" >"$dir/fetch/Cargo.toml"
-  printf '[workspace]\nresolver = "2"\nmembers = ["*"]\n[patch.crates-io]\n' >"$new/Cargo.toml"
-  (cd "$dir/fetch" && cargo metadata --format-version 1 >"$dir/metadata.json")
-  for crate in "${1%=*}" "${@:2}"; do
-    manifest=$(grep -oE "\"manifest_path\":\"[^\"]*/$crate-[0-9][^\"/]*/Cargo.toml\"" "$dir/metadata.json" | head -1 | cut -d'"' -f4)
-    cp -r "$(dirname "$manifest")" "$new/$crate"
-    printf '%s = { path = "%s" }\n' "$crate" "$crate" >>"$new/Cargo.toml"
+  local program=${1/=/-} crates=("$@") crate new=$dir/new fetch=$dir/fetch sources=${CARGO_HOME:-$HOME/.cargo}/registry/src
+  rm -rf "$new" "$fetch"; mkdir -p "$new" "$fetch/src"; : >"$fetch/src/lib.rs"
+  printf '[package]\nname = "fetch"\nversion = "0.1.0"\nedition = "2021"\n[workspace]\n[dependencies]\n' >"$fetch/Cargo.toml"
+  bring() { printf '%s = "=%s"\n' "${1%=*}" "${1#*=}" >>"$fetch/Cargo.toml"; }
+  bring "$1"; (cd "$fetch" && cargo fetch)
+  cp "$sources"/*/"$program/Cargo.lock" "$new"
+  for crate in "${!crates[@]}"; do
+    ((crate)) || continue
+    crates[crate]+="=$(grep -A1 "^name = \"${crates[crate]}\"$" "$new/Cargo.lock" | sed -n 's/^version = "\(.*\)"$/\1/p')"
+    bring "${crates[crate]}"
   done
-  cp "$new/${1%=*}/Cargo.lock" "$new"
+  (cd "$fetch" && cargo fetch)
+  printf '[workspace]\nresolver = "2"\nmembers = ["*"]\n[patch.crates-io]\n' >"$new/Cargo.toml"
+  for crate in "${crates[@]}"; do
+    cp -r "$sources"/*/"${crate/=/-}" "$new/${crate%=*}"
+    printf '%s = { path = "%s" }\n' "${crate%=*}" "${crate%=*}" >>"$new/Cargo.toml"
+  done
   mv "$new" "$dir/ws"
 }
 
@@ -56,7 +61,7 @@ edit() { # FILE FROM TO
     "$relink" verify "$image" >/dev/null
     # What the log says of the last link: a line with its time, and reasons.
     line=$("$relink" log "$image" | awk '/^[0-9]/ { text = "" } { sub(/^[0-9-]+ [0-9:]+Z +/, ""); text = text $0 "\n" } END { printf "%s", text }')
-    edits=$((edits + 1)); [[ $line != *"ms  patched"* ]] || patched=$((patched + 1))
+    edits=$((edits + 1)); [[ $line != *"s  patched"* ]] || patched=$((patched + 1))
     line=$(echo "$line" | awk 'NR == 1 { first = $0; next } /^ +[a-z-]+:/ { sub(/:.*/, ""); sub(/^ +/, ""); count[$0]++ }
       END { printf "%s", first; for (reason in count) printf " %s*%d", reason, count[reason]; print "" }')
     echo "$gate: $1: $(basename "$image"): $line"
