@@ -167,6 +167,7 @@ pub(crate) fn lower<P: Places>(
             traits.preemptible = view.flags & symbol_flags::PREEMPTIBLE != 0;
             traits.ifunc = view.flags & symbol_flags::IFUNC != 0 && !traits.preemptible;
             traits.imported = view.atom == place::SHARED;
+            traits.canonical = view.flags & symbol_flags::CANONICAL_PLT != 0;
             if place::is_atom(view.atom) {
                 if places.atom(view.atom).1 & atom_flags::LIVE == 0 {
                     return Err(SiteError::Dropped);
@@ -270,6 +271,8 @@ struct TargetTraits {
     preemptible: bool,
     /// A shared library defines it.
     imported: bool,
+    /// Its PLT entry is its address.
+    canonical: bool,
     /// Not preemptible.
     ifunc: bool,
 }
@@ -308,6 +311,10 @@ fn classify(
                     return refused;
                 }
                 site.demand = Demand::Address;
+                // Only weak references ask for it, of a library that is not needed: calls may have an entry all the same.
+                if !target.canonical {
+                    site.s = 0;
+                }
             }
         }
         op => {

@@ -5,6 +5,7 @@
 //! is right from the same objects linked by another linker. A tool that is missing is a failure that names its package.
 
 pub mod cc;
+pub mod damage;
 pub mod debian;
 pub mod dwarf;
 pub mod elf;
@@ -25,6 +26,7 @@ pub mod sources;
 pub mod start;
 pub mod state;
 pub mod tools;
+pub mod way;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -19,6 +19,14 @@ pub fn canonical() -> LinkOptions {
     LinkOptions { build_id: BuildId::Tree { len: 20 }, eh_frame_hdr: true, ..LinkOptions::default() }
 }
 
+/// An input of a name: a shared library has to say by its name that it is one of `--as-needed`.
+fn input(name: &str, bytes: Vec<u8>) -> Input {
+    Input { as_needed: name.starts_with(AS_NEEDED), ..Input::bytes(name, bytes) }
+}
+
+/// How names of such libraries begin.
+const AS_NEEDED: &str = "as-needed-";
+
 /// A session and the inputs it was given.
 #[derive(Debug)]
 pub struct Program {
@@ -36,9 +44,7 @@ impl Program {
             LinkSession::new(options.clone()).unwrap_or_else(|error| panic!("a session: {error}"));
         let inputs = inputs
             .iter()
-            .map(|(name, bytes)| {
-                (session.add_input(Input::bytes(name, bytes.clone())), name.clone(), bytes.clone())
-            })
+            .map(|(name, bytes)| (session.add_input(input(name, bytes.clone())), name.clone(), bytes.clone()))
             .collect();
         Program { session, options, inputs }
     }
@@ -68,12 +74,12 @@ impl Program {
     /// Gives one input new bytes.
     #[track_caller]
     pub fn replace(&mut self, name: &str, bytes: Vec<u8>) {
-        let input = self.inputs.iter_mut().find(|(_, n, _)| n == name);
-        let (id, _, held) = input.unwrap_or_else(|| panic!("no input {name}"));
+        let known = self.inputs.iter_mut().find(|(_, n, _)| n == name);
+        let (id, _, held) = known.unwrap_or_else(|| panic!("no input {name}"));
         held.clone_from(&bytes);
         let id = *id;
         self.session
-            .replace_input(id, Input::bytes(name, bytes))
+            .replace_input(id, input(name, bytes))
             .unwrap_or_else(|error| panic!("replacing {name}: {error}"));
     }
 
@@ -92,7 +98,7 @@ impl Program {
                 Some((_, _, held)) if held == bytes => {}
                 Some(_) => self.replace(name, bytes.clone()),
                 None => {
-                    let id = self.session.add_input(Input::bytes(name, bytes.clone()));
+                    let id = self.session.add_input(input(name, bytes.clone()));
                     self.inputs.push((id, name.clone(), bytes.clone()));
                 }
             }
@@ -234,14 +240,33 @@ fn image_of(linker: &Tool, inputs: &Inputs, dir: &Path) -> PathBuf {
         crate::write(dir.join(name), bytes);
     }
     let mut command = linker.command();
-    command.current_dir(dir).args(["-static", "--build-id", "--eh-frame-hdr", "-z", "noexecstack", "-o"]);
-    tools::say(command.arg(&image).args(inputs.iter().map(|(name, _)| name))).ok();
+    command.current_dir(dir).args(["--build-id", "--eh-frame-hdr", "-z", "noexecstack", "-o"]).arg(&image);
+    if inputs.iter().any(|(name, _)| is_library(name)) {
+        command.args(["-no-pie", "-dynamic-linker", "/lib64/ld-linux-x86-64.so.2"]);
+    } else {
+        command.arg("-static");
+    }
+    for (name, _) in inputs {
+        let needed = if name.starts_with(AS_NEEDED) { "--as-needed" } else { "--no-as-needed" };
+        command.args(is_library(name).then_some(needed)).arg(name);
+    }
+    tools::say(&mut command).ok();
     image
+}
+
+fn is_library(name: &str) -> bool {
+    name.ends_with(".so")
 }
 
 /// Panics unless an image does what the same inputs do under another linker.
 #[track_caller]
 pub fn assert_behaves(image: &[u8], inputs: &Inputs) {
-    let said = run(image);
+    let dir = crate::scratch();
+    let path = dir.path().join("image");
+    save(image, &path);
+    for (name, bytes) in inputs.iter().filter(|(name, _)| is_library(name)) {
+        crate::write(dir.path().join(name), bytes);
+    }
+    let said = tools::run_image(&path, &[]);
     assert_eq!((said.status, said.stdout.clone()), reference(inputs), "{said}");
 }

@@ -174,7 +174,7 @@ pub fn say(command: &mut Command) -> Said {
     }
 }
 
-/// Runs a program that was just linked; it has a minute.
+/// Runs a program that was just linked, with the libraries beside it; it has a minute.
 #[track_caller]
 pub fn run_image(path: &Path, args: &[&str]) -> Said {
     // `timeout` hides a busy file (another test forked while it was written) behind its own exit status.
@@ -184,6 +184,7 @@ pub fn run_image(path: &Path, args: &[&str]) -> Said {
             .arg(path)
             .args(args)
             .stdin(Stdio::null())
+            .env("LD_LIBRARY_PATH", path.parent().unwrap_or(path))
             .env("LC_ALL", "C.UTF-8"));
         if said.status == 126 && said.stderr.contains("Text file busy") {
             std::thread::sleep(std::time::Duration::from_millis(5));

@@ -187,11 +187,32 @@ impl Writer<'_> {
         for (section, start, len) in std::mem::take(&mut self.plan.refilled) {
             self.fill_debug_hole(section, start, len)?;
         }
-        for (section, start, len) in std::mem::take(&mut self.plan.freed) {
+        let freed = std::mem::take(&mut self.plan.freed);
+        for &(section, start, len) in &freed {
             self.fill_debug_hole(section, start, len)?;
             free::give_back(free::space(self.store, self.plan)?, section, start, len);
         }
+        for &(section, ..) in &freed {
+            self.check_left(section)?;
+        }
         self.check_debris()
+    }
+
+    /// A debug section that nothing is left of but fillers would not be there: of location lists without a unit that refers to
+    /// them readelf says so.
+    fn check_left(&mut self, section: SectionRow) -> Result<(), Stop> {
+        let known = View::new(self.store, self.plan).section_record(section);
+        if known.address != 0 {
+            return Ok(());
+        }
+        let space = free::space(self.store, self.plan)?;
+        let own = space.slots.iter().chain(&space.blocks).filter(|range| range.section == section);
+        let free = own.fold(0_u64, |sum, range| sum.saturating_add(range.len));
+        if free >= known.size {
+            let (section, input) = (self.store.text(known.name), String::new());
+            return Err(Stop::Reason(GateReason::AtomRemoved { section, input }));
+        }
+        Ok(())
     }
 
     /// A filler in a free range of a debug section; code is filled where it is vacated.

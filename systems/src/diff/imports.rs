@@ -185,7 +185,7 @@ pub(super) fn drop_import_mention(context: &mut Context<'_>, row: SymbolRow) -> 
     {
         return Ok(false);
     }
-    if context.referenced.contains(&row) || is_mentioned_elsewhere(context, row)? {
+    if is_mentioned(context, row)? {
         return Ok(true);
     }
     let flags = record.flags & !symbol_flags::REFERENCED;
@@ -199,6 +199,11 @@ pub(super) fn drop_import_mention(context: &mut Context<'_>, row: SymbolRow) -> 
         context.plan.removed_symbols.push(OldSymbol { index: record.symtab, local: false });
     }
     Ok(true)
+}
+
+/// Whether an object goes on mentioning a name that another one drops.
+pub(super) fn is_mentioned(context: &mut Context<'_>, row: SymbolRow) -> Result<bool, StoreError> {
+    Ok(context.referenced.contains(&row) || is_mentioned_elsewhere(context, row)?)
 }
 
 /// How many references are looked at before all mentions are.

@@ -16,7 +16,9 @@ use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::Context;
-use super::imports::{drop_import_mention, import_name, is_dynamic, rebind_import, refer_to_import};
+use super::imports::{
+    drop_import_mention, import_name, is_dynamic, is_mentioned, rebind_import, refer_to_import,
+};
 use super::names::{find_global, is_reference, match_global, mention, remove_definition};
 use super::rows::is_vacant_global;
 use super::symbols::{Mentions, text};
@@ -209,6 +211,13 @@ fn dropped_reference(
         }
         context.frame.differ(reason);
         return Ok(None);
+    }
+    if record.flags & symbol_flags::LINKER_DEFINED != 0 && !is_mentioned(context, old.symbol)? {
+        // A full link defines what somebody mentions: `_GLOBAL_OFFSET_TABLE_`, for one, by each use of the GOT.
+        return Ok(Some(GateReason::RemovedUndefined {
+            symbol: text(name),
+            input: input.object.name.clone(),
+        }));
     }
     if old.info >> 4 == elf::STB_WEAK || !place::is_atom(record.atom) || record.input.some().is_none() {
         return Ok(None);

@@ -102,7 +102,7 @@ pub(crate) fn relocate_changed_atoms(
         if atom.old.flags & atom_flags::DEBUG != 0 {
             // Its bytes come with the other debug information; here, what of it speaks of other objects.
             let mut records = Vec::new();
-            let view = View::new(&store, &plan);
+            let view = View::new(&store, tables.plan);
             let (section, flags) = (atom.section as usize, atom.old.flags);
             foreign_relocs(&view, &input.object, section, atom.row, flags, &mut records);
             let damage = view.damage();
@@ -114,20 +114,12 @@ pub(crate) fn relocate_changed_atoms(
             at += records.len();
             continue;
         }
-        let mut tables = Tables {
-            request: &request,
-            store: &store,
-            image: &image,
-            plan: &mut plan,
-            draft: &mut draft,
-            changes: &mut changes,
-        };
         let result = derive_with_slots(&mut tables, input, atom, slot, wide);
         let derived = match frame.check(result) {
             Some(Ok(derived)) => derived,
             Some(Err(reason)) => {
                 if matches!(reason, GateReason::DeadAtomReferenced { .. }) {
-                    let dead = dead_neighbours(&View::new(&store, &plan), &input.object, atom.section);
+                    let dead = dead_neighbours(&View::new(&store, tables.plan), &input.object, atom.section);
                     frame.wanted.extend(dead);
                 }
                 frame.refuse(reason);
@@ -136,13 +128,13 @@ pub(crate) fn relocate_changed_atoms(
             None => return,
         };
         frame.counters.relocations_applied += derived.records.len() as u64;
-        let result = write_atom(&store, &plan, &image, &mut draft, atom, slot, &derived);
+        let result = write_atom(&mut tables, atom, slot, &derived);
         match frame.check(result) {
             Some(Ok(changed)) => {
                 if changed {
                     frame.counters.atoms_changed += 1;
                     if frame.changed_atoms.len() < CHANGED_ATOMS_SHOWN {
-                        let section = text_of(&store, &plan, atom.old.name);
+                        let section = text_of(&store, tables.plan, atom.old.name);
                         let name = format!("{}:({section})", input.object.name);
                         frame.changed_atoms.push(name);
                     }
@@ -159,14 +151,6 @@ pub(crate) fn relocate_changed_atoms(
         at += derived.records.len();
     }
     if dynamic && frame.warm() {
-        let mut tables = Tables {
-            request: &request,
-            store: &store,
-            image: &image,
-            plan: &mut plan,
-            draft: &mut draft,
-            changes: &mut changes,
-        };
         let after: Vec<RelocRecord> = added.iter().map(|relocation| relocation.record).collect();
         let atoms = spans.iter().map(|(row, _)| *row).collect();
         let dropped = tables.follow_uses(&before, &after, &atoms, wide);
@@ -174,8 +158,8 @@ pub(crate) fn relocate_changed_atoms(
         if !follow(&mut frame, finished) {
             return;
         }
-        frame.counters.dynamic_symbols_written += changes.written;
-        frame.counters.dynamic_symbols_hashed += changes.names_hashed;
+        frame.counters.dynamic_symbols_written += tables.changes.written;
+        frame.counters.dynamic_symbols_hashed += tables.changes.names_hashed;
     }
     crate::pool::extend(&mut pool, &mut relocations, &mut commands, added);
     plan.relocs = spans;
@@ -235,6 +219,8 @@ enum Lack {
     /// A PLT entry of an IFUNC.
     Resolved,
     Address,
+    /// The same, for who can do without.
+    WeakAddress,
     Symbol,
 }
 
@@ -256,7 +242,7 @@ fn derive_with_slots(
             Ok(derived) => derived.lacking.clone(),
             Err(_) => return Ok(derived),
         };
-        let now = |lack: Lack| (lack == Lack::Address) == addresses;
+        let now = |lack: Lack| matches!(lack, Lack::Address | Lack::WeakAddress) == addresses;
         let mut taken = false;
         for (row, lack) in lacking.into_iter().filter(|&(_, lack)| now(lack)) {
             taken = true;
@@ -294,7 +280,11 @@ fn take(tables: &mut Tables<'_>, row: SymbolRow, lack: Lack, wide: bool) -> Resu
         }
         Lack::PltEntry => tables.need_plt(row),
         Lack::Resolved => tables.need_resolved(row),
-        Lack::Address => tables.need_address(row),
+        Lack::WeakAddress if !tables.has_library(row)? => {
+            let record = tables.record(row)?;
+            Err(tables.refused(&record, "an address in the program, if its library were needed"))
+        }
+        Lack::Address | Lack::WeakAddress => tables.need_address(row),
         Lack::Symbol => tables.need_symbol(row).map(|_| ()),
     }
 }
@@ -377,7 +367,10 @@ fn lack_of(view: &View<'_>, site: &Site, row: SymbolRow, wide: bool) -> Option<L
     match site.demand {
         Demand::GotSlot => missing(site.got != 0, Lack::Slot),
         Demand::Plt => missing(record.plt != 0, if preemptible { Lack::PltEntry } else { Lack::Resolved }),
-        Demand::Address => missing(record.flags & symbol_flags::CANONICAL_PLT != 0, Lack::Address),
+        Demand::Address => {
+            let lack = if site.weak { Lack::WeakAddress } else { Lack::Address };
+            missing(record.flags & symbol_flags::CANONICAL_PLT != 0, lack)
+        }
         _ if site.dynamic == Dynamic::Symbolic => missing(record.dynsym != 0, Lack::Symbol),
         _ => None,
     }
@@ -432,14 +425,13 @@ fn drop_pointers(
 
 /// Writes an atom's slot; tells whether a byte differs from the image.
 fn write_atom(
-    store: &Store,
-    plan: &Plan,
-    image: &Image,
-    draft: &mut Draft,
+    tables: &mut Tables<'_>,
     atom: &Atom,
     slot: &Slot,
     derived: &Derived,
 ) -> Result<Result<bool, GateReason>, StoreError> {
+    let Tables { store, plan, image, draft, .. } = tables;
+    let (plan, draft): (&Plan, &mut Draft) = (plan, draft);
     let view = View::new(store, plan);
     let record = view.atom_record(atom.row);
     let offset = view.file_offset(&record);

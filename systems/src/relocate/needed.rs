@@ -7,10 +7,11 @@ use formats::dynamic::versions::{
     read_needed,
 };
 use formats::elf;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use relink_engine::column::StoreError;
 use relink_engine::records::{SymbolRecord, file_flags, image_flags, place, symbol_flags};
 use relink_engine::report::GateReason;
+use relink_engine::rows::SymbolRow;
 use relink_formats as formats;
 
 use super::dynamic_symbols::{Tables, exhausted};
@@ -27,7 +28,7 @@ impl Tables<'_> {
     pub(super) fn follow_libraries(&mut self) -> Result<(), Stop> {
         let mut files: Vec<u32> = self.changes.libraries.drain().collect();
         files.sort_unstable();
-        let mut turned = HashSet::new();
+        let mut turned = HashMap::new();
         for file in files {
             if self.store.files.get(file)?.flags & file_flags::AS_NEEDED == 0 {
                 continue;
@@ -43,7 +44,7 @@ impl Tables<'_> {
                 self.check_lacking(file)?;
             }
             self.name_library(file, &name, needed)?;
-            turned.insert(file);
+            turned.insert(file, needed);
         }
         let mut rows = std::mem::take(&mut self.changes.imported);
         if !turned.is_empty() {
@@ -52,9 +53,14 @@ impl Tables<'_> {
             for index in 0..owners.len {
                 if let Some(row) = self.owner(owners, index)? {
                     let record = self.record(row)?;
-                    rows.extend(
-                        (record.atom == place::SHARED && turned.contains(&record.input.0)).then_some(row),
-                    );
+                    let needed = turned.get(&record.input.0).filter(|_| record.atom == place::SHARED);
+                    let Some(&needed) = needed else { continue };
+                    rows.push(row);
+                    // The address that weak references have for it is that of an entry, or zero.
+                    let canonical = record.flags & symbol_flags::CANONICAL_PLT != 0;
+                    if if needed { !canonical && self.has_address_uses(row)? } else { canonical } {
+                        return Err(self.refused(&record, "an address that its library decides about"));
+                    }
                 }
             }
         }
@@ -66,6 +72,16 @@ impl Tables<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the image needs the library of a symbol, as far as it does by now.
+    pub(super) fn has_library(&mut self, row: SymbolRow) -> Result<bool, Stop> {
+        let record = self.record(row)?;
+        if record.atom != place::SHARED {
+            return Ok(true);
+        }
+        let name = self.library(record.input.0)?.needed_name;
+        Ok(self.needed_offset(&name)?.is_some())
     }
 
     /// Whether something in the image really refers to a library.

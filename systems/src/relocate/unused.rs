@@ -1,9 +1,7 @@
 //! Imports follow their references: without any a full link would not have them, and with weak ones alone they are weak.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use formats::reloc::Op;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use relink_engine::records::{RelocRecord, SymbolRecord, atom_flags, reloc_flags, symbol_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{AtomRow, RelocRow, Span, SymbolRow, TargetKind};
@@ -38,8 +36,8 @@ fn use_of(reloc: &RelocRecord) -> Option<(SymbolRow, u8)> {
 }
 
 /// All kinds of uses by symbol.
-fn uses(relocs: impl Iterator<Item = RelocRecord>) -> BTreeMap<SymbolRow, u8> {
-    let mut uses = BTreeMap::new();
+fn uses(relocs: impl Iterator<Item = RelocRecord>) -> HashMap<SymbolRow, u8> {
+    let mut uses = HashMap::new();
     for (row, kinds) in relocs.filter_map(|reloc| use_of(&reloc)) {
         *uses.entry(row).or_default() |= kinds;
     }
@@ -64,7 +62,11 @@ impl Tables<'_> {
             }
         }
         let (before, after) = (uses(known.into_iter()), uses(after.iter().copied()));
-        let rows: BTreeSet<SymbolRow> = before.keys().chain(after.keys()).copied().collect();
+        let rows = before.keys().chain(after.keys());
+        let mut rows: Vec<SymbolRow> =
+            rows.filter(|row| before.get(*row) != after.get(*row)).copied().collect();
+        rows.sort_unstable();
+        rows.dedup();
         for row in rows {
             let record = self.record(row)?;
             if record.flags & symbol_flags::COPIED != 0 && is_defined_here(&record) {
@@ -113,7 +115,7 @@ impl Tables<'_> {
     fn follow_copy(
         &mut self,
         record: &SymbolRecord,
-        after: &BTreeMap<SymbolRow, u8>,
+        after: &HashMap<SymbolRow, u8>,
         changed: &HashSet<AtomRow>,
         wide: bool,
     ) -> Result<(), Stop> {
@@ -130,6 +132,11 @@ impl Tables<'_> {
     fn removed(&self, record: &SymbolRecord) -> Stop {
         let symbol = text_of(self.store, self.plan, record.name);
         Stop::Reason(GateReason::RemovedUndefined { symbol, input: String::new() })
+    }
+
+    /// Whether something has used a symbol's address before this frame.
+    pub(super) fn has_address_uses(&self, row: SymbolRow) -> Result<bool, Stop> {
+        Ok(self.other_uses(row, &HashSet::new(), kind::ADDRESS)? & kind::ADDRESS != 0)
     }
 
     /// What atoms that did not change ask of a symbol: looks until all that is `wanted` is found.

@@ -18,20 +18,20 @@ pub(crate) fn library_of<'a>(
     program.shared.iter().enumerate().find(|(_, library)| library.file.0 == symbol.input.0)
 }
 
-/// Gives every symbol that is `wanted` an address; all names of what was copied.
+/// Gives every symbol that is `wanted` of its library an address; all names of what was copied.
 pub(super) fn claim_addresses(
     program: &mut Program,
-    wanted: impl Fn(SymbolRow) -> bool,
+    wanted: impl Fn(SymbolRow, usize) -> bool,
 ) -> (Vec<SymbolRow>, Vec<Diagnostic>) {
     let mut errors = Vec::new();
     let mut copied = Vec::new();
     for row in (0..program.globals).map(SymbolRow) {
-        if !wanted(row) {
-            continue;
-        }
         let symbol = program.symbols[row.index()];
         // One of its other names may have brought it here.
         let Some((library, _)) = library_of(program, &symbol) else { continue };
+        if !wanted(row, library) {
+            continue;
+        }
         if matches!(symbol.info & 0xf, elf::STT_FUNC | elf::STT_NOTYPE) && symbol.size == 0
             || symbol.info & 0xf == elf::STT_FUNC
         {

@@ -15,6 +15,7 @@ use relink_engine::program::{Object, Program, SectionUse};
 use relink_engine::records::{atom_flags, place, symbol_flags};
 use relink_engine::rows::{AtomRow, SymbolRow, Target, TargetKind};
 
+use super::imports::library_of;
 use super::undefined::Missing;
 use crate::kernel::{Demand, Dynamic, SiteError, is_plain, lower};
 use crate::relocate::bulk::site_offset;
@@ -52,7 +53,16 @@ pub(crate) fn scan_relocations(mut program: ResMut<'_, Program>, mut frame: ResM
     let program = &mut *program;
     let (mut found, needs) = scan_program(program);
     let bits = |row: SymbolRow| needs[row.index()].load(Ordering::Relaxed);
-    let (copied, errors) = super::imports::claim_addresses(program, |row| bits(row) & need::ADDRESS != 0);
+    // What only weak references ask for, of a library that is not needed otherwise, is nowhere.
+    let mut needed: Vec<bool> = program.shared.iter().map(|library| library.needed).collect();
+    for row in (0..program.globals).map(SymbolRow).filter(|&row| bits(row) & need::STRONG != 0) {
+        if let Some((library, _)) = library_of(program, &program.symbols[row.index()]) {
+            needed[library] = true;
+        }
+    }
+    let (copied, errors) = super::imports::claim_addresses(program, |row, library| {
+        bits(row) & need::ADDRESS != 0 && needed[library]
+    });
     frame.errors.extend(errors);
     // What was copied is the program's own now, which other sites gain from: they relax, or need no lookup.
     scan_again(program, &copied, &mut found, &needs);

@@ -38,6 +38,11 @@ pub enum EditKind {
     AddLabel,
     Optimise,
     EditTable,
+    AddImport,
+    RemoveImport,
+    RemoveImports,
+    AddObject,
+    RemoveObject,
     Nothing,
     Touch,
     Reopen,
@@ -77,6 +82,11 @@ const WEIGHTS: &[(EditKind, usize)] = &[
     (EditKind::AddLabel, 1),
     (EditKind::Optimise, 1),
     (EditKind::EditTable, 2),
+    (EditKind::AddImport, 14),
+    (EditKind::RemoveImport, 7),
+    (EditKind::RemoveImports, 2),
+    (EditKind::AddObject, 4),
+    (EditKind::RemoveObject, 3),
     (EditKind::Nothing, 1),
     (EditKind::Touch, 2),
     (EditKind::Reopen, 5),
@@ -160,6 +170,32 @@ fn apply(kind: EditKind, model: &mut Model, rng: &mut Rng) -> String {
         | EditKind::AddLabel
         | EditKind::Optimise => edit_unit(kind, model, rng),
         EditKind::EditComdat | EditKind::MoveComdat => edit_comdat(kind, model, rng),
+        EditKind::AddObject => {
+            let absent: Vec<_> = (0..model.units.len()).filter(|&unit| model.units[unit].absent).collect();
+            if absent.is_empty() {
+                return NOTHING.to_owned();
+            }
+            let unit = *rng.pick(&absent);
+            model.add_object(unit, rng);
+            model.add_root(rng);
+            format!("u{unit}")
+        }
+        EditKind::RemoveObject => {
+            let units = model.removable();
+            if units.is_empty() {
+                return NOTHING.to_owned();
+            }
+            let unit = *rng.pick(&units);
+            model.units[unit].absent = true;
+            model.units[unit].constructors.clear();
+            format!("u{unit}")
+        }
+        EditKind::RemoveImports => {
+            let unit = rng.below(model.units.len());
+            let own = model.functions.iter_mut().filter(|function| function.unit == unit);
+            own.for_each(|function| function.imports.clear());
+            format!("all of u{unit}")
+        }
         _ => edit_function(kind, model, rng),
     }
 }
@@ -190,6 +226,10 @@ fn edit_function(kind: EditKind, model: &mut Model, rng: &mut Rng) -> String {
     let data = model.some_data(unit, rng);
     if kind == EditKind::AddCall {
         model.add_call(at, rng);
+    }
+    if kind == EditKind::AddImport {
+        model.add_import(at, rng);
+        return format!("{:?} of f{}", model.functions[at].imports.last(), model.functions[at].id);
     }
     let only = model.functions.len() < 4;
     let function = &mut model.functions[at];
@@ -228,6 +268,9 @@ fn edit_function(kind: EditKind, model: &mut Model, rng: &mut Rng) -> String {
         EditKind::RemoveCall => {
             function.calls.pop();
             function.pointers.pop();
+        }
+        EditKind::RemoveImport => {
+            function.imports.pop();
         }
         EditKind::ChangeCases => function.cases = *rng.pick(&[0, 5, 6, 9, 14]),
         EditKind::RemoveFunction if !only => {
@@ -286,7 +329,7 @@ fn edit_unit(kind: EditKind, model: &mut Model, rng: &mut Rng) -> String {
     let number = rng.below(model.units.len());
     let unit = &mut model.units[number];
     match kind {
-        EditKind::AddConstructor if unit.archived => {}
+        EditKind::AddConstructor if unit.archived || unit.absent => {}
         EditKind::AddConstructor => unit.constructors.push(*rng.pick(&[0, 0, 200, 101])),
         EditKind::RemoveConstructor => {
             unit.constructors.pop();

@@ -16,6 +16,55 @@ pub enum Linkage {
     Static,
 }
 
+/// A use of something that a shared library defines, or, the last one, that only a loader can find; each with a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Import {
+    /// A call.
+    Call(usize),
+    /// A call if there is such a function.
+    Weak(usize),
+    /// Its address in code, compared.
+    Pointer(usize),
+    /// The same by way of the GOT.
+    Slot(usize),
+    /// The same in data.
+    Table(usize),
+    /// A call of an older version.
+    Old(usize),
+    /// A variable, which may have to be copied.
+    Data(usize),
+    /// The same by way of the GOT.
+    DataSlot(usize),
+    /// A variable of a thread.
+    Thread(usize),
+    /// A call of a function of the program's own that a resolver chooses.
+    Resolved(usize),
+}
+
+impl Import {
+    /// Functions of the libraries.
+    pub const FUNCTIONS: usize = 8;
+    /// Their variables of each kind.
+    pub const VARIABLES: usize = 4;
+
+    fn random(rng: &mut Rng) -> Import {
+        let function = rng.below(Import::FUNCTIONS);
+        let variable = rng.below(Import::VARIABLES);
+        *rng.pick(&[
+            Import::Call(function),
+            Import::Weak(function),
+            Import::Pointer(function),
+            Import::Slot(function),
+            Import::Table(function),
+            Import::Old(function % 2),
+            Import::Data(variable),
+            Import::DataSlot(variable),
+            Import::Thread(variable),
+            Import::Resolved(variable % 2),
+        ])
+    }
+}
+
 /// A function: some arithmetic, and what it refers to.
 #[derive(Clone, Debug)]
 pub struct Function {
@@ -35,6 +84,8 @@ pub struct Function {
     pub pointers: Vec<u32>,
     /// Data used.
     pub data: Vec<u32>,
+    /// What it uses of shared libraries.
+    pub imports: Vec<Import>,
     /// A string literal.
     pub literal: Option<String>,
     /// Cases of a switch; 0 for none.
@@ -95,6 +146,8 @@ pub struct Comdat {
 pub struct Unit {
     /// A member of the archive, not an object of the command line.
     pub archived: bool,
+    /// It is not part of the link; then it has nothing.
+    pub absent: bool,
     /// Blank lines at the top: shifts all lines.
     pub blank: u32,
     /// Priorities of its constructors; 0 is none.
@@ -116,6 +169,8 @@ pub struct Model {
     pub kind: OutputKind,
     /// How strict the gate is.
     pub gate: GateKind,
+    /// Whether it is linked with shared libraries.
+    pub shared: bool,
     /// Unit 0 holds `_start` and calls the roots.
     pub units: Vec<Unit>,
     /// Functions by id.
@@ -159,7 +214,7 @@ impl Model {
                 let constructors = if !archived && rng.one_in(5) { vec![0] } else { Vec::new() };
                 let optimised = rng.one_in(3);
                 let sections = !without_sections && !rng.one_in(3);
-                Unit { archived, blank: 0, constructors, optimised, sections, labels: 0 }
+                Unit { archived, absent: false, blank: 0, constructors, optimised, sections, labels: 0 }
             })
             .collect();
         let mut model = Model {
@@ -167,6 +222,7 @@ impl Model {
             kind,
             // Odd seeds take what comes and goes as well.
             gate: if seed % 2 == 1 { GateKind::Wide } else { GateKind::Strict },
+            shared: kind.is_dynamic() && seed % 4 != 2,
             units,
             functions: vec![],
             data: vec![],
@@ -202,12 +258,47 @@ impl Model {
 
     /// A unit other than the main one.
     fn some_unit(&self, rng: &mut Rng) -> usize {
-        1 + rng.below(self.units.len() - 1)
+        let present: Vec<_> = (1..self.units.len()).filter(|&unit| !self.units[unit].absent).collect();
+        *rng.pick(&present)
+    }
+
+    /// Units that may be taken out of the link; two stay.
+    pub fn removable(&self) -> Vec<usize> {
+        let linked = |unit: &usize| !self.units[*unit].archived && !self.units[*unit].absent;
+        let units: Vec<_> = (1..self.units.len()).filter(linked).collect();
+        let functions = |unit: usize| self.functions.iter().filter(|f| f.unit != unit).count();
+        if units.len() < 3 {
+            return Vec::new();
+        }
+        units.into_iter().filter(|&unit| functions(unit) > 4).collect()
+    }
+
+    /// Puts a unit back into the link, with functions of its own.
+    pub fn add_object(&mut self, unit: usize, rng: &mut Rng) {
+        self.units[unit].absent = false;
+        for _ in 0..1 + rng.below(3) {
+            let at = self.add_function(rng);
+            self.functions[at].unit = unit;
+            self.functions[at].twin = None;
+            self.functions[at].data.clear();
+            self.add_call(at, rng);
+        }
+    }
+
+    /// Lets a function use something of a shared library.
+    pub fn add_import(&mut self, at: usize, rng: &mut Rng) {
+        let import = Import::random(rng);
+        let imports = &mut self.functions[at].imports;
+        if self.shared && !imports.contains(&import) {
+            imports.push(import);
+        }
     }
 
     /// One whose place in the link does not depend on when a linker opens an archive: what is ordered goes there.
     pub fn some_ordered_unit(&self, rng: &mut Rng) -> usize {
-        let ordered: Vec<_> = (1..self.units.len()).filter(|&unit| !self.units[unit].archived).collect();
+        let ordered: Vec<_> = (1..self.units.len())
+            .filter(|&unit| !self.units[unit].archived && !self.units[unit].absent)
+            .collect();
         *rng.pick(&ordered)
     }
 
@@ -238,6 +329,7 @@ impl Model {
             calls: vec![],
             pointers: vec![],
             data: vec![],
+            imports: vec![],
             literal,
             cases,
         };
@@ -330,6 +422,15 @@ impl Model {
 
     /// Takes away every reference to functions and data that are gone or can't be seen any more.
     pub fn tidy(&mut self) {
+        let absent: Vec<bool> = self.units.iter().map(|unit| unit.absent).collect();
+        self.functions.retain(|function| !absent[function.unit]);
+        self.data.retain(|data| !absent[data.unit]);
+        for function in &mut self.functions {
+            function.twin = function.twin.filter(|&unit| !absent[unit]);
+        }
+        for comdat in &mut self.comdats {
+            comdat.copies.retain(|&(unit, _)| !absent[unit]);
+        }
         let functions: Vec<_> = self.functions.iter().map(|f| (f.id, f.unit, f.linkage)).collect();
         let data: Vec<_> = self.data.iter().map(|d| (d.id, d.unit, d.local)).collect();
         let callable = |id: u32, unit: usize| {

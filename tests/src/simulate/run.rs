@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use object::{Object, ObjectSymbol};
 use relink::{IncrementalOptions, LinkOptions, Outcome};
@@ -11,6 +12,7 @@ use crate::cc::{self, Cc};
 use crate::elf::Elf;
 use crate::program::{self, Inputs, Program};
 use crate::readers;
+use crate::tools;
 
 use super::edit::{Edit, EditKind};
 use super::model::Model;
@@ -75,7 +77,8 @@ impl Compiler {
                 });
             (source::object_name(number), object.clone())
         };
-        (0..model.units.len()).map(|number| compile(number, &mut self.0)).collect()
+        let present = (0..model.units.len()).filter(|&number| !model.units[number].absent);
+        present.map(|number| compile(number, &mut self.0)).collect()
     }
 
     /// Objects of the command line, then the archive; and all objects by themselves.
@@ -89,8 +92,29 @@ impl Compiler {
         if !members.is_empty() {
             inputs.push((ARCHIVE.to_owned(), cc::archive(&members)));
         }
+        if model.shared {
+            inputs.extend(libraries().iter().cloned());
+        }
         (inputs, objects)
     }
+}
+
+/// The shared libraries, linked once.
+fn libraries() -> &'static Inputs {
+    static LIBRARIES: OnceLock<Inputs> = OnceLock::new();
+    LIBRARIES.get_or_init(|| source::libraries().into_iter().map(library).collect())
+}
+
+fn library((name, text, script): (String, String, String)) -> (String, Vec<u8>) {
+    let dir = crate::scratch();
+    let object = Cc::new(["-O1", "-fPIC", "-ffreestanding"]).text(&format!("{name}.c"), &text);
+    crate::write(dir.path().join("library.o"), object);
+    crate::write(dir.path().join("versions"), script);
+    let mut command = tools::LD_BFD.command();
+    command.current_dir(dir.path()).args(["-shared", "-soname", &name, "--version-script=versions"]);
+    tools::say(command.args(["-o", &name, "library.o"])).ok();
+    let bytes = crate::read(dir.path().join(&name));
+    (name, bytes)
 }
 
 /// The options of a link of a model.
@@ -177,6 +201,12 @@ impl Run {
             keep_inputs(dir, number, &inputs);
         }
         let before = self.program.image();
+        let known: BTreeSet<&String> = self.inputs.iter().map(|(name, _)| name).collect();
+        if inputs.iter().any(|(name, _)| !known.contains(name)) {
+            // An input that comes has its place, which only a new command line can say.
+            let state = self.program.state();
+            self.program = Program::resumed(options(&self.model), &inputs, &state);
+        }
         if edit.kind == EditKind::Touch {
             let (name, bytes) = inputs[edit.choice as usize % inputs.len()].clone();
             self.program.replace(&name, bytes);
@@ -235,14 +265,23 @@ impl Run {
         let moved = self.program.counters().atoms_moved > 0;
         // A weak definition of an unchanged unit may have lost to one that moved or shifted.
         let mut may_move = BTreeSet::new();
-        let changed = objects.iter().zip(&self.objects).filter(|(new, old)| new.1 != old.1);
+        let earlier: BTreeMap<&String, &Vec<u8>> =
+            self.objects.iter().map(|(name, object)| (name, object)).collect();
+        let now: BTreeMap<&String, &Vec<u8>> = objects.iter().map(|(name, object)| (name, object)).collect();
+        let differ = |a: &BTreeMap<&String, &Vec<u8>>, b: &BTreeMap<&String, &Vec<u8>>| -> Vec<Vec<u8>> {
+            a.iter()
+                .filter(|(name, object)| b.get(*name) != Some(object))
+                .map(|(_, object)| (*object).clone())
+                .collect()
+        };
         // Also what has become the start of its section: something in front of it is gone.
-        for (_, object) in changed.flat_map(|(new, old)| [new, old]) {
-            let elf = Elf::parse(object);
+        for object in [differ(&now, &earlier), differ(&earlier, &now)].concat() {
+            let elf = Elf::parse(&object);
             let symbols = elf.file.symbols().filter(|symbol| moved || symbol.address() != 0);
             may_move.extend(symbols.filter_map(|symbol| Some(symbol.name().ok()?.to_owned())));
         }
-        for ((name, object), (_, earlier)) in objects.iter().zip(&self.objects) {
+        for (name, object) in objects {
+            let Some(&earlier) = earlier.get(name) else { continue };
             let changed = object != earlier;
             if moved && changed {
                 continue;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::model::{Data, Function, Linkage, Model, Storage};
+use super::model::{Data, Function, Import, Linkage, Model, Storage};
 
 /// Exits with the low byte of a hash, after printing it.
 const START: &str = r#"
@@ -49,16 +49,62 @@ pub(super) fn object_name(unit: usize) -> String {
 }
 
 /// The text of a unit.
+/// Functions of the program's own that a resolver chooses, when it is loaded.
+const RESOLVED: &str = r#"
+static int picked(int x) { return x * 5 + 1; }
+static int (*pick(void))(int) { return picked; }
+int r0(int) __attribute__((ifunc("pick")));
+int r1(int) __attribute__((ifunc("pick")));
+"#;
+
+/// The shared libraries: name, C text, version script. The second half of everything is in one of `--as-needed`.
+pub(super) fn libraries() -> Vec<(String, String, String)> {
+    let halves = [("libfirst.so", 0), ("as-needed-libsecond.so", 1)];
+    let half = |name: &str, which: usize| {
+        let mut text = String::new();
+        let range = |count: usize| which * count / 2..(which + 1) * count / 2;
+        for n in range(Import::FUNCTIONS) {
+            writeln!(text, "int e{n}(int x) {{ return x * {n} + 7; }}").expect("a string grows");
+        }
+        for n in range(Import::VARIABLES) {
+            writeln!(text, "int v{n}[{}] = {{{n}, 2}};\n__thread int t{n} = {n};", n + 1)
+                .expect("a string grows");
+        }
+        if which == 0 {
+            for n in 0..2 {
+                writeln!(
+                    text,
+                    "__asm__(\".symver old_e{n}, e{n}@E_0\");\n__asm__(\".symver new_e{n}, e{n}@@E_1\");"
+                )
+                .expect("a string grows");
+                writeln!(text, "int old_e{n}(int x) {{ return x - {n}; }}").expect("a string grows");
+            }
+            for n in 0..2 {
+                text = text.replace(&format!("int e{n}("), &format!("int new_e{n}("));
+            }
+        }
+        let script = format!(
+            "E_0 {{ local: old_*; new_*; }};\nE_1 {{ global: e*; v*; }} E_0;\nE_2{which} {{ global: t*; e3; e6; v3; }} E_1;\n"
+        );
+        (name.to_owned(), text, script)
+    };
+    halves.into_iter().map(|(name, which)| half(name, which)).collect()
+}
+
 pub(super) fn unit(model: &Model, number: usize) -> String {
     let mut out = String::new();
     let own = &model.units[number];
     (0..own.blank).for_each(|_| out.push('\n'));
     if number == 0 {
         out += START;
+        if model.shared {
+            out += RESOLVED;
+        }
     } else {
         out += "extern int fuel, built;\nint hash_text(const char *);\n";
     }
     declare(model, number, &mut out);
+    declare_imports(model, number, &mut out);
     for data in model.data.iter().filter(|data| data.unit == number) {
         define(data, &mut out);
     }
@@ -120,6 +166,52 @@ fn declare(model: &Model, number: usize, out: &mut String) {
             _ => format!("extern {thread}int d{id}[];"),
         };
         writeln!(out, "{what}").expect("a string grows");
+    }
+}
+
+/// Declarations of what the unit uses of shared libraries: weak ones if all uses can do without.
+fn declare_imports(model: &Model, number: usize, out: &mut String) {
+    let own = model.functions.iter().filter(|function| function.unit == number);
+    let uses: Vec<Import> = own.flat_map(|function| function.imports.iter().copied()).collect();
+    for n in 0..Import::FUNCTIONS {
+        let strong = [Import::Call(n), Import::Pointer(n), Import::Slot(n), Import::Table(n)];
+        let strong = uses.iter().any(|known| strong.contains(known));
+        let weak = if uses.contains(&Import::Weak(n)) && !strong { "__attribute__((weak)) " } else { "" };
+        writeln!(out, "{weak}int e{n}(int);").expect("a string grows");
+        if uses.contains(&Import::Old(n)) {
+            writeln!(out, "__asm__(\".symver old_e{n}, e{n}@E_0\");\nint old_e{n}(int);")
+                .expect("a string grows");
+        }
+    }
+    for n in 0..Import::VARIABLES {
+        writeln!(out, "extern int v{n}[{}];\nextern __thread int t{n};", n + 1).expect("a string grows");
+    }
+    if number != 0 {
+        *out += "int r0(int), r1(int);\n";
+    }
+}
+
+/// Statements of a function's uses of shared libraries.
+fn use_imports(function: &Function, text: &mut String) {
+    for import in &function.imports {
+        *text += &match *import {
+            Import::Call(n) => format!("    x ^= e{n}(x + 1);\n"),
+            Import::Weak(n) => format!("    if (e{n})\n        x += e{n}(x);\n"),
+            Import::Pointer(n) => format!("    p = e{n};\n    x += (p == e{n}) + p(x);\n"),
+            Import::Slot(n) => format!(
+                "    __asm__ volatile(\"pushq e{n}@GOTPCREL(%%rip)\\n\\tpopq %0\" : \"=r\"(p));\n    x += p(x);\n"
+            ),
+            Import::Table(n) => {
+                format!("    static int (*volatile table_{n})(int) = e{n};\n    x += table_{n}(x);\n")
+            }
+            Import::Old(n) => format!("    x += old_e{n}(x);\n"),
+            Import::Data(n) => format!("    v{n}[0] += x & 7;\n    x += v{n}[0];\n"),
+            Import::DataSlot(n) => format!(
+                "    int *at_{n};\n    __asm__ volatile(\"movq v{n}@GOTPCREL(%%rip), %0\" : \"=r\"(at_{n}));\n    at_{n}[0] += x & 3;\n"
+            ),
+            Import::Thread(n) => format!("    t{n} += x & 7;\n    x += t{n};\n"),
+            Import::Resolved(n) => format!("    x += r{n}(x);\n"),
+        };
     }
 }
 
@@ -205,6 +297,7 @@ fn body(model: &Model, function: &Function, twin: bool, out: &mut String) {
         text += &format!("    x += hash_text(\"{literal}\");\n");
     }
     // Outside any block: llvm-dwarfdump --verify (14 and 19) hangs on a call site in a lexical block.
+    use_imports(function, &mut text);
     for callee in &function.calls {
         text += &format!("    x ^= f{callee}(x + 1);\n");
     }

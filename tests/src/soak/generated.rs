@@ -39,7 +39,7 @@ pub(super) struct Generated {
 impl Generated {
     pub(super) fn new(seed: u64, gate: GateKind) -> Generated {
         let mut model = Model::new(seed);
-        model.kind = OutputKind::StaticExecutable;
+        (model.kind, model.shared) = (OutputKind::StaticExecutable, false);
         let mut compiler = Compiler::default();
         let (inputs, _) = compiler.inputs(&model);
         let flags: Vec<&str> = FLAGS.into_iter().chain([super::gate_flag(gate)]).collect();
@@ -67,8 +67,10 @@ impl Subject for Generated {
             0..=7 => self.burst(rng),
             choice if any.contains(&choice) => {
                 let mut edit = Edit::random(rng);
-                if matches!(edit.kind, EditKind::Reopen | EditKind::Revert) {
-                    edit.kind = EditKind::Nothing; // Each frame is a process of its own; nothing is kept to go back to.
+                use EditKind::{AddObject, RemoveObject, Reopen, Revert};
+                // Each frame is a process of its own, nothing is kept to go back to; the command line stays.
+                if matches!(edit.kind, Reopen | Revert | AddObject | RemoveObject) {
+                    edit.kind = EditKind::Nothing;
                 }
                 edit.apply(&mut self.model)
             }

@@ -3,52 +3,22 @@
 //! Each step is another process that starts from the state of the one before. The oracle looks at each image, and each does
 //! what another linker's does. What can't be proven right stays a reason, and the strict gate refuses all of it.
 
-use relink::{GateKind, IncrementalOptions, Input, LinkOptions, LinkSession, Outcome, OutputKind};
-use relink_tests::cc::{Cc, Opt, archive};
-use relink_tests::program::{self, Inputs, Program, assert_behaves};
+use relink::{Counters, GateKind, Input, LinkOptions, LinkSession, Outcome, OutputKind};
+use relink_tests::cc::{Opt, archive};
+use relink_tests::program::{self, Program, assert_behaves};
 use relink_tests::scene::{Scene, Stage};
-use relink_tests::start::START;
-use relink_tests::{readers, scratch};
-
-fn options(gate_kind: GateKind, gc_sections: bool) -> LinkOptions {
-    let incremental = IncrementalOptions { gate_kind, ..IncrementalOptions::default() };
-    LinkOptions {
-        output_kind: OutputKind::StaticExecutable,
-        incremental: Some(incremental),
-        gc_sections,
-        ..program::incremental()
-    }
-}
-
-/// How units are compiled.
-#[derive(Clone, Copy, Debug)]
-struct Way {
-    debug: bool,
-    sections: bool,
-    gc: bool,
-}
+use relink_tests::way::{Way, others};
+use relink_tests::{readers, scratch, tools};
 
 const WAYS: [Way; 4] = [
-    Way { debug: true, sections: true, gc: false },
-    Way { debug: false, sections: true, gc: false },
-    Way { debug: true, sections: false, gc: false },
-    Way { debug: true, sections: true, gc: true },
+    Way::PLAIN,
+    Way { debug: false, ..Way::PLAIN },
+    Way { sections: false, ..Way::PLAIN },
+    Way { gc: true, ..Way::PLAIN },
 ];
 
-impl Way {
-    fn cc(self) -> Cc {
-        let cc = Cc::new([Opt::O0.flag(), "-ffreestanding", "-fno-stack-protector", "-w", "-fno-pie"]);
-        let cc = if self.debug { cc.with(["-g"]) } else { cc };
-        if self.sections { cc.with(["-ffunction-sections", "-fdata-sections"]) } else { cc }
-    }
-
-    fn inputs(self, units: &[(&str, &str)]) -> Inputs {
-        let compile = |&(name, text): &(&str, &str)| {
-            let text = if name == "main.c" { format!("{text}{START}") } else { text.to_owned() };
-            (name.replace(".c", ".o"), self.cc().text(name, &text))
-        };
-        units.iter().map(compile).collect()
-    }
+fn options(gate: GateKind, way: Way) -> LinkOptions {
+    way.options(OutputKind::StaticExecutable, gate)
 }
 
 const PATCHED: &str = "patched";
@@ -59,12 +29,12 @@ const EDITED: &str = "edited";
 #[track_caller]
 fn walk(way: Way, versions: &[(&[(&str, &str)], &str)]) {
     let first = way.inputs(versions[0].0);
-    let mut program = Program::linked(options(GateKind::Wide, way.gc), &first);
+    let mut program = Program::linked(options(GateKind::Wide, way), &first);
     program.verify();
     for (step, (units, expected)) in versions.iter().enumerate().skip(1) {
         let inputs = way.inputs(units);
         let state = program.state();
-        program = Program::resumed(options(GateKind::Wide, way.gc), &inputs, &state);
+        program = Program::resumed(options(GateKind::Wide, way), &inputs, &state);
         let outcome = program.resolve();
         if [PATCHED, EDITED].contains(expected) {
             assert_eq!(outcome, Outcome::Patched, "{way:?}, step {step}: {:#?}", program.session.report());
@@ -80,10 +50,9 @@ fn walk(way: Way, versions: &[(&[(&str, &str)], &str)]) {
             continue;
         }
         // The strict gate refuses all of it.
-        let mut strict =
-            Program::linked(options(GateKind::Strict, way.gc), &way.inputs(versions[step - 1].0));
+        let mut strict = Program::linked(options(GateKind::Strict, way), &way.inputs(versions[step - 1].0));
         let state = strict.state();
-        strict = Program::resumed(options(GateKind::Strict, way.gc), &inputs, &state);
+        strict = Program::resumed(options(GateKind::Strict, way), &inputs, &state);
         assert_eq!(strict.resolve(), Outcome::FellBackFull, "{way:?}, step {step}");
     }
     let dir = scratch();
@@ -196,13 +165,45 @@ fn what_depends_on_order_is_linked_anew() {
     walk(way, &[(chosen, "full"), (&both, PATCHED), (chosen, PATCHED)]);
 }
 
+/// The last unit that has location lists takes their section along.
+#[test]
+fn debug_sections_go_with_their_last_contribution() {
+    let way = Way::PLAIN;
+    let optimised = Way { opt: Opt::O1, ..way };
+    let lists = "int extra(int x)\n{\n    int y = x * 3;\n    for (int n = 0; n < x; n++)\n        y ^= n * x;\n    return y;\n}\n";
+    let before = [
+        way.inputs(&[("main.c", MAIN_EXTRA), ("work.c", WORK)]),
+        optimised.inputs(&[("extra.c", lists), ("more.c", &lists.replace("extra", "more"))]),
+    ]
+    .concat();
+    let without = |main: &str, count: usize| {
+        let mut inputs = before.clone();
+        inputs[0] = way.inputs(&[("main.c", main)]).remove(0);
+        inputs.truncate(count);
+        inputs
+    };
+    let mut program = Program::linked(options(GateKind::Wide, way), &before);
+    let lists = |program: &Program| {
+        let dir = scratch();
+        program::save(&program.image(), &dir.path().join("image"));
+        let image = dir.path().join("image");
+        tools::READELF.run(["-SW", &*image.to_string_lossy()]).ok().stdout.contains(".debug_loclists")
+    };
+    assert!(lists(&program));
+    let outcome = program.edit(&without(MAIN_EXTRA, 3));
+    program.assert_patched(outcome);
+    let outcome = program.edit(&without(MAIN, 2));
+    program.assert_fell_back(outcome, "atom-removed");
+    assert!(!lists(&program));
+}
+
 /// A live session: inputs are added behind the others and taken away.
 #[test]
 fn sessions_gain_and_lose_inputs() {
     let way = WAYS[0];
     let base = way.inputs(&[("main.c", MAIN), ("work.c", WORK)]);
     let more = way.inputs(&[("main.c", MAIN_EXTRA), ("work.c", WORK), ("extra.c", EXTRA)]);
-    let mut program = Program::linked(options(GateKind::Wide, false), &base);
+    let mut program = Program::linked(options(GateKind::Wide, Way::PLAIN), &base);
     for inputs in [&more, &base, &more, &base] {
         let outcome = program.edit(inputs);
         program.assert_patched(outcome);
@@ -221,6 +222,39 @@ fn sessions_gain_and_lose_inputs() {
     program.assert_patched(outcome);
     program.verify();
     assert_behaves(&program.image(), &more);
+}
+
+/// An object that comes or goes costs what it is, however large the program is.
+#[test]
+fn work_of_an_object_does_not_grow_with_the_program() {
+    for way in WAYS {
+        let work = [5, 50].map(|count| {
+            let others = others(count);
+            let mut units = vec![("main.c", MAIN), ("work.c", WORK)];
+            units.extend(others.iter().map(|(name, text)| (&name[..], &text[..])));
+            let before = way.inputs(&units);
+            units[0].1 = MAIN_EXTRA;
+            units.insert(2, ("extra.c", EXTRA));
+            let after = way.inputs(&units);
+            let mut program = Program::linked(options(GateKind::Wide, way), &before);
+            [&after, &before].map(|inputs| {
+                let state = program.state();
+                program = Program::resumed(options(GateKind::Wide, way), inputs, &state);
+                let outcome = program.resolve();
+                program.assert_patched(outcome);
+                let counters = program.counters();
+                assert!(counters.bytes_written < 8192, "{way:?}: {counters:?}");
+                Counters { bytes_written: 0, pages_hashed: 0, ..counters }
+            })
+        });
+        assert_eq!(work[0], work[1], "{way:?}");
+        let [there, back] = &work[0];
+        assert!(
+            there.atoms_diffed > 0 && there.atoms_placed > 0 && back.symbols_written > 0,
+            "{there:?} {back:?}"
+        );
+        assert_eq!((there.inputs_parsed, back.inputs_parsed), (2, 1), "{way:?}");
+    }
 }
 
 /// An archive's member is pulled, or would no longer be: which members there are, a full link finds out.
@@ -246,10 +280,10 @@ fn archives_are_asked_again_by_a_full_link() {
         (with_archive(&[("main.c", MAIN), ("work.c", WORK), ("user.c", user)]), "removed-global"),
         (plain.clone(), "archive-member-dropped"),
     ];
-    let mut program = Program::linked(options(GateKind::Wide, false), &plain);
+    let mut program = Program::linked(options(GateKind::Wide, Way::PLAIN), &plain);
     for (inputs, reason) in steps {
         let state = program.state();
-        program = Program::resumed(options(GateKind::Wide, false), &inputs, &state);
+        program = Program::resumed(options(GateKind::Wide, Way::PLAIN), &inputs, &state);
         let outcome = program.resolve();
         program.assert_fell_back(outcome, reason);
         program.verify();
@@ -258,7 +292,7 @@ fn archives_are_asked_again_by_a_full_link() {
     // An archive more is another set of names.
     let mut more = plain.clone();
     more.insert(1, ("more.a".to_owned(), archive(&[("last.o", way.cc().text("last.c", LAST))])));
-    let mut program = Program::resumed(options(GateKind::Wide, false), &more, &program.state());
+    let mut program = Program::resumed(options(GateKind::Wide, Way::PLAIN), &more, &program.state());
     let outcome = program.resolve();
     program.assert_fell_back(outcome, "input-set-changed");
 }
@@ -271,7 +305,7 @@ fn wide_patches_survive_many_changes_of_the_set() {
         .map(|n| format!("static int own{n} = {n};\nint u{n}(int x)\n{{\n    return x + own{n};\n}}\n"))
         .collect();
     let base = [("main.c", MAIN), ("work.c", WORK)];
-    let mut program = Program::linked(options(GateKind::Wide, false), &way.inputs(&base));
+    let mut program = Program::linked(options(GateKind::Wide, Way::PLAIN), &way.inputs(&base));
     for step in 1..24_u32 {
         // Each unit is there for its own bit of a Gray code: one comes or goes at each step, anywhere.
         let code = step ^ (step >> 1);
@@ -279,7 +313,7 @@ fn wide_patches_survive_many_changes_of_the_set() {
         units.extend((0..6).filter(|n| code & (1 << n) != 0).map(|n| (&names[n][..], &texts[n][..])));
         units.push(base[1]);
         let inputs = way.inputs(&units);
-        program = Program::resumed(options(GateKind::Wide, false), &inputs, &program.state());
+        program = Program::resumed(options(GateKind::Wide, Way::PLAIN), &inputs, &program.state());
         let outcome = program.resolve();
         program.assert_patched(outcome);
         program.verify();
@@ -381,9 +415,9 @@ fn groups_come_and_go_with_their_objects() {
 fn an_input_that_nobody_looked_at_is_no_news() {
     let way = WAYS[0];
     let base = way.inputs(&[("main.c", MAIN), ("work.c", WORK)]);
-    let state = Program::linked(options(GateKind::Wide, false), &base).state();
+    let state = Program::linked(options(GateKind::Wide, Way::PLAIN), &base).state();
     let more = way.inputs(&[("main.c", MAIN), ("work.c", WORK), ("last.c", LAST)]);
-    let mut session = LinkSession::new(options(GateKind::Wide, false)).unwrap();
+    let mut session = LinkSession::new(options(GateKind::Wide, Way::PLAIN)).unwrap();
     for (name, bytes) in &more {
         session.add_input(Input { unchanged: true, ..Input::bytes(name, bytes.clone()) });
     }

@@ -17,6 +17,7 @@ mod got;
 mod group;
 mod hostile;
 mod identity;
+mod import_kinds;
 mod imports;
 mod input_sets;
 mod kill;

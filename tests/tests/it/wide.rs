@@ -3,53 +3,28 @@
 //! Each program is edited step by step; each step must be a patch, the oracle looks at each image, each image does what
 //! another linker's does, and at the end readers find no more to say than of a link from scratch.
 
-use relink::{Counters, GateKind, IncrementalOptions, LinkOptions, Outcome, OutputKind};
-use relink_tests::cc::{Cc, Opt};
-use relink_tests::program::{self, Inputs, Program, assert_behaves};
+use relink::{Counters, GateKind, LinkOptions, Outcome, OutputKind};
+use relink_tests::cc::Opt;
+use relink_tests::program::{self, Program, assert_behaves};
 use relink_tests::scene::Scene;
-use relink_tests::start::START;
+use relink_tests::way::{Way, others};
 use relink_tests::{readers, scratch};
 
-fn options(kind: OutputKind, gc_sections: bool) -> LinkOptions {
-    let incremental = IncrementalOptions { gate_kind: GateKind::Wide, ..IncrementalOptions::default() };
-    LinkOptions { output_kind: kind, incremental: Some(incremental), gc_sections, ..program::incremental() }
-}
-
-/// How units are compiled: with a section for each function, or one for all.
-#[derive(Clone, Copy, Debug)]
-struct Way {
-    opt: Opt,
-    sections: bool,
-    gc: bool,
-}
-
 const WAYS: [Way; 4] = [
-    Way { opt: Opt::O0, sections: true, gc: false },
-    Way { opt: Opt::O0, sections: false, gc: false },
-    Way { opt: Opt::O1, sections: true, gc: true },
-    Way { opt: Opt::O0, sections: true, gc: true },
+    Way::PLAIN,
+    Way { sections: false, ..Way::PLAIN },
+    Way { opt: Opt::O1, gc: true, ..Way::PLAIN },
+    Way { gc: true, ..Way::PLAIN },
 ];
 
-impl Way {
-    fn cc(self) -> Cc {
-        let cc = Cc::new([self.opt.flag(), "-g", "-ffreestanding", "-fno-stack-protector", "-w", "-fno-pie"])
-            .with(["-fno-optimize-sibling-calls", "-fno-inline"]);
-        if self.sections { cc.with(["-ffunction-sections", "-fdata-sections"]) } else { cc }
-    }
-
-    fn inputs(self, units: &[(&str, &str)]) -> Inputs {
-        let compile = |&(name, text): &(&str, &str)| {
-            let text = if name == "main.c" { format!("{text}{START}") } else { text.to_owned() };
-            (name.replace(".c", ".o"), self.cc().text(name, &text))
-        };
-        units.iter().map(compile).collect()
-    }
+fn options(way: Way) -> LinkOptions {
+    way.options(OutputKind::StaticExecutable, GateKind::Wide)
 }
 
 /// Links the first version and edits it into each of the others.
 fn edit_through(way: Way, versions: &[&[(&str, &str)]]) {
     let first = way.inputs(versions[0]);
-    let mut program = Program::linked(options(OutputKind::StaticExecutable, way.gc), &first);
+    let mut program = Program::linked(options(way), &first);
     program.verify();
     let len = program.image().len();
     for (step, version) in versions.iter().enumerate().skip(1) {
@@ -62,7 +37,7 @@ fn edit_through(way: Way, versions: &[&[(&str, &str)]]) {
         assert_behaves(&program.image(), &inputs);
         // Another process goes on from the state.
         let state = program.state();
-        program = Program::resumed(options(OutputKind::StaticExecutable, way.gc), &inputs, &state);
+        program = Program::resumed(options(way), &inputs, &state);
     }
     let dir = scratch();
     let (ours, fresh) = (dir.path().join("patched"), dir.path().join("fresh"));
@@ -107,21 +82,14 @@ fn work_does_not_grow_with_the_program() {
     let after = "int first[3] = {1, 2, 3};\nstatic int calls = 3;\nint more(int x)\n{\n    return x + ++calls;\n}\n\
          int work(int x)\n{\n    return more(x) + first[1]++;\n}\n";
     for way in WAYS {
-        let work = [5, 50].map(|others| {
-            let others: Vec<(String, String)> = (0..others)
-                .map(|n| {
-                    (format!("other{n}.c"), format!("int other{n}(int x)\n{{\n    return x * {n} + 1;\n}}\n"))
-                })
-                .collect();
-            let calls: String =
-                others.iter().map(|(name, _)| format!(" + {}(x)", name.replace(".c", ""))).collect();
-            let main = format!("{MAIN}int use_others(int x)\n{{\n    return x{calls};\n}}\n");
-            let mut units = vec![("main.c", &main[..]), ("unit.c", before)];
+        let work = [5, 50].map(|count| {
+            let others = others(count);
+            let mut units = vec![("main.c", MAIN), ("unit.c", before)];
             units.extend(others.iter().map(|(name, text)| (&name[..], &text[..])));
             let old = way.inputs(&units);
             units[1].1 = after;
             let new = way.inputs(&units);
-            let mut program = Program::linked(options(OutputKind::StaticExecutable, way.gc), &old);
+            let mut program = Program::linked(options(way), &old);
             [&new, &old].map(|inputs| {
                 let outcome = program.edit(inputs);
                 assert_eq!(outcome, Outcome::Patched, "{way:?}: {:#?}", program.reasons());
@@ -149,7 +117,7 @@ fn what_comes_again_takes_the_room_that_it_left() {
     let after = "int first[3] = {1, 2, 3};\nstatic int calls = 3;\nint more(int x)\n{\n    return x + ++calls;\n}\nint work(int x)\n{\n    return more(x) + first[1]++;\n}\n";
     for way in WAYS {
         let versions = [before, after].map(|unit| way.inputs(&[("main.c", MAIN), ("unit.c", unit)]));
-        let mut program = Program::linked(options(OutputKind::StaticExecutable, way.gc), &versions[0]);
+        let mut program = Program::linked(options(way), &versions[0]);
         let mut images: Vec<Vec<u8>> = Vec::new();
         for version in [1, 0].repeat(4) {
             let outcome = program.edit(&versions[version]);
@@ -161,6 +129,35 @@ fn what_comes_again_takes_the_room_that_it_left() {
             images[2..4] == images[4..6] && images[4..6] == images[6..8],
             "{way:?}: one time is as the other"
         );
+    }
+}
+
+/// Each use of the GOT mentions `_GLOBAL_OFFSET_TABLE_`, which a full link defines for those who mention it.
+#[test]
+fn names_of_the_linker_stay_as_long_as_somebody_mentions_them() {
+    let unit = |name: &str, slot: bool| {
+        let asm = format!("__asm__ volatile(\"pushq {name}@GOTPCREL(%%rip)\\n\\tpopq %0\" : \"=r\"(p));");
+        let taken = if slot { asm } else { format!("p = {name};") };
+        format!("int {name}(int x)\n{{\n    int (*p)(int);\n    {taken}\n    return x ? p(0) + x : 1;\n}}\n")
+    };
+    let main =
+        "int work(int), other(int);\nint app_main(void)\n{\n    return (work(5) + other(4)) & 63;\n}\n";
+    for way in WAYS {
+        let inputs = |slots: [bool; 2]| {
+            let (work, other) = (unit("work", slots[0]), unit("other", slots[1]));
+            way.inputs(&[("main.c", main), ("work.c", &work), ("other.c", &other)])
+        };
+        let mut program = Program::linked(options(way), &inputs([true, true]));
+        for (slots, reason) in [([true, false], ""), ([false, false], "removed-undefined")] {
+            let outcome = program.edit(&inputs(slots));
+            if reason.is_empty() {
+                program.assert_patched(outcome)
+            } else {
+                program.assert_fell_back(outcome, reason)
+            }
+            program.verify();
+            assert_behaves(&program.image(), &inputs(slots));
+        }
     }
 }
 
