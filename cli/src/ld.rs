@@ -21,7 +21,7 @@ use std::sync::Arc;
 use relink::host::{
     self, Command, HostError, HostRequest, Io, JobTokens, ResolveError, ResolvedInputs, StateTrust, SystemIo,
 };
-use relink::{BuildId, LinkError, LinkOptions, LinkSession};
+use relink::{BuildId, GateKind, LinkError, LinkOptions, LinkSession};
 
 use self::command::{Environment, LdCommand, Show};
 use crate::console;
@@ -270,7 +270,7 @@ fn link(
         incremental: command.incremental,
         verify: command.verify,
         trust: command.trust,
-        command: command.incremental.then(|| recorded(args)),
+        command: command.incremental.then(|| recorded(command, args)),
     };
     // The process ends right after: giving back the memory of a large program piece by piece would only take time.
     let mut session = ManuallyDrop::new(LinkSession::new(command.options.clone())?);
@@ -314,7 +314,7 @@ pub(crate) fn trusted_state() -> StateTrust {
 }
 
 /// The command line as `relink verify` needs it: what changed since when is of no use to it.
-fn recorded(args: &[OsString]) -> Command {
+fn recorded(command: &LdCommand, args: &[OsString]) -> Command {
     let passing = |word: &parse::Word<'_>| match &word.kind {
         parse::Kind::Option(found) => {
             found.spec.names.iter().any(|name| [table::CHANGED, table::CHANGED_LIST].contains(name))
@@ -322,6 +322,10 @@ fn recorded(args: &[OsString]) -> Command {
         _ => false,
     };
     let words = parse::words(args).filter(|word| !passing(word)).flat_map(|word| word.args);
+    // The environment may have asked for the gate.
+    let wide = command.incremental_options.gate_kind == GateKind::Wide;
+    let gate = wide.then(|| OsString::from("--gate=wide"));
+    let words = gate.iter().chain(words);
     Command {
         args: words.map(|arg| arg.to_string_lossy().into_owned()).collect(),
         cwd: std::env::current_dir().unwrap_or_default(),

@@ -14,7 +14,7 @@ use crate::diagnostic::{Diagnostic, LinkError};
 use crate::input::Input;
 use crate::options::LinkOptions;
 use crate::report::{Counters, GateReason, SetTime};
-use crate::rows::InputRow;
+use crate::rows::{FileRow, InputRow};
 
 /// The sets of a frame, in order. `relink-systems` orders them; nothing else does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,6 +117,17 @@ impl SharedParses {
     }
 }
 
+/// What a warm frame looks at beside the inputs that changed, as a frame that was dropped for it has found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Inputs that did not change: the edit refers to something in them that was dropped.
+    pub neighbours: Vec<InputRow>,
+    /// Archives' members that come, by file and ordinal.
+    pub pulled: Vec<(FileRow, u32)>,
+    /// Archives' members that go: nothing refers to them any more.
+    pub dropped: Vec<InputRow>,
+}
+
 /// What a frame is asked to do.
 #[derive(Debug, Default, Resource)]
 pub struct Request {
@@ -128,9 +139,8 @@ pub struct Request {
     pub changed: Vec<u32>,
     /// Inputs were added or removed since the last good frame.
     pub reshaped: bool,
-    /// Inputs that did not change, but are to be looked at as if they had: the edit refers to something in them that garbage
-    /// collection had dropped.
-    pub neighbours: Vec<InputRow>,
+    /// What a warm frame looks at beside what changed.
+    pub beside: Beside,
     /// Sections that garbage collection must keep, as (input, name, ordinal): the verifier's, since a patched image
     /// keeps what its last reference has left.
     pub kept: HashSet<(u32, Vec<u8>, u32)>,
@@ -147,8 +157,8 @@ pub struct Frame {
     pub reasons: Vec<GateReason>,
     /// Differences that the frame has a plan for; the gate decides about them.
     pub planned: Vec<GateReason>,
-    /// Inputs that would have to be looked at as well, for a reason `dead-atom-referenced` to go away.
-    pub wanted: Vec<InputRow>,
+    /// What would have to be looked at as well, for a reason to go away.
+    pub wanted: Beside,
     /// Errors of the user's making. A frame with one of them changes nothing.
     pub errors: Vec<Diagnostic>,
     /// What would be an error if the options did not say otherwise.

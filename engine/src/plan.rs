@@ -1,6 +1,7 @@
 //! What a warm frame intends: rows that would change, and lists that travel from set to set.
 
 use bevy_ecs::prelude::{Entity, Resource};
+use formats::archive::{Archive, Member};
 use formats::shared_object::SharedObject;
 use hashbrown::HashMap;
 use relink_formats as formats;
@@ -77,20 +78,28 @@ pub struct EmptySet {
     pub unit: u64,
 }
 
+/// An archive of the command line that a frame looked into.
+#[derive(Debug)]
+pub struct OpenedArchive {
+    /// Its bytes.
+    pub archive: Archive,
+    /// Its members, in order.
+    pub members: Vec<Member>,
+    /// The member that it offers a name by, as the first entry of its index says: ordinals by `store::hash_name`.
+    pub offers: HashMap<u64, u32>,
+}
+
 /// The plan of a frame. Nothing of it is in store or image before Commit.
 #[derive(Debug, Default, Resource)]
 pub struct Plan {
     /// Facts of the image after the frame.
     pub image: ImageRecord,
-    /// Identities of files that were found unchanged under a new one, or changed.
-    pub files: Vec<(u32, FileRecord)>,
+    /// Files by row, as they will be: those found unchanged under a new identity, and those that changed.
+    pub files: HashMap<u32, FileRecord>,
     /// The file at each place of the command line, if inputs come or go.
     pub order: Option<Vec<FileRow>>,
     /// Hashes of the changed inputs' bytes.
     pub input_hashes: Vec<(u32, u64)>,
-    /// Archives whose index differs, to be explained by a more exact reason or to be one.
-    /// The other half of an entry: whether all that unloaded members offer is known.
-    pub changed_archives: Vec<(String, bool)>,
     /// The changed inputs.
     pub inputs: Vec<Entity>,
     /// Their atoms.
@@ -159,6 +168,8 @@ pub struct Plan {
     pub exports: Vec<(SymbolRow, u16)>,
     /// Definitions that go and have entries in tables of the loader, as they were.
     pub dropped_exports: Vec<(SymbolRow, SymbolRecord)>,
+    /// Archives that were looked into, by file.
+    pub archives: HashMap<u32, OpenedArchive>,
     /// Shared libraries that were looked into, by file.
     pub libraries: HashMap<u32, SharedObject>,
     /// FDEs that go: row, record, address of their code.

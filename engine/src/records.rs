@@ -23,10 +23,10 @@ macro_rules! records {
 
 records! {
     /// A file of the command line. Its row stays when others come or go in front of it.
-    FileRecord = 80 {
+    FileRecord = 88 {
         /// Name as given, in the string column.
         name: Span,
-        /// Its loaded objects: one for an object file, the pulled members of an archive.
+        /// Its loaded objects: one for an object file, the pulled members of an archive, some of which may have gone.
         inputs: Span,
         /// Device number.
         device: u64,
@@ -46,6 +46,8 @@ records! {
         index_hash: u64,
         /// xxh3 of the name that the output needs a shared library by, if that is its path; 0 otherwise.
         needed_hash: u64,
+        /// Rows of members that frames pulled; some may be unused.
+        more_inputs: Span,
     }
     /// A loaded object.
     InputRecord = 112 {
@@ -115,11 +117,12 @@ records! {
     SymbolRecord = 64 {
         /// Name in the string column.
         name: Span,
-        /// The object that defines it; for a lazy or shared one the file row of the archive or library.
+        /// The object that defines it; for a lazy or shared one the file row of the archive or library. A lazy one without a row:
+        /// the archives have to be asked.
         input: InputRow,
         /// The atom that holds it, or one of [`place`].
         atom: AtomRow,
-        /// Offset in the atom, an absolute value, the member's offset of a lazy one, or a library's symbol index.
+        /// Offset in the atom, an absolute value, or a library's symbol index.
         value: u64,
         /// `st_size`.
         size: u64,
@@ -500,7 +503,7 @@ pub mod place {
     pub const UNDEFINED: AtomRow = AtomRow(u32::MAX);
     /// `value` is its address.
     pub const ABSOLUTE: AtomRow = AtomRow(u32::MAX - 1);
-    /// An archive's member would define it, but nothing has pulled it.
+    /// An archive's member would define it, but nothing has pulled it. As far as is known: an archive may have lost it since.
     pub const LAZY: AtomRow = AtomRow(u32::MAX - 2);
     /// A shared library defines it.
     pub const SHARED: AtomRow = AtomRow(u32::MAX - 3);
@@ -532,8 +535,8 @@ pub mod symbol_flags {
     pub const COMMON: u16 = 0x80;
     /// Fixed by an option: `--defsym`, `-u`, `-e`.
     pub const OPTION: u16 = 0x100;
-    /// Several candidates: other objects define it as well, or a shared library and an archive offer what none defines, and
-    /// the place of the first mention decides.
+    /// Several candidates: other objects define it as well; or an archive offers what another object defines, or, beside a
+    /// shared library, what none does: then the place of the first mention decides.
     pub const CONTESTED: u16 = 0x200;
     /// Another module's definition may prevail at load time.
     pub const PREEMPTIBLE: u16 = 0x400;

@@ -57,9 +57,9 @@ pub enum GateReason {
     VisibilityChanged { symbol: String, input: String },
     /// A symbol changed its type (function, object, TLS, IFUNC).
     TypeChanged { symbol: String, input: String },
-    /// A new reference would pull a member out of an archive.
+    /// A new reference would pull a member out of an archive, and a patch can't tell which, or only beside another definition.
     ArchiveMemberPulled { symbol: String, member: String },
-    /// A reference went away that may have been the only one to pull its member.
+    /// A reference went away that was the only one to pull its member, or may have been.
     ArchiveMemberDropped { symbol: String, input: String },
     /// The index or the members of an archive changed in a way that may change resolution.
     ArchiveChanged { archive: String },

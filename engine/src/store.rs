@@ -22,7 +22,7 @@ use crate::rows::{FileRow, InputRow, Span, SymbolRow};
 use crate::texts::Texts;
 
 /// Bump with every change of a record, a column or their meaning: other versions are never migrated.
-pub const SCHEMA: u32 = 8;
+pub const SCHEMA: u32 = 9;
 const MAGIC: [u8; 8] = *b"relink\0S";
 const TARGET_X86_64_ELF: u32 = 62;
 
@@ -446,11 +446,20 @@ impl Store {
     pub fn link_order(&self) -> Result<Vec<InputRow>, StoreError> {
         let mut inputs = Vec::with_capacity(self.inputs.len() as usize);
         for file in self.places()? {
-            let own = self.files.get(file.0)?.inputs;
-            if own.len as usize > (self.inputs.len() as usize).saturating_sub(inputs.len()) {
+            let file = self.files.get(file.0)?;
+            let own = u64::from(file.inputs.len) + u64::from(file.more_inputs.len);
+            if own > u64::from(self.inputs.len()).saturating_sub(inputs.len() as u64) {
                 return Err(malformed("an object of two files"));
             }
-            inputs.extend(own.range().map(InputRow));
+            let mut loaded = Vec::with_capacity(own as usize);
+            for row in file.inputs.and(file.more_inputs) {
+                let input = self.inputs.get(row)?;
+                if input.file.some().is_some() {
+                    loaded.push((input.member, InputRow(row)));
+                }
+            }
+            loaded.sort_unstable();
+            inputs.extend(loaded.into_iter().map(|(_, row)| row));
         }
         Ok(inputs)
     }

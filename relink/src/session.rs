@@ -8,13 +8,12 @@ use std::time::Instant;
 
 use bevy_ecs::prelude::World;
 use relink_engine::diagnostic::LinkError;
-use relink_engine::frame::{Frame, FrameKind, Patch, Request, SharedParses};
+use relink_engine::frame::{Beside, Frame, FrameKind, Patch, Request, SharedParses};
 use relink_engine::image::Image;
 use relink_engine::input::Input;
 use relink_engine::options::{BuildId, GateKind, LinkOptions, OutputKind};
 use relink_engine::program::Program;
 use relink_engine::report::{FrameReport, GateReason, Outcome};
-use relink_engine::rows::InputRow;
 use relink_engine::store::{StateLayout, Store};
 use relink_formats::Bytes;
 use relink_systems as systems;
@@ -96,9 +95,19 @@ fn hash_of(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// Unchanged inputs that a patch takes in because an edit refers to what garbage collection had dropped of them. Beyond a
-/// few, a full link is as quick.
-const NEIGHBOURS_MAX: usize = 8;
+/// Unchanged inputs that a patch takes in because an edit refers to what was dropped of them. Beyond a few, a full link is as quick.
+const NEIGHBOURS_MAX: usize = 32;
+/// Members of archives that a patch pulls, or drops: each round of pulls looks at all of them again.
+const MEMBERS_MAX: usize = 64;
+
+/// Adds what is new, in order; tells whether anything was.
+fn join<T: Ord>(known: &mut Vec<T>, more: Vec<T>) -> bool {
+    let before = known.len();
+    known.extend(more);
+    known.sort_unstable();
+    known.dedup();
+    known.len() > before
+}
 
 /// FNV-1a; `DefaultHasher`'s algorithm may change between compilers.
 struct StableHasher(u64);
@@ -335,7 +344,7 @@ impl LinkSession {
     /// Derives a patch; nothing is changed by it. The reasons against it are the error.
     pub(crate) fn derive_patch(&mut self, shared: Option<&SharedParses>) -> Result<(), Vec<GateReason>> {
         let wide = self.options.incremental.as_ref().map(|options| options.gate_kind) == Some(GateKind::Wide);
-        self.world.resource_mut::<Request>().neighbours.clear();
+        self.world.resource_mut::<Request>().beside = Beside::default();
         loop {
             self.derive(FrameKind::Warm, shared, &mut |_| None);
             let frame = &mut *self.world.resource_mut::<Frame>();
@@ -351,22 +360,27 @@ impl LinkSession {
                     GateReason::DeadAtomReferenced { .. }
                         | GateReason::RemovedGlobal { .. }
                         | GateReason::ComdatChanged { .. }
+                        | GateReason::ArchiveMemberPulled { .. }
+                        | GateReason::ArchiveMemberDropped { .. }
                 )
             };
-            if !wide || !reasons.iter().all(hopeful) || !self.add_neighbours(wanted) {
+            if !wide || !reasons.iter().all(hopeful) || !self.look_beside(wanted) {
                 return Err(reasons);
             }
         }
     }
 
-    /// Takes unchanged inputs into the frame that the edit needs more of; `false` if none is new, or they are too many.
-    fn add_neighbours(&mut self, wanted: Vec<InputRow>) -> bool {
-        let neighbours = &mut self.world.resource_mut::<Request>().neighbours;
-        let before = neighbours.len();
-        neighbours.extend(wanted);
-        neighbours.sort_unstable();
-        neighbours.dedup();
-        neighbours.len() > before && neighbours.len() <= NEIGHBOURS_MAX
+    /// Takes into the frame what the edit needs more of; `false` if nothing is new, or it is too much.
+    fn look_beside(&mut self, wanted: Beside) -> bool {
+        let beside = &mut self.world.resource_mut::<Request>().beside;
+        let more = [
+            join(&mut beside.neighbours, wanted.neighbours),
+            join(&mut beside.pulled, wanted.pulled),
+            join(&mut beside.dropped, wanted.dropped),
+        ];
+        let few = beside.neighbours.len() <= NEIGHBOURS_MAX
+            && beside.pulled.len().max(beside.dropped.len()) <= MEMBERS_MAX;
+        more.contains(&true) && few
     }
 
     /// Derives a full link; nothing is changed by it.

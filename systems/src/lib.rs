@@ -178,10 +178,10 @@ impl Step {
     }
 }
 
-/// Whether Ingest found no input that differs, and nothing else to be explained.
+/// Whether Ingest found no input that differs.
 fn nothing_changed(world: &World) -> bool {
     let (plan, frame) = (world.resource::<Plan>(), world.resource::<Frame>());
-    plan.inputs.is_empty() && plan.changed_archives.is_empty() && frame.reasons.is_empty()
+    plan.inputs.is_empty() && frame.reasons.is_empty()
 }
 
 impl Frames {

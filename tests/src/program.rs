@@ -146,6 +146,13 @@ impl Program {
         report.reasons.iter().map(relink::GateReason::kind).collect()
     }
 
+    /// The reasons of the last frame, for a message.
+    #[track_caller]
+    pub fn reasons_text(&self) -> String {
+        let report = self.session.report().expect("a frame has a report");
+        report.reasons.iter().map(|reason| format!("{reason}\n")).collect()
+    }
+
     /// What a session from nothing makes of the same inputs and options.
     #[track_caller]
     pub fn from_scratch(&self) -> Vec<u8> {

@@ -26,6 +26,7 @@ use twox_hash::XxHash3_64;
 use crate::ingest::bulk::local_symbols;
 use crate::kernel::{Dynamic, lower};
 use crate::place::arrange::debug_section;
+use crate::place::reserve;
 
 /// Publishes the image and, if patches are wanted later, freezes the store.
 pub(crate) fn commit_program(
@@ -221,7 +222,7 @@ impl Freezer {
     fn freeze_groups(&mut self) {
         let Rows { groups, group_slots, strings, .. } = &mut self.rows;
         let owners = groups.iter().filter(|group| group.owner == 1).count();
-        *group_slots = vec![0; (owners * 2).next_power_of_two().max(16)];
+        *group_slots = vec![0; ((owners + reserve::GROUPS) * 2).next_power_of_two()];
         let mask = group_slots.len() - 1;
         let text = |group: &GroupRecord| &strings[group.signature.indexes()];
         // Owners first: an object's copy may stand in front of them only if it is no COMDAT group at all.

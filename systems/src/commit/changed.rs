@@ -58,8 +58,8 @@ fn commit_rows(
     written: bool,
 ) -> Result<(), StoreError> {
     extend_columns(store, plan);
-    for &(row, record) in &plan.files {
-        store.files.set(row, record)?;
+    for (&row, record) in &plan.files {
+        store.files.set(row, *record)?;
     }
     commit_order(store, plan)?;
     for &(row, hash) in &plan.input_hashes {

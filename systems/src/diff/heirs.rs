@@ -11,8 +11,8 @@ use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::Context;
+use super::members::{claim_name, doubt, from_archive};
 use super::names::{is_reference, mention};
-use super::references::from_archive;
 use super::rows::is_vacant_global;
 use super::symbols::{Change, defined_record, text};
 use crate::commit::bulk::global_records;
@@ -49,7 +49,7 @@ const BOUND: u16 = symbol_flags::OFFERED
     | symbol_flags::TLS
     | symbol_flags::COMMON;
 
-/// Whether a name may go from one object to another. An archive's member may be in the link for this name alone.
+/// Whether another object's definition may take the place of one. An archive's member may be in the link for this name alone.
 fn may_move(context: &Context<'_>, record: &SymbolRecord, to: &Input) -> Result<bool, StoreError> {
     let member = from_archive(context, record.input)? || from_archive(context, to.row)?;
     Ok(record.flags & BOUND == 0 && record.dynsym == 0 && !member)
@@ -74,10 +74,22 @@ pub(super) fn rehome(
             && old.state == global_state::DEFINED
     });
     let others = record.flags & symbol_flags::CONTESTED != 0 || context.heirs.contains_key(&row);
-    if !same || others || !may_move(context, &record, input)? || !context.rehomed.insert(row) {
+    let bound = record.flags & (BOUND & !symbol_flags::OFFERED) != 0 || record.dynsym != 0;
+    if !same || others || bound || !context.rehomed.insert(row) {
         return Ok(Some(reason));
     }
-    let old = SymbolRecord { input: input.row, ..record };
+    let from_member = from_archive(context, record.input)?;
+    let mut flags = record.flags;
+    if flags & symbol_flags::OFFERED != 0 || from_member || from_archive(context, input.row)? {
+        let Some(claimed) = claim_name(context, input.row, row, name, true)? else {
+            return Ok(Some(reason));
+        };
+        flags = flags & !symbol_flags::OFFERED | claimed;
+    }
+    if from_member {
+        doubt(context, record.input, name, &object.name);
+    }
+    let old = SymbolRecord { input: input.row, flags, ..record };
     let Some(planned) = defined_record(context, object, index, &old)? else { return Ok(Some(reason)) };
     context.plan.symbols.insert(row.0, planned);
     targets[index] = Target::symbol(row);
@@ -138,7 +150,7 @@ pub(super) fn choose_heirs(context: &mut Context<'_>) -> Result<(), StoreError> 
         }
         let record = context.store.symbols.get(symbol.0)?;
         let input = context.store.text(context.store.inputs.get(record.input.0)?.name);
-        context.frame.wanted.push(heir);
+        context.frame.wanted.neighbours.push(heir);
         context.frame.refuse(GateReason::RemovedGlobal { symbol: context.store.text(record.name), input });
     }
     Ok(())

@@ -4,7 +4,6 @@
 use formats::elf;
 use hashbrown::HashSet;
 use relink_engine::column::StoreError;
-use relink_engine::frame::Request;
 use relink_engine::options::Strip;
 use relink_engine::plan::OldSymbol;
 use relink_engine::records::{GlobalRecord, SymbolRecord, file_flags, image_flags, place, symbol_flags};
@@ -30,7 +29,6 @@ pub(super) fn is_dynamic(context: &Context<'_>) -> bool {
 /// link knows what it means. No archive offers a name that the store does not have.
 pub(super) fn import_name(
     context: &mut Context<'_>,
-    request: &Request,
     new: &GlobalRecord,
     name: &[u8],
 ) -> Result<Option<SymbolRow>, StoreError> {
@@ -44,7 +42,7 @@ pub(super) fn import_name(
     if !is_dynamic(context) || !unknown || new.other & 3 != 0 || meant_by_options {
         return Ok(None);
     }
-    let Some(found) = offered_record(context, request, name)? else { return Ok(None) };
+    let Some(found) = offered_record(context, name)? else { return Ok(None) };
     let strong = new.info >> 4 != elf::STB_WEAK;
     if is_missed(context, &found, strong) {
         return Ok(None);
@@ -65,9 +63,8 @@ fn is_left_to_loader(context: &Context<'_>) -> bool {
 
 /// The record of a name that no object defines; `None` if a library can't be asked, or the image would have to need one
 /// more.
-fn offered_record(
+pub(super) fn offered_record(
     context: &mut Context<'_>,
-    request: &Request,
     name: &[u8],
 ) -> Result<Option<SymbolRecord>, StoreError> {
     let mut seen = HashSet::new();
@@ -76,7 +73,7 @@ fn offered_record(
         if known.flags & file_flags::SHARED == 0 {
             continue;
         }
-        let Some(library) = open_library(request, context.store, context.plan, file)? else {
+        let Some(library) = open_library(context.request, context.store, context.plan, file)? else {
             return Ok(None);
         };
         // The same library twice: the first one stands for both.

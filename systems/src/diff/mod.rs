@@ -9,6 +9,7 @@ mod groups;
 mod heirs;
 mod imports;
 mod liveness;
+mod members;
 mod names;
 mod pieces;
 mod references;
@@ -39,6 +40,7 @@ use crate::place::symtab::is_retained;
 
 /// What the verbs of Diff share.
 pub(crate) struct Context<'a> {
+    request: &'a Request,
     pub store: &'a Store,
     pub image: &'a Image,
     pub plan: &'a mut Plan,
@@ -60,8 +62,10 @@ pub(crate) struct Context<'a> {
     undefined: HashSet<(InputRow, SymbolRow)>,
     /// Of the definitions that are given up, those that another object has as well, and which one prevails.
     heirs: HashMap<SymbolRow, InputRow>,
-    /// Inputs that something in the link refers to, once that was asked for.
-    pulled: Option<HashSet<InputRow>>,
+    /// Members of archives that may have nothing any more that wants them.
+    doubtful: members::Doubtful,
+    /// What can be planned may pass.
+    wide: bool,
     /// Those of them that another one has taken over.
     rehomed: HashSet<SymbolRow>,
     /// New names that other modules may see, and what to say if one does.
@@ -94,7 +98,9 @@ pub(crate) fn diff_inputs(
     if !frame.warm() {
         return;
     }
+    let gate = request.options.incremental.as_ref().map(|options| options.gate_kind);
     let mut context = Context {
+        request: &request,
         store: &store,
         image: &image,
         plan: &mut plan,
@@ -108,7 +114,8 @@ pub(crate) fn diff_inputs(
         released: HashMap::new(),
         undefined: HashSet::new(),
         heirs: HashMap::new(),
-        pulled: None,
+        doubtful: members::Doubtful::new(),
+        wide: gate == Some(GateKind::Wide),
         rehomed: HashSet::new(),
         exposed: Vec::new(),
         taken_fdes: HashSet::new(),
@@ -116,15 +123,6 @@ pub(crate) fn diff_inputs(
     };
     let result = diff_units(&mut context, &request, &mut inputs, &mut commands);
     frame.check(result);
-    if frame.reasons.is_empty() {
-        let changed = std::mem::take(&mut plan.changed_archives);
-        // A planned difference explains a changed index, too.
-        for (archive, offers_known) in changed {
-            if frame.planned.is_empty() || !offers_known {
-                frame.refuse(GateReason::ArchiveChanged { archive });
-            }
-        }
-    }
 }
 
 /// Definitions of all inputs come before references of any: one edit may add a function and a call of it elsewhere.
@@ -135,8 +133,7 @@ fn diff_units(
     commands: &mut Commands<'_, '_>,
 ) -> Result<(), StoreError> {
     context.places = places_of_files(context)?;
-    let gate = context.options.incremental.as_ref().map(|options| options.gate_kind);
-    if gate == Some(GateKind::Wide) {
+    if context.wide {
         for entity in context.plan.inputs.clone() {
             if let Ok(input) = inputs.get(entity) {
                 heirs::note_released(context, input)?;
@@ -159,7 +156,7 @@ fn diff_units(
     exports::plan_exports(context, request, &mut units)?;
     for unit in &mut units {
         let Ok(mut input) = inputs.get_mut(unit.entity) else { continue };
-        references::match_references(context, request, &mut input, &mut unit.mentions)?;
+        references::match_references(context, &mut input, &mut unit.mentions)?;
     }
     for unit in &mut units {
         let Ok(input) = inputs.get(unit.entity) else { continue };
@@ -170,6 +167,7 @@ fn diff_units(
             }
         }
     }
+    members::judge_members(context, inputs)?;
     liveness::revive_atoms(context, inputs, &mut units)?;
     for unit in units {
         let Ok(mut input) = inputs.get_mut(unit.entity) else { continue };

@@ -7,11 +7,9 @@ use object::LittleEndian;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
 use relink_engine::frame::Request;
-use relink_engine::records::{
-    GlobalRecord, SymbolRecord, atom_flags, global_state, place, reloc_flags, symbol_flags,
-};
+use relink_engine::records::{GlobalRecord, SymbolRecord, atom_flags, global_state, place, symbol_flags};
 use relink_engine::report::GateReason;
-use relink_engine::rows::{SymbolRow, Target};
+use relink_engine::rows::{Span, SymbolRow, Target};
 use relink_engine::store::hash_name;
 use relink_formats as formats;
 
@@ -19,8 +17,9 @@ use super::Context;
 use super::exports::is_mentioned_by_library;
 use super::heirs::{inherit, rehome};
 use super::imports::is_dynamic;
-use super::references::{from_archive, visibility_stays};
-use super::rows::{add_global, is_vacant_global};
+use super::members::{claim_name, from_archive, is_linked_elsewhere, pull};
+use super::references::visibility_stays;
+use super::rows::{add_global, is_vacant_global, vacant_symbol};
 use super::symbols::{Change, Mentions, defined_record, drop_symbol, is_hidden, text};
 use crate::commit::bulk::global_records;
 use crate::resolve::definitions::stricter;
@@ -116,7 +115,17 @@ fn define_new(
         Some((row, _)) if context.released.contains_key(&row) => {
             return rehome(context, input, index, (row, None), new, targets, changes);
         }
-        Some((row, record)) if record.atom == place::VACANT => (row, record),
+        Some((row, record)) if record.atom == place::VACANT => {
+            (row, new_record(context, input, record.name)?)
+        }
+        Some((row, record)) if record.atom == place::LAZY => {
+            let elsewhere =
+                record.flags & symbol_flags::REFERENCED != 0 || is_linked_elsewhere(context, row)?;
+            let flags = if elsewhere { None } else { claim_name(context, input.row, row, name, false)? };
+            let Some(flags) = flags else { return Ok(Some(reason)) };
+            let flags = flags | symbol_flags::GLOBAL;
+            (row, SymbolRecord { name: record.name, flags, ..vacant_symbol() })
+        }
         Some((row, record)) => match yields(context, input, index, &record, new)? {
             Some(known) => {
                 context.plan.symbols.insert(row.0, known);
@@ -127,7 +136,7 @@ fn define_new(
             None => return Ok(Some(reason)),
         },
         None => match add_global(context.store, context.plan, name) {
-            Some(added) => added,
+            Some((row, record)) => (row, new_record(context, input, record.name)?),
             None => return Ok(Some(reason)),
         },
     };
@@ -141,6 +150,13 @@ fn define_new(
     changes.push((row, old, record));
     context.frame.differ(reason);
     mention(context, input, row, new, name)
+}
+
+/// The record of a name that an object defines for the first time, before its place is known.
+fn new_record(context: &Context<'_>, input: &Input, name: Span) -> Result<SymbolRecord, StoreError> {
+    // Its archive offers what a member defines.
+    let offered = if from_archive(context, input.row)? { symbol_flags::OFFERED } else { 0 };
+    Ok(SymbolRecord { name, flags: symbol_flags::GLOBAL | offered, ..vacant_symbol() })
 }
 
 /// A weak definition of a name that an object defines already. If that one prevails, or is the same piece of a pool, the
@@ -295,6 +311,7 @@ pub(super) fn remove_definition(
         return Ok(true);
     }
     let record = context.store.symbols.get(row.0)?;
+    let flags = context.symbol(row)?.flags;
     if record.input != input.row || !place::is_atom(record.atom) && record.atom != place::ABSOLUTE {
         // Another object's definition prevails: a copy of a group that was dropped, or a weaker one, which is of use if that
         // goes as well.
@@ -313,8 +330,11 @@ pub(super) fn remove_definition(
     }
     let dynamic = is_dynamic(context);
     let exported = if dynamic { 0 } else { symbol_flags::EXPORTED };
-    let kept = symbol_flags::OFFERED
-        | symbol_flags::CONTESTED
+    let offered = flags & symbol_flags::OFFERED != 0;
+    if offered && !context.wide {
+        return Ok(false);
+    }
+    let kept = symbol_flags::CONTESTED
         | symbol_flags::OPTION
         | symbol_flags::LINKER_DEFINED
         | exported
@@ -327,24 +347,19 @@ pub(super) fn remove_definition(
     if bound && (!dynamic || is_mentioned_by_library(context, request, row)?) {
         return Ok(false);
     }
-    if record.flags & kept != 0
+    if flags & kept != 0
         || row == context.plan.image.entry
-        || context.referenced.contains(&row)
         || context.plan.symbols.get(&row.0).is_some_and(|planned| planned.atom != record.atom)
     {
         return Ok(false);
     }
-    let mut next = record.first_incoming;
-    let mut seen = 0;
-    while let Some(at) = next.some() {
-        let reloc = context.store.relocs.get(at.0)?;
-        next = reloc.next;
-        seen += 1;
-        let site = context.store.atoms.get(reloc.atom.0)?;
-        let changed = context.changed.contains(&site.input);
-        if reloc.flags & reloc_flags::DEAD == 0 && !changed || seen > context.store.relocs.len() {
-            return Ok(false);
+    if context.referenced.contains(&row) || is_linked_elsewhere(context, row)? {
+        if offered {
+            // Another member may have it now.
+            let name = context.store.strings.bytes(record.name)?;
+            pull(context, row, name)?;
         }
+        return Ok(false);
     }
     if bound {
         context.plan.dropped_exports.push((row, record));

@@ -2,16 +2,13 @@
 //! are gone must not have been what something is there for.
 
 use formats::elf;
-use hashbrown::HashSet;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
 use relink_engine::frame::Request;
 use relink_engine::program::Object;
-use relink_engine::records::{
-    GlobalRecord, SymbolRecord, atom_flags, file_flags, global_state, place, reloc_flags, symbol_flags,
-};
+use relink_engine::records::{GlobalRecord, SymbolRecord, atom_flags, place, reloc_flags, symbol_flags};
 use relink_engine::report::GateReason;
-use relink_engine::rows::{AtomRow, InputRow, RelocRow, SymbolRow, Target, TargetKind};
+use relink_engine::rows::{RelocRow, SymbolRow, Target, TargetKind};
 use relink_engine::store::hash_name;
 use relink_formats as formats;
 
@@ -19,8 +16,8 @@ use super::Context;
 use super::imports::{
     drop_import_mention, import_name, is_dynamic, is_mentioned, rebind_import, refer_to_import,
 };
+use super::members::{doubt, forget_lost_offer, from_archive, may_pull_another, pull, still_needs};
 use super::names::{find_global, is_reference, match_global, mention, remove_definition};
-use super::rows::is_vacant_global;
 use super::symbols::{Mentions, text};
 use crate::commit::bulk::global_records;
 use crate::ingest::wrap::wrapped;
@@ -29,7 +26,6 @@ use crate::resolve::definitions::stricter;
 /// Fills in what references to global names mean, once all changed inputs have their definitions.
 pub(super) fn match_references(
     context: &mut Context<'_>,
-    request: &Request,
     input: &mut Input,
     known: &mut Mentions,
 ) -> Result<(), StoreError> {
@@ -66,9 +62,13 @@ pub(super) fn match_references(
             }
             Some((_, old)) => {
                 targets[index] = Target::symbol(old.symbol);
+                if !is_reference(&old) && context.symbol(old.symbol)?.flags & symbol_flags::OFFERED != 0 {
+                    // Another member may have it now.
+                    pull(context, old.symbol, name)?;
+                }
                 match_global(context, input, index, &old, &new, &mut unused)?
             }
-            None => match find_global(context, name)? {
+            None => match known_global(context, name)? {
                 Some(row) if context.symbol(row)?.atom != place::VACANT => {
                     targets[index] = Target::symbol(row);
                     match new_reference(context, object, row, &new, name)? {
@@ -78,7 +78,7 @@ pub(super) fn match_references(
                 }
                 _ => {
                     let reason = GateReason::NewUndefined { symbol: text(name), input: object.name.clone() };
-                    match import_name(context, request, &new, name)? {
+                    match import_name(context, &new, name)? {
                         Some(row) => {
                             targets[index] = Target::symbol(row);
                             context.frame.differ(reason);
@@ -101,6 +101,15 @@ pub(super) fn match_references(
     }
     input.object.targets = targets;
     Ok(())
+}
+
+/// The row of a name, if it means something or may do so.
+fn known_global(context: &mut Context<'_>, name: &[u8]) -> Result<Option<SymbolRow>, StoreError> {
+    let row = find_global(context, name)?;
+    if let Some(row) = row.filter(|_| context.wide) {
+        forget_lost_offer(context, row, name)?;
+    }
+    Ok(row)
 }
 
 /// What is left of an object's mentions is gone. Comes last: another changed input may refer to it.
@@ -150,15 +159,23 @@ fn new_reference(
     let record = context.symbol(row)?;
     let (symbol, input) = (text(name), object.name.clone());
     // The strictest counts: one that is no stricter than the others' changes nothing. rustc's are all hidden.
-    if stricter(record.other, new.other) != record.other {
+    let lazy = record.atom == place::LAZY;
+    if !lazy && stricter(record.other, new.other) != record.other {
         return Ok(Some(GateReason::VisibilityChanged { symbol, input }));
     }
     Ok(match record.atom {
+        // A weak one pulls nothing.
+        place::LAZY if new.info >> 4 == elf::STB_WEAK => Some(GateReason::NewUndefined { symbol, input }),
         place::LAZY => {
-            let member = store.text(store.files.get(record.input.0)?.name);
+            pull(context, row, name)?;
+            let archive = record.input.some().map(|file| store.files.get(file.0)).transpose()?;
+            let member = archive.map_or_else(String::new, |archive| store.text(archive.name));
             Some(GateReason::ArchiveMemberPulled { symbol, member })
         }
         place::UNDEFINED | place::SHARED => refer_to_import(context, &input, row, new, name)?,
+        _ if new.info >> 4 != elf::STB_WEAK && may_pull_another(context, row, name)? => {
+            Some(GateReason::ArchiveMemberPulled { symbol, member: input })
+        }
         place::ABSOLUTE => None,
         atom => {
             if record.flags & symbol_flags::IFUNC != 0 && record.plt == 0 {
@@ -172,17 +189,17 @@ fn new_reference(
             // One of a changed input may come to life with the reference; Relocate looks again.
             let dead = atom.flags & atom_flags::LIVE == 0 && !context.changed.contains(&atom.input);
             if dead {
-                context.frame.wanted.push(atom.input);
+                context.frame.wanted.neighbours.push(atom.input);
             }
             dead.then(|| GateReason::DeadAtomReferenced { section: store.text(atom.name), input })
         }
     })
 }
 
-/// How many references are looked at to find one that keeps an archive's member in the link.
+/// How many references are looked at to find another one.
 const KEEPERS_EXAMINED: usize = 64;
 
-/// A reference that is gone. If it may have been what pulled an archive's member, a full link decides.
+/// A reference that is gone. It may have been what pulled an archive's member.
 fn dropped_reference(
     context: &mut Context<'_>,
     input: &Input,
@@ -222,93 +239,10 @@ fn dropped_reference(
     if old.info >> 4 == elf::STB_WEAK || !place::is_atom(record.atom) || record.input.some().is_none() {
         return Ok(None);
     }
-    if !from_archive(context, record.input)?
-        || context.rooted.contains(&old.symbol)
-        || still_needs(context, &input.object, record.input)?
-        || is_kept(context, record.input)?
-    {
-        return Ok(None);
+    if from_archive(context, record.input)? && !still_needs(context, &input.object, record.input)? {
+        doubt(context, record.input, name, &input.object.name);
     }
-    let mut next = record.first_incoming;
-    for _ in 0..KEEPERS_EXAMINED {
-        let Some(row) = RelocRow::some(next) else { break };
-        let reloc = store.relocs.get(row.0)?;
-        next = reloc.next;
-        if reloc.flags & reloc_flags::DEAD != 0 {
-            continue;
-        }
-        let site = store.atoms.get(AtomRow(reloc.atom.0).0)?;
-        // An object of the command line is in the link whatever else is; a member may be there for us alone.
-        let stays = site.input.some().is_some() && !context.changed.contains(&site.input);
-        if stays && !from_archive(context, site.input)? {
-            return Ok(None);
-        }
-    }
-    Ok(Some(GateReason::ArchiveMemberDropped { symbol: text(name), input: input.object.name.clone() }))
-}
-
-/// Whether an object defines a symbol: a copied datum has a library's file as its input.
-fn is_own(symbol: &SymbolRecord) -> bool {
-    place::is_atom(symbol.atom) && symbol.flags & symbol_flags::COPIED == 0
-}
-
-/// Whether a full link would pull a member: objects of the command line, or members that they pull, refer to something in
-/// it. O(names of all objects), and only where a nearer look has found nothing.
-fn is_kept(context: &mut Context<'_>, member: InputRow) -> Result<bool, StoreError> {
-    if let Some(pulled) = &context.pulled {
-        return Ok(pulled.contains(&member));
-    }
-    let mut pulled = HashSet::new();
-    let mut queue = Vec::new();
-    for row in (0..context.store.inputs.len()).map(InputRow) {
-        let stays = context.store.inputs.get(row.0)?.file.some().is_some() && !context.changed.contains(&row);
-        if stays && !from_archive(context, row)? {
-            queue.push(row);
-        }
-    }
-    for &symbol in &context.rooted {
-        let symbol = context.symbol(symbol)?;
-        if is_own(&symbol) && symbol.input.0 < context.store.inputs.len() && pulled.insert(symbol.input) {
-            queue.push(symbol.input);
-        }
-    }
-    while let Some(row) = queue.pop() {
-        let record = context.store.inputs.get(row.0)?;
-        if context.changed.contains(&row) {
-            continue; // What it refers to now is not known here.
-        }
-        for global in record.globals.and(record.more_globals) {
-            let global = context.store.globals.get(global)?;
-            if is_vacant_global(&global) || !is_reference(&global) || global.info >> 4 == elf::STB_WEAK {
-                continue;
-            }
-            let symbol = context.store.symbols.get(global.symbol.0)?;
-            if is_own(&symbol) && symbol.input.some().is_some() && pulled.insert(symbol.input) {
-                queue.push(symbol.input);
-            }
-        }
-    }
-    let kept = pulled.contains(&member);
-    context.pulled = Some(pulled);
-    Ok(kept)
-}
-
-/// Whether an object refers to something else in an input. Then what pulls what is as it was: of two references from
-/// one object to one member, either is enough.
-fn still_needs(context: &Context<'_>, object: &Object, member: InputRow) -> Result<bool, StoreError> {
-    let first = object.parsed.first_global as usize;
-    for (index, global) in (first..).zip(global_records(&object.parsed)) {
-        if global.state != global_state::UNDEFINED || global.info >> 4 == elf::STB_WEAK {
-            continue;
-        }
-        if let Some(row) = context.store.global(object.parsed.symbol_name(index))? {
-            let record = context.store.symbols.get(row.0)?;
-            if record.input == member && place::is_atom(record.atom) {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
+    Ok(None)
 }
 
 /// Whether a name is as visible without some reference as with it: if the definition itself is as strict, it is.
@@ -345,14 +279,4 @@ fn has_other_references(context: &Context<'_>, record: &SymbolRecord) -> Result<
         }
     }
     Ok(false)
-}
-
-/// Whether an input is an archive's member, which is in the link because something refers to it.
-pub(super) fn from_archive(context: &Context<'_>, input: InputRow) -> Result<bool, StoreError> {
-    let file = context.input_record(input)?.file;
-    if file.0 >= context.store.files.len() {
-        return Ok(false); // Only objects come and go.
-    }
-    let file = context.store.files.get(file.0)?;
-    Ok(file.flags & (file_flags::ARCHIVE | file_flags::WHOLE) == file_flags::ARCHIVE)
 }

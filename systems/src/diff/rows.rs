@@ -7,7 +7,7 @@ use relink_engine::records::{
     AtomRecord, FdeRecord, GlobalRecord, GroupRecord, InputRecord, SymbolRecord, atom_flags, place,
     symbol_flags,
 };
-use relink_engine::rows::{AtomRow, FdeRow, InputRow, NONE, Span, SymbolRow};
+use relink_engine::rows::{AtomRow, FdeRow, FileRow, InputRow, NONE, Span, SymbolRow};
 use relink_engine::store::Store;
 
 use super::Context;
@@ -38,14 +38,14 @@ impl Context<'_> {
     pub(super) fn is_before(&self, first: InputRow, second: InputRow) -> Result<bool, StoreError> {
         let place = |row: InputRow| -> Result<(u32, u32), StoreError> {
             let record = self.input_record(row)?;
-            let place = if self.places.is_empty() {
-                Some(record.file.0)
-            } else {
-                self.places.get(record.file.index()).copied()
-            };
-            Ok((place.unwrap_or(NONE), record.member))
+            Ok((self.place_of(record.file), record.member))
         };
         Ok(place(first)? < place(second)?)
+    }
+
+    /// The place of a file on the command line.
+    pub(super) fn place_of(&self, file: FileRow) -> u32 {
+        if self.places.is_empty() { file.0 } else { self.places.get(file.index()).copied().unwrap_or(NONE) }
     }
 
     /// An atom, as it will be.
@@ -196,7 +196,7 @@ pub(crate) fn is_vacant_group(group: &GroupRecord) -> bool {
 
 const VACANT_GROUP: u32 = u32::MAX;
 
-fn add_name(store: &Store, plan: &mut Plan, name: &[u8]) -> Span {
+pub(crate) fn add_name(store: &Store, plan: &mut Plan, name: &[u8]) -> Span {
     let start = store.strings.len() + plan.names.len() as u32;
     plan.names.extend_from_slice(name);
     Span::new(start, name.len() as u32)

@@ -133,8 +133,10 @@ fn add_local(
 pub(super) fn drop_symbol(context: &mut Context<'_>, row: SymbolRow, record: &SymbolRecord, local: bool) {
     // A global name keeps its row: it is in the index, and may come again.
     let name = if local { Span::default() } else { record.name };
-    let flags = record.flags & symbol_flags::GLOBAL;
-    context.plan.symbols.insert(row.0, SymbolRecord { name, flags, ..vacant_symbol() });
+    let flags = record.flags & (symbol_flags::GLOBAL | symbol_flags::OFFERED);
+    // What an archive may still offer, it is asked for when somebody wants it.
+    let atom = if flags & symbol_flags::OFFERED == 0 { place::VACANT } else { place::LAZY };
+    context.plan.symbols.insert(row.0, SymbolRecord { name, flags, atom, ..vacant_symbol() });
     if record.symtab != 0 {
         let local = local || is_hidden(record.other);
         context.plan.removed_symbols.push(OldSymbol { index: record.symtab, local });

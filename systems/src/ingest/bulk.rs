@@ -42,6 +42,8 @@ struct Wanted {
     /// 1 + file row of the archive that offers it.
     file: u32,
     member: u64,
+    /// An archive offers it by another object than one that defines it.
+    contested: bool,
     /// The definition of a shared library, which prevails over archives that have not been asked yet.
     shared: Option<Offer>,
     /// Whether libraries were asked.
@@ -172,6 +174,12 @@ impl Extraction<'_> {
             self.wanted.resize(row.index() + 1, Wanted::default());
         }
         &mut self.wanted[row.index()]
+    }
+
+    fn define(&mut self, row: SymbolRow, file: u32, member_offset: u64) {
+        let known = self.at(row);
+        known.defined = true;
+        known.contested |= known.file != 0 && (known.file, known.member) != (file + 1, member_offset);
     }
 
     fn want(&mut self, row: SymbolRow) {
@@ -314,7 +322,7 @@ impl Extraction<'_> {
                         self.ask_libraries(row);
                     }
                 }
-                _ => self.at(row).defined = true,
+                _ => self.define(row, file, member_offset),
             }
         }
         self.program.exec_stack |= matches!(parsed.stack, StackNote::Executable);
@@ -382,7 +390,9 @@ impl Extraction<'_> {
             }
             // Without an index every member's own symbol table is the index.
             for member in archive.members()? {
-                let Ok(bytes) = member_bytes(self.request, archive, &member, file) else { continue };
+                let Ok(bytes) = member_bytes(&self.request.inputs[file as usize], archive, &member) else {
+                    continue;
+                };
                 let Ok(object) = ObjectFile::parse(bytes) else { continue };
                 let source = self.program.names.add_source(object.bytes.clone());
                 for symbol in object.first_global as usize..object.symbols().len() {
@@ -408,7 +418,7 @@ impl Extraction<'_> {
         let row = self.program.names.intern(name, hash_name(bytes));
         let known = self.at(row);
         if known.file == 0 && known.shared.is_none() {
-            *known = Wanted { file: file + 1, member, ..*known };
+            *known = Wanted { file: file + 1, member, contested: known.defined, ..*known };
             if known.wanted && !known.defined {
                 self.queue.push_back(row);
             }
@@ -459,8 +469,10 @@ impl Extraction<'_> {
             match archive.member_at(offset) {
                 Ok(member) => {
                     let read = self.ready.remove(&(file, offset));
-                    let now =
-                        || member_bytes(self.request, archive, &member, file).and_then(ReadObject::read);
+                    let now = || {
+                        member_bytes(&self.request.inputs[file as usize], archive, &member)
+                            .and_then(ReadObject::read)
+                    };
                     let read = read.unwrap_or_else(now);
                     self.load_member(read, &member, file);
                 }
@@ -673,7 +685,9 @@ fn record_offers(program: &mut Program, wanted: &[Wanted]) {
         if wanted.shared.is_some() || wanted.file != 0 {
             symbol.flags |= symbol_flags::OFFERED;
         }
-        if wanted.shared.is_some() && wanted.file != 0 {
+        let contested =
+            if wanted.defined { wanted.contested } else { wanted.shared.is_some() && wanted.file != 0 };
+        if contested {
             symbol.flags |= symbol_flags::CONTESTED;
         }
         if wanted.defined {
@@ -697,7 +711,6 @@ fn record_offers(program: &mut Program, wanted: &[Wanted]) {
         } else if wanted.file != 0 {
             symbol.atom = place::LAZY;
             symbol.input = InputRow(wanted.file - 1);
-            symbol.value = wanted.member;
         }
     }
 }

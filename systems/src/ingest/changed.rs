@@ -2,7 +2,7 @@
 
 use bevy_ecs::prelude::{Commands, Res, ResMut};
 use formats::Bytes;
-use formats::archive::{Archive, Member};
+use formats::archive::Archive;
 use formats::object_file::ObjectFile;
 use formats::shared_object::SharedObject;
 use hashbrown::HashSet;
@@ -13,7 +13,7 @@ use relink_engine::input::Input;
 use relink_engine::options::GateKind;
 use relink_engine::plan::{Plan, RowEnds};
 use relink_engine::program::Object;
-use relink_engine::records::{FileRecord, InputRecord, file_flags, place, symbol_flags};
+use relink_engine::records::{FileRecord, InputRecord, file_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{FileRow, InputRow, NONE, Span};
 use relink_engine::store::Store;
@@ -22,9 +22,11 @@ use twox_hash::XxHash3_64;
 
 use super::bulk::is_shared_object;
 use super::pair::{Pairing, pair_inputs};
+use super::read::member_bytes;
 use super::recognize::{hash_doubtful_objects, is_proven};
-use super::rows;
-use crate::commit::bulk::{archive_shape, file_record, needed_hash};
+use super::rows::{self, Home};
+use crate::commit::bulk::{file_record, needed_hash};
+use crate::diff::rows::add_name;
 
 /// Compares the inputs with the store's and spawns an entity for each that differs.
 pub(crate) fn load_changed_inputs(
@@ -53,28 +55,38 @@ pub(crate) fn load_changed_inputs(
     let hashes = hash_doubtful_objects(&request, &store, &places.compared);
     let Some(hashes) = frame.check(hashes) else { return };
     let mut changed = Vec::new();
-    let order = &places.order;
+    if !places.came.is_empty() || !places.gone.is_empty() {
+        plan.order = Some(places.order);
+        plan.image.places = request.inputs.len() as u32;
+    }
+    let known = places_of(&store, &plan);
+    let Some(known) = frame.check(known) else { return };
     let mut loader =
-        Loader { store: &store, order, plan: &mut plan, frame: &mut frame, changed: &mut changed };
+        Loader { store: &store, places: &known, plan: &mut plan, frame: &mut frame, changed: &mut changed };
     // The last one first: a copy of a COMDAT group goes before its owner.
     for &file in places.gone.iter().rev() {
         let result = loader.drop_file(file);
         loader.frame.check(result);
     }
+    for &row in request.beside.dropped.iter().rev() {
+        let result = loader.drop_member(row);
+        loader.frame.check(result);
+    }
     for &(place, file) in &places.compared {
-        let result = loader.compare_file(file, &request.inputs[place], hashes.get(&file).copied());
+        let hash = hashes.get(&file).copied();
+        let result = loader.compare_file(&request, file, &request.inputs[place], hash);
         loader.frame.check(result);
     }
     for &place in &places.came {
         loader.add_file(place, &request.inputs[place]);
     }
-    for &row in &request.neighbours {
-        let result = loader.load_neighbour(&request, row);
+    for &(file, ordinal) in &request.beside.pulled {
+        let result = loader.pull_member(&request, file, ordinal);
         loader.frame.check(result);
     }
-    if !places.came.is_empty() || !places.gone.is_empty() {
-        plan.order = Some(places.order);
-        plan.image.places = request.inputs.len() as u32;
+    for &row in &request.beside.neighbours {
+        let result = loader.load_neighbour(&request, row);
+        loader.frame.check(result);
     }
     for one in changed {
         let result = spawn_input(&request, &store, &mut plan, &mut frame, &mut commands, one);
@@ -85,16 +97,21 @@ pub(crate) fn load_changed_inputs(
 }
 
 /// An input that differs.
-struct Changed {
+pub(super) struct Changed {
     /// Its row; none for one that comes.
-    row: InputRow,
-    fate: Fate,
-    name: String,
+    pub(super) row: InputRow,
+    pub(super) fate: Fate,
+    pub(super) name: String,
     /// None of one that goes.
-    bytes: Bytes,
-    hash: u64,
-    /// Its place on the command line and the record of its file, if it comes.
-    file: Option<(usize, FileRecord)>,
+    pub(super) bytes: Bytes,
+    pub(super) hash: u64,
+    /// Where it stands, if it comes.
+    pub(super) home: Option<Home>,
+}
+
+/// The file at each place, as it will be; none for what comes.
+fn places_of(store: &Store, plan: &Plan) -> Result<Vec<FileRow>, StoreError> {
+    plan.order.clone().map_or_else(|| store.places(), Ok)
 }
 
 fn spawn_input(
@@ -105,8 +122,8 @@ fn spawn_input(
     commands: &mut Commands<'_, '_>,
     one: Changed,
 ) -> Result<(), StoreError> {
-    let Changed { row, fate, name, bytes, hash, file } = one;
-    if !request.neighbours.contains(&row) {
+    let Changed { row, fate, name, bytes, hash, home } = one;
+    if !request.beside.neighbours.contains(&row) {
         frame.changed_inputs.push(name.clone());
     }
     let parsed = match &request.shared {
@@ -120,8 +137,14 @@ fn spawn_input(
         frame.refuse(GateReason::InputSetChanged { input: name });
         return Ok(());
     };
-    let (row, record) = match file {
-        Some((place, file)) => rows::open(store, plan, &parsed, request.options.strip, &name, place, file)?,
+    let (row, record) = match home {
+        Some(home) => match rows::open(store, plan, &parsed, request.options.strip, &name, home)? {
+            Some(opened) => opened,
+            None => {
+                frame.refuse(GateReason::LayoutExhausted { what: format!("rows of inputs, for {name}") });
+                return Ok(());
+            }
+        },
         None => (row, store.inputs.get(row.0)?),
     };
     if fate == Fate::Goes {
@@ -274,13 +297,13 @@ pub(super) fn role(name: &str) -> (&str, &str) {
     }
 }
 
-struct Loader<'a> {
-    store: &'a Store,
-    /// The file at each place, if inputs come or go.
-    order: &'a [FileRow],
-    plan: &'a mut Plan,
-    frame: &'a mut Frame,
-    changed: &'a mut Vec<Changed>,
+pub(super) struct Loader<'a> {
+    pub(super) store: &'a Store,
+    /// The file at each place, none for what comes.
+    pub(super) places: &'a [FileRow],
+    pub(super) plan: &'a mut Plan,
+    pub(super) frame: &'a mut Frame,
+    pub(super) changed: &'a mut Vec<Changed>,
 }
 
 impl Loader<'_> {
@@ -293,9 +316,9 @@ impl Loader<'_> {
         let Some(bytes) = object else { return self.frame.refuse(reason) };
         self.frame.differ(reason);
         let hash = XxHash3_64::oneshot(&bytes);
-        let file = Some((place, file_record(input)));
+        let home = Some(Home::Place(place, file_record(input)));
         let (row, name) = (InputRow::default(), input.name.clone());
-        self.changed.push(Changed { row, fate: Fate::Comes, name, bytes, hash, file });
+        self.changed.push(Changed { row, fate: Fate::Comes, name, bytes, hash, home });
     }
 
     /// A file that has no input any more.
@@ -309,14 +332,20 @@ impl Loader<'_> {
         }
         self.frame.differ(reason);
         let vacant = FileRecord { flags: file_flags::VACANT, inputs: known.inputs, ..Default::default() };
-        self.plan.files.push((file.0, vacant));
+        self.plan.files.insert(file.0, vacant);
         let (row, bytes) = (InputRow(known.inputs.start), Bytes::new());
-        self.changed.push(Changed { row, fate: Fate::Goes, name, bytes, hash: 0, file: None });
+        self.changed.push(Changed { row, fate: Fate::Goes, name, bytes, hash: 0, home: None });
         Ok(())
     }
 
     /// Compares a file with its row; `hash` is that of its contents, if it is known.
-    fn compare_file(&mut self, row: FileRow, input: &Input, hash: Option<u64>) -> Result<(), StoreError> {
+    fn compare_file(
+        &mut self,
+        request: &Request,
+        row: FileRow,
+        input: &Input,
+        hash: Option<u64>,
+    ) -> Result<(), StoreError> {
         let known = self.store.files.get(row.0)?;
         let new = file_record(input);
         let differs = |flag: u32| known.flags & flag != new.flags & flag;
@@ -340,7 +369,7 @@ impl Loader<'_> {
         {
             // What is known of it stays true. An identity that proves nothing is none to be kept.
             if new.flags & file_flags::IDENTITY != 0 {
-                self.plan.files.push((row.0, FileRecord { name: known.name, inputs: known.inputs, ..new }));
+                self.plan.files.insert(row.0, FileRecord { name: known.name, inputs: known.inputs, ..new });
             }
             return Ok(());
         }
@@ -355,10 +384,11 @@ impl Loader<'_> {
             self.frame.refuse(GateReason::InputSetChanged { input: input.name.clone() });
             return Ok(());
         }
-        let mut record = FileRecord { name: known.name, inputs: known.inputs, ..new };
+        let (name, inputs, more_inputs) = (known.name, known.inputs, known.more_inputs);
+        let mut record = FileRecord { name, inputs, more_inputs, ..new };
         if archive {
             record.flags |= file_flags::ARCHIVE;
-            (record.members, record.index_hash) = self.compare_archive(&known, input, bytes)?;
+            (record.members, record.index_hash) = self.compare_archive(request, row, input, bytes)?;
         } else if was(file_flags::SHARED) {
             // Its code may be another; what counts is what it offers.
             record.flags |= file_flags::SHARED;
@@ -378,24 +408,27 @@ impl Loader<'_> {
             self.compare_object(object, input.name.clone(), bytes)?;
             if !same_role(&self.store.text(known.name), &input.name) {
                 // The next command line is compared with what it is called now.
-                let start = self.store.strings.len() + self.plan.names.len() as u32;
-                self.plan.names.extend_from_slice(input.name.as_bytes());
-                record.name = Span::new(start, input.name.len() as u32);
+                record.name = add_name(self.store, self.plan, input.name.as_bytes());
                 let renamed = InputRecord { name: record.name, ..self.store.inputs.get(object.0)? };
                 self.plan.input_records.insert(object.0, renamed);
             }
         }
         if record != known {
-            self.plan.files.push((row.0, record));
+            self.plan.files.insert(row.0, record);
         }
         Ok(())
     }
 
-    fn compare_object(&mut self, row: InputRow, name: String, bytes: Bytes) -> Result<(), StoreError> {
+    pub(super) fn compare_object(
+        &mut self,
+        row: InputRow,
+        name: String,
+        bytes: Bytes,
+    ) -> Result<(), StoreError> {
         let known = self.store.inputs.get(row.0)?;
         let hash = XxHash3_64::oneshot(&bytes);
         if known.bytes_hash != hash {
-            self.changed.push(Changed { row, fate: Fate::Stays, name, bytes, hash, file: None });
+            self.changed.push(Changed { row, fate: Fate::Stays, name, bytes, hash, home: None });
         }
         Ok(())
     }
@@ -408,8 +441,7 @@ impl Loader<'_> {
         let known = self.store.inputs.get(row.0)?;
         let name = self.store.text(known.name);
         let file = self.store.files.get(known.file.0)?;
-        let order = if self.order.is_empty() { self.store.places()? } else { self.order.to_vec() };
-        let place = order.iter().position(|file| *file == known.file).unwrap_or(usize::MAX);
+        let place = self.places.iter().position(|file| *file == known.file).unwrap_or(usize::MAX);
         let content = request.inputs.get(place).and_then(|input| {
             let bytes = input.source.bytes().ok()?;
             if file.flags & file_flags::ARCHIVE == 0 {
@@ -417,96 +449,17 @@ impl Loader<'_> {
             }
             let archive = Archive::parse(bytes).ok()?;
             let members = archive.members().ok()?;
-            member_content(input, &archive, members.get(known.member as usize)?)
+            member_bytes(input, &archive, members.get(known.member as usize)?).ok()
         });
         match content.filter(|bytes| known.bytes_hash == XxHash3_64::oneshot(bytes)) {
             Some(bytes) => {
                 let hash = known.bytes_hash;
-                self.changed.push(Changed { row, fate: Fate::Stays, name, bytes, hash, file: None });
+                self.changed.push(Changed { row, fate: Fate::Stays, name, bytes, hash, home: None });
             }
             None => self.frame.refuse(GateReason::InputSetChanged { input: name }),
         }
         Ok(())
     }
-
-    fn compare_archive(
-        &mut self,
-        known: &FileRecord,
-        input: &Input,
-        bytes: Bytes,
-    ) -> Result<(u32, u64), StoreError> {
-        let refused = GateReason::ArchiveChanged { archive: input.name.clone() };
-        let Ok(archive) = Archive::parse(bytes) else {
-            self.frame.refuse(refused);
-            return Ok((0, 0));
-        };
-        let shape = archive_shape(&archive);
-        let Ok(members) = archive.members() else {
-            self.frame.refuse(refused);
-            return Ok(shape);
-        };
-        if shape.0 != known.members {
-            self.frame.refuse(refused);
-            return Ok(shape);
-        }
-        let short = input.name.rsplit('/').next().unwrap_or(&input.name);
-        for row in Span::range(known.inputs) {
-            let loaded = self.store.inputs.get(row)?;
-            let Some(member) = members.get(loaded.member as usize) else {
-                self.frame.refuse(refused);
-                return Ok(shape);
-            };
-            let name = format!("{short}({})", member.name);
-            if !same_role(&name, &self.store.text(loaded.name)) {
-                self.frame.refuse(refused);
-                return Ok(shape);
-            }
-            let Some(content) = member_content(input, &archive, member) else {
-                self.frame.refuse(refused);
-                return Ok(shape);
-            };
-            self.compare_object(InputRow(row), name, content)?;
-        }
-        if shape.1 != known.index_hash {
-            let offers_known = self.offers_known(&archive, &members, known)?;
-            self.plan.changed_archives.push((input.name.clone(), offers_known));
-        }
-        Ok(shape)
-    }
-
-    /// Whether what the members that are not loaded offer is known to be on offer.
-    fn offers_known(
-        &self,
-        archive: &Archive,
-        members: &[Member],
-        known: &FileRecord,
-    ) -> Result<bool, StoreError> {
-        let mut loaded = HashSet::new();
-        for row in Span::range(known.inputs) {
-            let ordinal = self.store.inputs.get(row)?.member as usize;
-            loaded.extend(members.get(ordinal).map(|member| member.offset));
-        }
-        let Ok(Some(symbols)) = archive.symbols() else { return Ok(false) };
-        for (name, _) in symbols.into_iter().filter(|(_, offset)| !loaded.contains(offset)) {
-            let Some(row) = self.store.global(archive.bytes.get(name).unwrap_or_default())? else {
-                return Ok(false);
-            };
-            let symbol = self.store.symbols.get(row.0)?;
-            if symbol.atom != place::LAZY && symbol.flags & symbol_flags::OFFERED == 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// The bytes of an archive's member.
-fn member_content(input: &Input, archive: &Archive, member: &Member) -> Option<Bytes> {
-    if let Some(path) = &member.thin_path {
-        return input.source.member(path).ok();
-    }
-    let (start, end) = (member.data.start as usize, member.data.end as usize);
-    (start <= end && end <= archive.bytes.len()).then(|| archive.bytes.slice(start..end))
 }
 
 #[cfg(test)]

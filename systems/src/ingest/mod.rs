@@ -4,6 +4,8 @@ pub(crate) mod bulk;
 pub(crate) mod changed;
 pub(crate) mod classify;
 pub(crate) mod libraries;
+mod members;
+pub(crate) mod offers;
 mod pair;
 mod read;
 mod recognize;

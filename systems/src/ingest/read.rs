@@ -6,6 +6,7 @@ use formats::archive::{Archive, Member};
 use formats::object_file::ObjectFile;
 use rayon::prelude::*;
 use relink_engine::frame::Request;
+use relink_engine::input::Input;
 use relink_engine::store::hash_name;
 use relink_formats as formats;
 
@@ -40,15 +41,9 @@ impl ReadObject {
 }
 
 /// A member's bytes; those of a thin archive's are in a file of their own.
-pub(super) fn member_bytes(
-    request: &Request,
-    archive: &Archive,
-    member: &Member,
-    file: u32,
-) -> Result<Bytes, String> {
+pub(super) fn member_bytes(input: &Input, archive: &Archive, member: &Member) -> Result<Bytes, String> {
     if let Some(path) = &member.thin_path {
-        let source = &request.inputs[file as usize].source;
-        return source.member(path).map_err(|error| format!("cannot read its member {path}: {error}"));
+        return input.source.member(path).map_err(|error| format!("cannot read its member {path}: {error}"));
     }
     let start = usize::try_from(member.data.start).unwrap_or(usize::MAX);
     let end = usize::try_from(member.data.end).unwrap_or(usize::MAX);
@@ -65,7 +60,7 @@ pub(super) fn read_members(
     members: &[(&Archive, u32, Member)],
 ) -> Vec<Result<ReadObject, String>> {
     let read = |&(archive, file, ref member): &(&Archive, u32, Member)| {
-        member_bytes(request, archive, member, file).and_then(ReadObject::read)
+        member_bytes(&request.inputs[file as usize], archive, member).and_then(ReadObject::read)
     };
     members.par_iter().map(read).collect()
 }

@@ -12,7 +12,9 @@ use relink_formats as formats;
 
 use super::bulk::local_symbols;
 use super::classify::{Class, classify};
+use super::offers::file_of;
 use crate::commit::bulk::property_of;
+use crate::diff::rows::add_name;
 
 /// How many rows of each kind an object needs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,33 +56,46 @@ impl Needs {
     }
 }
 
+/// Where an input that comes stands.
+pub(super) enum Home {
+    /// At a place of the command line, as a file of its own.
+    Place(usize, FileRecord),
+    /// In an archive, with this ordinal.
+    Member(FileRow, u32),
+}
+
 /// Opens rows for an object: its input, and the record that Diff starts from, which has only rows that are in the store.
+/// `None` if there is no room.
 pub(super) fn open(
     store: &Store,
     plan: &mut Plan,
     parsed: &ObjectFile,
     strip: Strip,
     name: &str,
-    place: usize,
-    file: FileRecord,
-) -> Result<(InputRow, InputRecord), StoreError> {
+    home: Home,
+) -> Result<Option<(InputRow, InputRecord)>, StoreError> {
     let needs = Needs::of(parsed, strip);
-    let (file_row, row, known) = match find_vacant(store, plan, &needs)? {
-        Some(found) => found,
-        None => {
-            let found = (FileRow(plan.ends.files), InputRow(plan.ends.inputs), InputRecord::default());
-            plan.ends.files += 1;
-            plan.ends.inputs += 1;
-            found
-        }
+    let (file, row, known) = match &home {
+        Home::Place(..) => match find_vacant(store, plan, &needs)? {
+            Some(found) => found,
+            None => {
+                let found = (FileRow(plan.ends.files), InputRow(plan.ends.inputs), InputRecord::default());
+                plan.ends.files += 1;
+                plan.ends.inputs += 1;
+                found
+            }
+        },
+        Home::Member(file, _) => match find_vacant_member(store, plan, *file, &needs)? {
+            Some((row, known)) => (*file, row, known),
+            None => return Ok(None),
+        },
     };
-    let start = store.strings.len() + plan.names.len() as u32;
-    plan.names.extend_from_slice(name.as_bytes());
-    let name = Span::new(start, name.len() as u32);
+    let name = add_name(store, plan, name.as_bytes());
     let (feature_1_and, properties) = property_of(parsed);
-    let known = InputRecord { name, file: file_row, member: 0, feature_1_and, properties, ..known };
+    let member = if let Home::Member(_, ordinal) = home { ordinal } else { 0 };
+    let known = InputRecord { name, file, member, feature_1_and, properties, ..known };
     let mut record = known;
-    if row.0 >= store.inputs.len() {
+    if !needs.fit(&record) {
         let ends = &mut plan.ends;
         for (span, end, len) in [
             (&mut record.atoms, &mut ends.atoms, needs.atoms),
@@ -94,13 +109,48 @@ pub(super) fn open(
         }
     }
     plan.input_records.insert(row.0, record);
-    plan.files.push((file_row.0, FileRecord { name, inputs: Span::new(row.0, 1), ..file }));
-    if let Some(order) = &mut plan.order
-        && let Some(at) = order.get_mut(place)
-    {
-        *at = file_row;
+    if let Home::Place(place, record) = home {
+        plan.files.insert(file.0, FileRecord { name, inputs: Span::new(row.0, 1), ..record });
+        if let Some(at) = plan.order.as_mut().and_then(|order| order.get_mut(place)) {
+            *at = file;
+        }
     }
-    Ok((row, known))
+    Ok(Some((row, known)))
+}
+
+/// Rows of members that frames brought: more at once than are likely to come.
+const MORE_MEMBERS: u32 = 16;
+
+/// A row of an archive that no member has: best one with rows that suffice, else one that never had any.
+fn find_vacant_member(
+    store: &Store,
+    plan: &mut Plan,
+    file: FileRow,
+    needs: &Needs,
+) -> Result<Option<(InputRow, InputRecord)>, StoreError> {
+    let mut known = file_of(store, plan, file)?;
+    let mut found: Option<(InputRow, InputRecord)> = None;
+    for row in known.inputs.and(known.more_inputs).filter(|row| !plan.input_records.contains_key(row)) {
+        let record = if row < store.inputs.len() { store.inputs.get(row)? } else { InputRecord::default() };
+        if record.file.some().is_some() {
+            continue;
+        }
+        if needs.fit(&record) {
+            return Ok(Some((InputRow(row), record)));
+        }
+        // Rows that don't suffice are given up.
+        let unused = found.is_some_and(|(_, other)| other == InputRecord::default());
+        if !unused {
+            found = Some((InputRow(row), record));
+        }
+    }
+    if found.is_none() && known.more_inputs.len == 0 {
+        known.more_inputs = Span::new(plan.ends.inputs, MORE_MEMBERS.max(known.inputs.len / 4));
+        plan.ends.inputs += known.more_inputs.len;
+        plan.files.insert(file.0, known);
+        found = Some((InputRow(known.more_inputs.start), InputRecord::default()));
+    }
+    Ok(found.map(|(row, _)| (row, InputRecord::default())))
 }
 
 /// Rows that an earlier frame left: of a file that has no place.
@@ -116,7 +166,7 @@ fn find_vacant(
     for file in store.places()? {
         taken[file.index()] = true;
     }
-    for &(row, _) in &plan.files {
+    for &row in plan.files.keys() {
         // Also what goes with this frame: references to it are still linked.
         if let Some(taken) = taken.get_mut(row as usize) {
             *taken = true;

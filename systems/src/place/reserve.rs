@@ -96,6 +96,9 @@ pub(crate) fn header_entries(fdes: usize) -> usize {
     fdes + fdes / 16 + 64
 }
 
+/// COMDAT groups that frames bring, which a small program's index of signatures has room for, too.
+pub(crate) const GROUPS: usize = 32;
+
 /// Nameless local symbols for islands and for local symbols that an edit adds. Only code leaves islands, one for an atom:
 /// what counts is the atoms of code, whatever their symbols' binding. The same share as `string_tail`: neither runs out
 /// long before the other.

@@ -120,7 +120,7 @@ pub(crate) fn relocate_changed_atoms(
             Some(Err(reason)) => {
                 if matches!(reason, GateReason::DeadAtomReferenced { .. }) {
                     let dead = dead_neighbours(&View::new(&store, tables.plan), &input.object, atom.section);
-                    frame.wanted.extend(dead);
+                    frame.wanted.neighbours.extend(dead);
                 }
                 frame.refuse(reason);
                 continue;

@@ -88,9 +88,8 @@ pub(crate) fn resolve_names(
             if strength <= *known {
                 continue;
             }
-            let contested = if *known == Strength::None { 0 } else { symbol_flags::CONTESTED };
             *known = strength;
-            let kept = contested
+            let kept = symbol_flags::CONTESTED
                 | symbol_flags::GLOBAL
                 | symbol_flags::REFERENCED
                 | symbol_flags::EXPORTED

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use object::{Object, ObjectSymbol};
+use object::{Object, ObjectSection, ObjectSymbol};
 use relink::{IncrementalOptions, LinkOptions, Outcome};
 
 use crate::cc::{self, Cc};
@@ -287,17 +287,23 @@ impl Run {
                 continue;
             }
             let elf = Elf::parse(object);
-            // The compiler may put the functions of a section in another order.
-            let starts: BTreeSet<String> = Elf::parse(earlier)
+            // The compiler may put the functions of a section in another order, and a table into another section.
+            let section_of = |elf: &Elf<'_>, symbol: &object::Symbol<'_, '_>| -> Option<String> {
+                let section = elf.file.section_by_index(symbol.section_index()?).ok()?;
+                Some(section.name().ok()?.to_owned())
+            };
+            let earlier = Elf::parse(earlier);
+            let starts: BTreeSet<(String, Option<String>)> = earlier
                 .file
                 .symbols()
                 .filter(|symbol| symbol.is_definition() && symbol.address() == 0)
-                .filter_map(|symbol| Some(symbol.name().ok()?.to_owned()))
+                .filter_map(|symbol| Some((symbol.name().ok()?.to_owned(), section_of(&earlier, &symbol))))
                 .collect();
             let symbols = elf.file.symbols().filter(|symbol| symbol.is_definition());
             for symbol in symbols.filter(|symbol| !changed || symbol.address() == 0) {
+                let section = section_of(&elf, &symbol);
                 let symbol = symbol.name().expect("a symbol of the compiler has a name");
-                if may_move.contains(symbol) || changed && !starts.contains(symbol) {
+                if may_move.contains(symbol) || changed && !starts.contains(&(symbol.to_owned(), section)) {
                     continue;
                 }
                 if let (Some(old), Some(new)) = (old.get(symbol), new.get(symbol)) {

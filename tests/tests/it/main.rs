@@ -22,6 +22,7 @@ mod imports;
 mod input_sets;
 mod kill;
 mod lua_incremental;
+mod members;
 mod options;
 mod oracle;
 mod output_kinds;

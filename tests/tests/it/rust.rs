@@ -15,6 +15,8 @@ const WORKSPACE: &str = include_str!("rust/workspace.txt");
 
 struct Workspace {
     dir: tempfile::TempDir,
+    /// What `RELINK_INCREMENTAL` says.
+    incremental: &'static str,
 }
 
 impl Workspace {
@@ -26,7 +28,7 @@ impl Workspace {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             relink_tests::write(path, text);
         }
-        Workspace { dir }
+        Workspace { dir, incremental: "1" }
     }
 
     #[track_caller]
@@ -39,7 +41,7 @@ impl Workspace {
         let prefix = ld::gcc_prefix().display();
         command.env("RUSTFLAGS", format!("-Clinker=gcc -Clink-arg=-B{prefix}"));
         command.env("CARGO_TARGET_DIR", self.dir.path().join("target")).env("CARGO_INCREMENTAL", "1");
-        tools::say(command.env("RELINK_INCREMENTAL", "1")).ok()
+        tools::say(command.env("RELINK_INCREMENTAL", self.incremental)).ok()
     }
 
     #[track_caller]
@@ -84,6 +86,49 @@ impl Workspace {
         let program = self.dir.path().join("target/debug").join(name);
         tools::say(Command::new(program).args(args).env("RUST_BACKTRACE", "1"))
     }
+}
+
+/// A library's rlib is made anew for each edit of it, its units of code come and go, and most of them are loaded for the names
+/// that others want.
+#[test]
+fn units_of_libraries_come_and_go() {
+    const MODULE: &str = "pub mod extra {\n    pub struct Table { map: Vec<(u8, u16)> }\n    impl Table {\n        \
+        pub fn new() -> Table { Table { map: Vec::new() } }\n        \
+        pub fn put(&mut self, key: u8, value: u16) { self.map.push((key, value)) }\n        \
+        pub fn sum(&self) -> u32 { let mut n = 0; for (_, v) in &self.map { n += u32::from(*v); } n }\n    }\n}\n\n";
+    const USE: &str = "    let mut table = shapes::extra::Table::new();\n    table.put(3, 4);\n    \
+        println!(\"sum {}\", table.sum());\n";
+    const ADDED: &str = "#[inline(never)]\npub fn added(x: u32) -> u32 {\n    x.wrapping_mul(3)\n}\n\n";
+    const CALL: &str = "    println!(\"added {}\", shapes::added(7));\n";
+    let workspace = Workspace { incremental: "wide", ..Workspace::new() };
+    workspace.cargo(&["build"]);
+    let first = workspace.run("app", &[]).ok().stdout;
+    let library = |from: &str, to: &str| ("shapes/src/lib.rs", from.to_owned(), to.to_owned());
+    let program = |from: &str, to: &str| ("app/src/main.rs", from.to_owned(), to.to_owned());
+    let (fail, report) = ("pub fn fail", "    report::shapes();");
+    for (file, from, to) in [
+        library(fail, &format!("{ADDED}{fail}")),
+        library("n * 2", "added(n)"),
+        program(report, &format!("{CALL}{report}")),
+        library(ADDED, &format!("{MODULE}{ADDED}")),
+        program(CALL, &format!("{USE}{CALL}")),
+        program(USE, ""),
+        program(CALL, &format!("{USE}{CALL}")),
+        program(&format!("{USE}{CALL}"), ""),
+        library(MODULE, ""),
+        library("added(n)", "n * 2"),
+        library(ADDED, ""),
+    ] {
+        workspace.edit(file, &from, &to);
+        workspace.cargo(&["build"]);
+        workspace.assert_patched("app-");
+        let calls = |text: &str| to.contains(text).then_some(());
+        let said = workspace.run("app", &[]).ok().stdout;
+        assert!(calls(USE).is_none() || said.contains("sum 4\n"), "{said}");
+        assert!(calls(CALL).is_none() || said.contains("added 21\n"), "{said}");
+    }
+    assert_eq!(workspace.run("app", &[]).ok().stdout, first);
+    assert_backtrace(&workspace);
 }
 
 /// The line (from 1) of the only place that holds a text.
