@@ -13,6 +13,7 @@ needs=(
   "gdb=gdb" "eu-readelf=elfutils" "eu-addr2line=elfutils" "eu-elflint=elfutils" "strace=strace" "setpriv=util-linux" "prlimit=util-linux"
   "llvm-dwarfdump=llvm" "llvm-symbolizer=llvm" "make=make"
   "cmake=cmake" "autoreconf=autoconf" "automake=automake" "libtoolize=libtool"
+  "apt-get=apt" "tar=tar" # They bring redis' sources.
 )
 missing=()
 for need in "${needs[@]}"; do

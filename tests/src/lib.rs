@@ -6,6 +6,7 @@
 
 pub mod cc;
 pub mod damage;
+pub mod debian;
 pub mod dwarf;
 pub mod elf;
 pub mod fixture;

@@ -156,7 +156,7 @@ impl Scene {
             assert_eq!(key(&found), key(&wanted), "{run}\n{:?}", self.links);
         }
         for output in self.outputs() {
-            let measure = readers::complaints_of_another(&theirs.path(output));
+            let measure = readers::kept_complaints(&theirs.path(output));
             readers::assert_no_worse(&ours.path(output), &measure);
         }
         ours
@@ -252,7 +252,7 @@ impl Scene {
     fn compare_readers(&self, stage: &Stage, measured: &Stage) {
         self.compare_behaviour(stage);
         for output in self.outputs() {
-            let measure = readers::complaints_of_another(&measured.path(output));
+            let measure = readers::kept_complaints(&measured.path(output));
             readers::assert_no_worse(&stage.path(output), &measure);
         }
     }

@@ -1,4 +1,5 @@
-//! C sources of real programs, brought by cargo and pinned by `tests/third_party/Cargo.lock`; none of it is built by cargo.
+//! C sources of real programs, brought by cargo and pinned by `tests/third_party/Cargo.lock` (none of it is built by cargo);
+//! what no crate carries comes from Debian.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +7,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::tools;
+use crate::{debian, tools};
 
 /// Folder of a crate that `tests/third_party/Cargo.toml` names.
 #[track_caller]
@@ -58,11 +59,18 @@ pub fn zstd() -> PathBuf {
     crate_dir("zstd-sys").join("zstd/lib")
 }
 
-/// The C files of a folder, sorted.
+/// Folder of redis.
+#[track_caller]
+pub fn redis() -> PathBuf {
+    debian::source("redis")
+}
+
+/// The C files (and those of C++) of a folder, sorted.
 #[track_caller]
 pub fn units(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).expect("the sources").filter_map(|entry| Some(entry.ok()?.path()));
-    let mut units: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "c")).collect();
+    let mut units: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|end| end == "c" || end == "cpp")).collect();
     units.sort();
     units
 }

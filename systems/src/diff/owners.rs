@@ -83,8 +83,9 @@ pub(super) fn choose_owners(context: &mut Context<'_>, inputs: &[&Input]) -> Res
         let group = String::from_utf8_lossy(&signature).into_owned();
         let name = context.store.text(context.store.inputs.get(given.record.input.0)?.name);
         let Some(&owner) = owners.get(&signature) else {
-            context.frame.refuse(GateReason::ComdatChanged { group, input: name });
-            return Ok(false);
+            // All that have it give it up at once.
+            context.plan.groups.insert(given.row, GroupRecord { copies: 0, ..given.record });
+            continue;
         };
         let unseen = [owner.input, given.record.input].into_iter().find(|row| !context.changed.contains(row));
         if let Some(unseen) = unseen {

@@ -31,6 +31,7 @@ mod plumbing;
 mod projects;
 mod publication;
 mod real_programs;
+mod redis;
 mod relocatable;
 mod rust;
 mod shifts;

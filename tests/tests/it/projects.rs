@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use relink_tests::cc::Cc;
 use relink_tests::real::program_file;
 use relink_tests::scene::Scene;
-use relink_tests::tools::{CLANG, GCC, Tool};
+use relink_tests::tools::{CLANG, GCC, Said, Tool};
 use relink_tests::{read, sources};
 
 /// Sources, how they are compiled, and an edit that the program's output shows.
@@ -26,16 +26,17 @@ struct Project {
 
 /// Compiler and its flags.
 #[derive(Clone, Copy)]
-struct Way {
-    compiler: Tool,
-    flags: &'static [&'static str],
+pub(crate) struct Way {
+    pub(crate) compiler: Tool,
+    pub(crate) flags: &'static [&'static str],
     /// For the links.
-    link: &'static str,
+    pub(crate) link: &'static str,
     /// Whether readers are asked; of code with instrumentation they have nothing to say.
-    readers: bool,
+    pub(crate) readers: bool,
 }
 
-const WAYS: [Way; 6] = [
+/// gcc twice, clang twice, both with the address sanitizer.
+pub(crate) const WAYS: [Way; 6] = [
     Way { compiler: GCC, flags: &["-O0", "-g"], link: "", readers: true },
     Way { compiler: GCC, flags: &["-O2"], link: "", readers: true },
     Way { compiler: CLANG, flags: &["-O0", "-g"], link: "", readers: true },
@@ -53,6 +54,13 @@ const WAYS: [Way; 6] = [
         readers: false,
     },
 ];
+
+impl Way {
+    /// The compiler with more flags.
+    pub(crate) fn cc<S: Into<String>>(self, more: impl IntoIterator<Item = S>) -> Cc {
+        Cc::by(self.compiler, self.flags.iter().copied()).with(more)
+    }
+}
 
 fn zlib() -> Project {
     let dir = sources::zlib();
@@ -130,8 +138,7 @@ fn sqlite() -> Project {
 
 impl Project {
     fn scene(&self, way: Way) -> Scene {
-        let flags = way.flags.iter().map(|&flag| flag.to_owned()).chain(self.flags.iter().cloned());
-        let cc = Cc::by(way.compiler, flags);
+        let cc = way.cc(self.flags.iter().cloned());
         let mut scene = Scene::new().file("main.o", read(cc.with(["-fPIE"]).file(&self.main))).run(self.run);
         for (name, text) in &self.files {
             scene = scene.file(name, text);
@@ -153,34 +160,38 @@ impl Project {
         let (file, from, to) = self.edit;
         let source =
             self.library.iter().find(|source| source.ends_with(file)).expect("a file of the library");
-        let flags = way.flags.iter().map(|&flag| flag.to_owned()).chain(self.flags.iter().cloned());
-        let object = Cc::by(way.compiler, flags).with(["-fPIC"]).edited(source, from, to);
+        let object = way.cc(self.flags.iter().cloned()).with(["-fPIC"]).edited(source, from, to);
         self.scene(way).file(&object_name(source), read(object))
     }
 
     fn judge(&self, ways: &[Way]) {
         for &way in ways {
-            let (scene, edited) = (self.scene(way), self.edited(way));
-            if way.readers {
-                scene.judge();
-            }
-            let (stage, _) = scene.incremental();
-            let before = stage.run(self.run);
-            let linked = edited.again(&stage);
-            linked.iter().for_each(|linked| linked.assert_outcome("patched"));
-            if way.readers {
-                edited.compare(&stage);
-            } else {
-                edited.compare_behaviour(&stage);
-            }
-            let after = stage.run(self.run);
-            assert_eq!((before.status, after.status), (0, 0), "{before}{after}");
+            let [before, after] = judge_edit(&self.scene(way), &self.edited(way), self.run, way);
             assert!(before.stdout != after.stdout, "the edit shows: {after}");
         }
     }
 }
 
-fn object_name(source: &Path) -> String {
+/// Links a scene with state and patches it to what it is after an edit, which is judged as a link from nothing, too. The
+/// runs before and after.
+#[track_caller]
+pub(crate) fn judge_edit(scene: &Scene, edited: &Scene, run: &str, way: Way) -> [Said; 2] {
+    if way.readers {
+        edited.judge();
+    }
+    let (stage, _) = scene.incremental();
+    let before = stage.run(run).ok();
+    let linked = edited.again(&stage);
+    linked.iter().for_each(|linked| linked.assert_outcome("patched"));
+    if way.readers {
+        edited.compare(&stage);
+    } else {
+        edited.compare_behaviour(&stage);
+    }
+    [before, stage.run(run).ok()]
+}
+
+pub(crate) fn object_name(source: &Path) -> String {
     format!("{}.o", source.file_stem().expect("a name").to_string_lossy())
 }
 

@@ -91,7 +91,7 @@ fn joined_objects_link_and_run_as_they_did_apart() {
                 }
                 readers::assert_no_worse(
                     &folder.path("out"),
-                    &readers::complaints_of_another(&folder.path("apart")),
+                    &readers::kept_complaints(&folder.path("apart")),
                 );
             }
         }
