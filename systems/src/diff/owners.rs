@@ -4,7 +4,7 @@ use hashbrown::{HashMap, HashSet};
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
 use relink_engine::program::Object;
-use relink_engine::records::{GlobalRecord, GroupRecord, global_state};
+use relink_engine::records::{GlobalRecord, GroupRecord, global_state, symbol_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{InputRow, SymbolRow};
 use relink_engine::store::hash_name;
@@ -167,7 +167,9 @@ fn hand_over(
             return Ok(false);
         }
         for (symbol, _) in definitions(context, new, signature)? {
-            if !context.released.contains_key(&symbol) {
+            // Somebody who has the name in no group may come before the heir.
+            let contested = context.store.symbols.get(symbol.0)?.flags & symbol_flags::CONTESTED != 0;
+            if contested || !context.released.contains_key(&symbol) {
                 return Ok(false);
             }
             context.heirs.insert(symbol, new.row);

@@ -217,6 +217,10 @@ fn hand_over(
     flags: u32,
     (row, old): (AtomRow, AtomRecord),
 ) -> Result<Option<(AtomRow, AtomRecord)>, StoreError> {
+    // Contributions of others may speak of one that is of debug information.
+    if flags & atom_flags::DEBUG != 0 {
+        return Ok(None);
+    }
     let comes = old.flags & atom_flags::DISCARDED != 0;
     if !comes && !remove_atom(context, row, &old, None)? {
         return Ok(None);
