@@ -1,5 +1,6 @@
 //! Rows that changed objects take and leave. What an object had in the cold link is one span of each column; what it
-//! gains later stands in a second span, at the column's end. Rows that it loses are vacant until it gains others.
+//! gains later stands in a second span, at the column's end; it grows as long as it is the last one there. Rows that it loses
+//! are vacant until it gains others.
 
 use relink_engine::column::StoreError;
 use relink_engine::plan::Plan;
@@ -12,7 +13,7 @@ use relink_engine::store::Store;
 
 use super::Context;
 
-/// Rows of a second span: a unit that gained one gains more.
+/// Rows that a second span gets at once: a unit that gained one gains more.
 const MORE_ROWS: u32 = 32;
 
 /// A column that objects have spans of.
@@ -105,10 +106,12 @@ impl Context<'_> {
                 return Ok(Some(row));
             }
         }
-        if known.1.len != 0 {
-            return Ok(None);
-        }
-        let more = Span::new(end, MORE_ROWS.max(known.0.len / 4));
+        let (first, grown) = match known.1 {
+            Span { len: 0, .. } => (end, 0),
+            second if second.start + second.len == end => (second.start, second.len),
+            _ => return Ok(None),
+        };
+        let more = MORE_ROWS.max(known.0.len / 4);
         let ends = &mut self.plan.ends;
         let (span, end) = match kind {
             Kind::Atoms => (&mut record.more_atoms, &mut ends.atoms),
@@ -117,11 +120,12 @@ impl Context<'_> {
             Kind::Fdes => (&mut record.more_fdes, &mut ends.fdes),
             Kind::Groups => (&mut record.more_groups, &mut ends.groups),
         };
-        *span = more;
-        *end += more.len;
+        let row = *end;
+        *span = Span::new(first, grown + more);
+        *end += more;
         self.plan.input_records.insert(input.0, record);
-        self.cursors.insert((input.0, kind), known.0.len as usize + 1);
-        Ok(Some(more.start))
+        self.cursors.insert((input.0, kind), (known.0.len + grown) as usize + 1);
+        Ok(Some(row))
     }
 
     fn spans(&self, record: &InputRecord, kind: Kind) -> (Span, Span) {
