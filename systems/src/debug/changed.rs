@@ -1,5 +1,7 @@
 //! Debug of a warm frame: the changed units' debug contributions, their unwind entries, the symbol table.
 
+use std::collections::BTreeSet;
+
 use bevy_ecs::prelude::{Query, Res, ResMut};
 use formats::dwarf::filler::has_offsets;
 use formats::dwarf::{self, DebugSection, FillerContext};
@@ -79,7 +81,7 @@ pub(crate) fn write_changed_satellites(
         for input in entities.1.iter().filter_map(|&entity| inputs.get(entity).ok()) {
             writer.write_fdes(input)?;
         }
-        writer.write_personalities()?;
+        writer.follow_personalities()?;
         writer.write_islands()?;
         writer.write_unwind_header()?;
         writer.write_symbols()?;
@@ -193,7 +195,8 @@ impl Writer<'_> {
             self.fill_debug_hole(section, start, len)?;
             free::give_back(free::space(self.store, self.plan)?, section, start, len);
         }
-        for &(section, ..) in &freed {
+        let sections: BTreeSet<SectionRow> = freed.into_iter().map(|(section, ..)| section).collect();
+        for section in sections {
             self.check_left(section)?;
         }
         self.check_debris()
@@ -367,38 +370,36 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Where CIEs find the routines of their languages: a pointer to one is data of a group that may change hands. The pointers
-    /// are relative or not, and have four bytes.
-    fn write_personalities(&mut self) -> Result<(), Stop> {
-        if self.plan.groups.is_empty() || self.plan.image.eh_frame.some().is_none() {
+    /// CIEs follow their personality routines, to which no relocation of the store refers: one may move, and the pointer to
+    /// one is data of a group that may change hands. The fields are relative or not, and have four bytes.
+    fn follow_personalities(&mut self) -> Result<(), Stop> {
+        if self.plan.atoms.is_empty() && self.plan.symbols.is_empty() {
             return Ok(());
         }
-        let table = self.eh_frame()?;
         for row in 0..self.store.cies.len() {
             let cie = self.store.cies.get(row)?;
             let view = View::new(self.store, self.plan);
-            let was =
-                |atom: AtomRow| -> Result<u64, StoreError> { Ok(self.store.atoms.get(atom.0)?.address) };
             let (old, new) = match cie.personality.kind() {
                 TargetKind::Symbol(row) => {
-                    let symbol = self.store.symbols.get(row.0)?;
-                    if !place::is_atom(symbol.atom) {
-                        continue;
-                    }
-                    let new = view.address_of(&view.symbol_record(row));
-                    (was(symbol.atom)?.wrapping_add(symbol.value), new)
+                    let (old, new) = (self.store.symbols.get(row.0)?, view.symbol_record(row));
+                    ((old.atom, old.value), (new.atom, new.value))
                 }
-                TargetKind::Atom(row) => (was(row)?, view.atom_record(row).address),
+                TargetKind::Atom(row) => ((row, 0), (row, 0)),
                 TargetKind::None => continue,
             };
-            view.damage()?;
-            if old == new {
+            if !place::is_atom(old.0) || !place::is_atom(new.0) {
                 continue;
             }
-            let at = table.offset + u64::from(cie.offset) + u64::from(cie.personality_offset);
+            let before = self.store.atoms.get(old.0.0)?.address.wrapping_add(old.1);
+            let after = view.atom_record(new.0).address.wrapping_add(new.1);
+            view.damage()?;
+            if before == after {
+                continue;
+            }
+            let at = self.eh_frame()?.offset + u64::from(cie.offset) + u64::from(cie.personality_offset);
             let field = self.draft.read_array(self.image, at).map(u32::from_le_bytes);
             let outside = || StoreError::Malformed("a CIE is outside of the image".to_owned());
-            let field = field.ok_or_else(outside)?.wrapping_add(new.wrapping_sub(old) as u32);
+            let field = field.ok_or_else(outside)?.wrapping_add(after.wrapping_sub(before) as u32);
             self.write(at, &field.to_le_bytes())?;
         }
         Ok(())

@@ -21,6 +21,7 @@ use super::imports::{is_dynamic, offered_record};
 use super::names::{find_global, is_named_by_options, is_reference};
 use super::rows::{is_vacant_global, vacant_symbol};
 use super::symbols::text;
+use super::unwind::is_personality_elsewhere;
 use crate::commit::bulk::global_records;
 use crate::ingest::libraries::open_library;
 use crate::ingest::offers::{Offer, find_offer, is_searched};
@@ -141,7 +142,7 @@ pub(super) fn may_pull_another(
     })
 }
 
-/// Whether an input that did not change refers to a symbol by a relocation.
+/// Whether an input that did not change refers to a symbol by a relocation, or by a CIE.
 pub(super) fn is_linked_elsewhere(context: &Context<'_>, row: SymbolRow) -> Result<bool, StoreError> {
     let store = context.store;
     if row.0 >= store.symbols.len() {
@@ -159,7 +160,7 @@ pub(super) fn is_linked_elsewhere(context: &Context<'_>, row: SymbolRow) -> Resu
             return Ok(true);
         }
     }
-    Ok(false)
+    is_personality_elsewhere(context, row)
 }
 
 /// Notes that a member has lost a reference.

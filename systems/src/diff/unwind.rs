@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use formats::eh_frame::{Record, records};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use object::LittleEndian;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
@@ -162,6 +162,28 @@ fn pair(known: &[(FdeRow, FdeRecord)], new: Vec<EhPiece>, symbols: &[Change]) ->
     }
     let gone = known.iter().zip(taken).filter(|(_, taken)| !taken).map(|(fde, _)| *fde).collect();
     Paired { pieces, gone }
+}
+
+/// Whether code of an input that did not change has a symbol as its personality routine, or as the pointer to it. O(frame
+/// descriptions), and only of such a symbol.
+pub(super) fn is_personality_elsewhere(context: &Context<'_>, symbol: SymbolRow) -> Result<bool, StoreError> {
+    let store = context.store;
+    let mut cies = HashSet::new();
+    for cie in 0..store.cies.len() {
+        if store.cies.get(cie)?.personality == Target::symbol(symbol) {
+            cies.insert(cie);
+        }
+    }
+    if cies.is_empty() {
+        return Ok(false);
+    }
+    for row in 0..store.fdes.len() {
+        let fde = store.fdes.get(row)?;
+        if !is_vacant_fde(&fde) && cies.contains(&fde.cie.0) && !context.changed.contains(&fde.input) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The image's CIE with these bytes and this personality.

@@ -10,6 +10,7 @@ use relink_tests::cc::{Cc, Opt};
 use relink_tests::elf::Elf;
 use relink_tests::program::{self, Inputs, Program, assert_behaves};
 use relink_tests::real::Link;
+use relink_tests::scene::Scene;
 use relink_tests::start::START;
 use relink_tests::tools::{self, Said};
 use relink_tests::{ld, lines, readers, scratch};
@@ -393,5 +394,39 @@ fn exceptions_pass_through_shifted_functions() {
             let complaints = readers::complaints(&throws.path("reference"));
             readers::assert_no_worse(&throws.path("ours"), &complaints);
         }
+    }
+}
+
+/// A personality routine of one's own, named by its address, as code without -fPIC does.
+fn with_routine(routine: &str) -> Scene {
+    let main = "#include <cstdio>\nextern \"C\" { void guarded(); int hits; void throws() { throw 1; } }\n\
+        int main() { try { guarded(); } catch (int) {} std::printf(\"%d\\n\", hits); return 0; }\n";
+    let guarded = "__asm__(\".text\\n.globl guarded\\n.type guarded,@function\\nguarded: .cfi_startproc\\n\
+        .cfi_personality 0x3,routine\\npush %rbp\\n.cfi_def_cfa_offset 16\\ncall throws\\npop %rbp\\n\
+        .cfi_def_cfa_offset 8\\nret\\n.cfi_endproc\\n.size guarded,.-guarded\");\n";
+    let routine = format!("extern int hits;\n{routine}");
+    let flags = "-O0 -fno-pie -fno-stack-protector -ffunction-sections";
+    Scene::new()
+        .cxx("main", flags, main)
+        .c("guarded", flags, guarded)
+        .c("routine", flags, &routine)
+        .linkxx("-no-pie -o main main.o guarded.o routine.o")
+}
+
+/// No relocation that the store has refers to a personality routine: CIEs do. One that moves is followed, and one that goes is
+/// missed.
+#[test]
+fn personality_routines_are_followed() {
+    let routine = |statements: &str| format!("int routine(void) {{ hits++; {statements} return 8; }}\n");
+    let (small, large) = (routine(""), routine(&"hits = hits * 3 - hits - hits; ".repeat(40)));
+    let scene = with_routine(&small);
+    for (stage, _) in [scene.incremental(), scene.incremental_wide()] {
+        for text in [&large, &small] {
+            let edited = with_routine(text);
+            edited.again(&stage)[0].assert_outcome("patched");
+            edited.compare_with_scratch(&stage);
+        }
+        let said = with_routine("int other(void) { return 8; }\n").refused_again(&stage);
+        assert!(said.contains("undefined symbol: routine"), "{said}");
     }
 }
