@@ -118,11 +118,7 @@ pub(super) fn choose_heirs(context: &mut Context<'_>) -> Result<(), StoreError> 
     if heirs.is_empty() {
         return Ok(());
     }
-    for row in (0..context.store.inputs.len()).map(InputRow) {
-        let record = context.store.inputs.get(row.0)?;
-        if record.file.some().is_none() || context.going.contains(&row) {
-            continue;
-        }
+    for (row, record) in context.staying_inputs()? {
         for global in record.globals.and(record.more_globals) {
             let global = context.store.globals.get(global)?;
             let Some(heir) = heirs.get_mut(&global.symbol) else { continue };

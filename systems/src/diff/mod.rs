@@ -211,14 +211,8 @@ fn keeps_properties(context: &Context<'_>, input: &Input) -> Result<bool, StoreE
     if input.fate == Fate::Stays {
         return Ok(crate::commit::bulk::property_of(&input.object.parsed) == old);
     }
-    for row in (0..context.store.inputs.len()).map(InputRow) {
-        let other = context.store.inputs.get(row.0)?;
-        let stays = other.file.some().is_some() && row != input.row && !context.going.contains(&row);
-        if stays && (other.feature_1_and, other.properties) == old {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let others = context.staying_inputs()?;
+    Ok(others.iter().any(|(row, other)| *row != input.row && (other.feature_1_and, other.properties) == old))
 }
 
 /// Spawns what the later sets work on.

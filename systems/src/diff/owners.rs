@@ -32,8 +32,8 @@ struct Given {
     stays: bool,
 }
 
-/// Finds who takes over what changes hands. Both sides have to be looked at: `false` if one is not, or can't be followed. O(groups
-/// of all objects), and only if there is such a signature.
+/// Finds who takes over what changes hands. Both sides have to be looked at: `false` if one is not yet, or if a full link has to.
+/// O(groups of all objects), and only if there is such a signature.
 pub(super) fn choose_owners(context: &mut Context<'_>, inputs: &[&Input]) -> Result<bool, StoreError> {
     let (mut given, mut leaving) = (HashMap::new(), HashSet::new());
     let mut claims: HashMap<Vec<u8>, InputRow> = HashMap::new();
@@ -93,7 +93,7 @@ pub(super) fn choose_owners(context: &mut Context<'_>, inputs: &[&Input]) -> Res
             context.frame.refuse(GateReason::ComdatChanged { group, input: name });
             followed = false;
         } else if followed && !hand_over(context, inputs, &signature, &given, owner)? {
-            context.frame.refuse(GateReason::SectionFlagsChanged { section: group, input: name });
+            context.frame.refuse(GateReason::ComdatChanged { group, input: name });
             return Ok(false);
         }
     }
@@ -114,11 +114,7 @@ fn first_holders(
             owners.insert(signature.clone(), Owner { input, row: None, copies });
         }
     }
-    for input in (0..context.store.inputs.len()).map(InputRow) {
-        let record = context.store.inputs.get(input.0)?;
-        if record.file.some().is_none() || context.going.contains(&input) {
-            continue;
-        }
+    for (input, record) in context.staying_inputs()? {
         for row in record.groups.and(record.more_groups) {
             let group = context.store.groups.get(row)?;
             if is_vacant_group(&group) || group.owner != 0 {

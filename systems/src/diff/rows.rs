@@ -49,6 +49,18 @@ impl Context<'_> {
         if self.places.is_empty() { file.0 } else { self.places.get(file.index()).copied().unwrap_or(NONE) }
     }
 
+    /// Inputs that are in the link before and after the frame.
+    pub(super) fn staying_inputs(&self) -> Result<Vec<(InputRow, InputRecord)>, StoreError> {
+        let mut staying = Vec::new();
+        for row in (0..self.store.inputs.len()).map(InputRow) {
+            let record = self.store.inputs.get(row.0)?;
+            if record.file.some().is_some() && !self.going.contains(&row) {
+                staying.push((row, record));
+            }
+        }
+        Ok(staying)
+    }
+
     /// An atom, as it will be.
     pub(super) fn atom(&self, row: AtomRow) -> Result<AtomRecord, StoreError> {
         match self.plan.atoms.get(&row.0) {

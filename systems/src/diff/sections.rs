@@ -83,7 +83,8 @@ pub(super) fn match_sections(
         gone.extend(rows.into_iter().filter(|(row, _)| !used.contains(row)));
         pairs.extend(paired);
     }
-    let discarded = discarded_sections(object);
+    let discarded = sections_of_groups(object, |_, owns| !owns);
+    let handed_over = sections_of_groups(object, |signature, _| context.owners.contains_key(signature));
     let mut uses = vec![SectionUse::None; object.parsed.sections.len()];
     let mut merges = Vec::new();
     let mut matched = Vec::new();
@@ -103,37 +104,32 @@ pub(super) fn match_sections(
         };
         let names = || (String::from_utf8_lossy(name).into_owned(), object.name.clone());
         let dropped = discarded.contains(&(index as u32));
-        let handed = |old: &AtomRecord| dropped != (old.flags & atom_flags::DISCARDED != 0);
-        let (found, changed_hands) = match found {
-            Some((row, old)) if !context.owners.is_empty() && handed(&old) => {
-                (hand_over(context, object, index, flags, (row, old))?, true)
+        let differs = |old: &AtomRecord| dropped != (old.flags & atom_flags::DISCARDED != 0);
+        let (row, old, unplaced) = match found {
+            Some((row, old)) if !(handed_over.contains(&(index as u32)) && differs(&old)) => {
+                (row, old, false)
             }
-            found => (found, false),
-        };
-        if changed_hands && found.is_none() {
-            let (section, input) = (String::from_utf8_lossy(name).into_owned(), object.name.clone());
-            context.frame.refuse(GateReason::SectionFlagsChanged { section, input });
-            continue;
-        }
-        let unplaced = found.is_none() || changed_hands;
-        let (row, old) = match found {
-            Some(found) => found,
-            None => {
-                let added = add_atom(context, input.row, object, index, flags, dropped)?;
+            found => {
+                let added = match found {
+                    Some(known) => hand_over(context, object, index, flags, known)?,
+                    None => add_atom(context, input.row, object, index, flags, dropped)?,
+                };
+                let goes = found.is_some() && dropped;
                 let (section, input) = names();
-                let reason = GateReason::AtomAdded { section, input };
-                let Some(added) = added else {
+                let reason = if goes {
+                    GateReason::AtomRemoved { section, input }
+                } else {
+                    GateReason::AtomAdded { section, input }
+                };
+                let Some((row, record)) = added else {
                     context.frame.refuse(reason);
                     continue;
                 };
                 context.frame.differ(reason);
-                added
+                (row, record, true)
             }
         };
-        if flags != old.flags & OWN_FLAGS
-            || section.kind != old.kind
-            || dropped != (old.flags & atom_flags::DISCARDED != 0)
-        {
+        if flags != old.flags & OWN_FLAGS || section.kind != old.kind || differs(&old) {
             let (section, input) = names();
             context.frame.refuse(GateReason::SectionFlagsChanged { section, input });
             continue;
@@ -177,10 +173,11 @@ pub(super) fn match_sections(
     Ok(matched)
 }
 
-/// Sections of COMDAT groups that another object owns.
-fn discarded_sections(object: &Object) -> HashSet<u32> {
+/// Sections of those COMDAT groups that are `meant`, by their signatures and by whether the object owns them.
+fn sections_of_groups(object: &Object, meant: impl Fn(&[u8], bool) -> bool) -> HashSet<u32> {
+    let groups = object.parsed.groups.iter().zip(&object.owns);
     let groups =
-        object.parsed.groups.iter().zip(&object.owns).filter(|(group, owns)| group.comdat && !**owns);
+        groups.filter(|&(group, &owns)| group.comdat && meant(object.parsed.group_signature(group), owns));
     groups.flat_map(|(group, _)| group.sections.iter().copied()).collect()
 }
 

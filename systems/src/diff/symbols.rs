@@ -82,13 +82,18 @@ fn match_locals(
             continue;
         };
         targets[index] = Target::symbol(row);
-        let Some(new) = defined_record(context, object, index, &old)? else {
+        let Some(mut new) = defined_record(context, object, index, &old)? else {
             context.frame.refuse(local_changed(object, name));
             continue;
         };
-        if new.atom != old.atom && old.symtab != 0 && is_dropped(context, &new)? {
-            context.frame.refuse(local_changed(object, name));
-        } else if old.atom == place::VACANT || new.atom != old.atom {
+        if old.symtab != 0 && is_dropped(context, &new)? {
+            if (old.got, old.plt) != (0, 0) {
+                context.frame.refuse(local_changed(object, name));
+            }
+            new.symtab = 0;
+            context.plan.removed_symbols.push(OldSymbol { index: old.symtab, local: true });
+        }
+        if old.atom == place::VACANT || new.atom != old.atom {
             context.frame.differ(local_changed(object, name));
         } else if new.info != old.info {
             context.frame.refuse(GateReason::TypeChanged { symbol: text(name), input: object.name.clone() });

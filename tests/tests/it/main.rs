@@ -4,6 +4,7 @@ mod acceptance;
 mod acceptance_ld;
 mod build_systems;
 mod claims;
+mod comdat;
 mod defsym;
 mod determinism;
 mod dynamic;

@@ -1,0 +1,149 @@
+//! COMDAT groups that change hands under the wide gate: the first object that has one gives it up, or gets it.
+//!
+//! Two units have inline functions in common, or one of them; the program throws through them. Each step is linked over the
+//! last one's state, does what another linker's program does, and the oracle finds nothing.
+
+use relink_tests::scene::Scene;
+
+/// A datum of its own, a table of exceptions, perhaps a local symbol.
+const INLINE: &str = r#"
+#include <cstdio>
+#include <stdexcept>
+__attribute__((noinline)) inline int shared(int x)
+{
+    static int calls;
+#ifdef MARKED
+    __asm__ volatile("mark: nop");
+#endif
+    if (x > 90)
+        throw std::runtime_error("far");
+    return x * 3 + ++calls;
+}
+template <class T> struct Held {
+    T value;
+    ~Held() { value = 0; }
+    virtual T twice() { return value + value; }
+};
+"#;
+
+const USES: &str =
+    "    Held<int> held; held.value = shared(x);\n    Held<int> *at = &held;\n    x += at->twice();\n";
+
+/// A unit that has the functions in common, or not.
+fn unit(name: &str, has: bool) -> String {
+    let uses = if has { USES } else { "" };
+    format!("{INLINE}int {name}(int x)\n{{\n{uses}    return x + 1;\n}}\n")
+}
+
+fn scene(flags: &str, first: bool, second: bool) -> Scene {
+    let main = "int first(int), second(int);\nint main()\n{\n    int x = first(3) + second(4) * 100;\n\
+        try { x += first(91) + second(92); } catch (const std::exception &) { x += 5; }\n\
+        std::printf(\"%d\\n\", x);\n    return 0;\n}\n";
+    let link = if flags.contains("-fPIE") { "-pie" } else { "-no-pie" };
+    Scene::new()
+        .cxx("first", flags, &unit("first", first))
+        .cxx("second", flags, &unit("second", second))
+        .cxx("main", flags, &format!("{INLINE}{main}"))
+        .linkxx(&format!("{link} -o main first.o second.o main.o"))
+}
+
+#[test]
+fn the_next_object_takes_over_and_gives_back() {
+    for flags in [
+        "-O0 -g -fPIE -ffunction-sections -fdata-sections",
+        "-O0 -g -fno-pie",
+        "-O2 -fPIE -ffunction-sections -fdata-sections",
+        "-O0 -DMARKED -fPIE -ffunction-sections -fdata-sections",
+    ] {
+        let (stage, _) = scene(flags, true, true).incremental_wide();
+        for (first, second) in [(false, true), (true, true), (true, false), (true, true)] {
+            let edited = scene(flags, first, second);
+            edited.again(&stage)[0].assert_outcome("patched");
+            edited.compare_with_scratch(&stage);
+        }
+        // All give them up at once, a section of tables among them if there is none for each function.
+        let none = scene(flags, false, false);
+        let outcome = if flags.contains("sections") { "patched" } else { "fell_back_full" };
+        none.again(&stage)[0].assert_outcome(outcome);
+        none.compare_with_scratch(&stage);
+    }
+}
+
+/// The first object gets the groups while the second one's copies become others: they count no more.
+#[test]
+fn both_objects_change_at_once() {
+    let flags = "-O0 -g -fPIE -ffunction-sections -fdata-sections";
+    let (stage, _) = scene(flags, false, true).incremental_wide();
+    let longer =
+        scene(flags, true, true).cxx("second", &format!("{flags} -mno-red-zone"), &unit("second", true));
+    for edited in [longer, scene(flags, false, true)] {
+        edited.again(&stage)[0].assert_outcome("patched");
+        edited.compare_behaviour(&stage);
+    }
+}
+
+/// Units refer to macros of others by their groups.
+#[test]
+fn groups_of_debug_information_are_left_to_a_full_link() {
+    let flags = "-O0 -g3 -fPIE";
+    let (stage, _) = scene(flags, true, true).incremental_wide();
+    let bare = scene(flags, true, true).cxx("first", flags, "int first(int x) { return x + 1; }\n");
+    let linked = bare.again(&stage);
+    linked[0].assert_outcome("fell_back_full");
+    assert!(linked[0].reasons().contains(&"atom-added"), "{:?}", linked[0].reasons());
+    bare.compare_with_scratch(&stage);
+}
+
+/// A name that somebody defines in no group as well: who comes first is another question than who owns the group.
+#[test]
+fn names_outside_of_groups_are_left_to_a_full_link() {
+    let weak = "extern \"C\" __attribute__((weak)) int name(int x) { return x * 7; }\n";
+    let inline = |uses: bool, own: &str| {
+        let uses = if uses {
+            "extern \"C\" inline int name(int x) { return x * 5; }\n"
+        } else {
+            "extern \"C\" int name(int);\n"
+        };
+        format!("{uses}int {own}(int x) {{ return name(x) + 1; }}\n")
+    };
+    let main = "#include <cstdio>\nint first(int), second(int);\nint main() { std::printf(\"%d\\n\", first(3) + second(4) * 100); return 0; }\n";
+    let scene = |first: bool| {
+        Scene::new()
+            .cxx("first", "-O0 -g", &inline(first, "first"))
+            .cxx("weak", "-O0 -g", weak)
+            .cxx("second", "-O0 -g", &inline(true, "second"))
+            .cxx("main", "-O0 -g", main)
+            .linkxx("-pie -o main first.o weak.o second.o main.o")
+    };
+    let (stage, _) = scene(true).incremental_wide();
+    for first in [false, true] {
+        scene(first).again(&stage)[0].assert_outcome("fell_back_full");
+        scene(first).compare_with_scratch(&stage);
+    }
+}
+
+/// More functions in one edit than a unit had spare rows.
+#[test]
+fn many_groups_come_at_once() {
+    let unit = |count: usize| {
+        let calls: String = (0..count).map(|n| format!(" + held<{n}>(x)")).collect();
+        format!(
+            "template <int N> int held(int x) {{ return x * N + 1; }}\nint work(int x) {{ return x{calls}; }}\n"
+        )
+    };
+    let main =
+        "#include <cstdio>\nint work(int);\nint main() { std::printf(\"%d\\n\", work(3)); return 0; }\n";
+    let scene = |count: usize| {
+        let flags = "-O0 -fPIE -ffunction-sections -fno-asynchronous-unwind-tables -fno-exceptions";
+        Scene::new()
+            .cxx("work", flags, &unit(count))
+            .cxx("main", flags, main)
+            .linkxx("-pie -o main work.o main.o")
+    };
+    let (stage, _) = scene(40).incremental_wide();
+    for count in [41, 80, 2, 80] {
+        let edited = scene(count);
+        edited.again(&stage)[0].assert_outcome("patched");
+        edited.compare_with_scratch(&stage);
+    }
+}
