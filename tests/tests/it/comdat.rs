@@ -58,7 +58,11 @@ fn the_next_object_takes_over_and_gives_back() {
         let (stage, _) = scene(flags, true, true).incremental_wide();
         for (first, second) in [(false, true), (true, true), (true, false), (true, true)] {
             let edited = scene(flags, first, second);
-            edited.again(&stage)[0].assert_outcome("patched");
+            let linked = edited.again(&stage);
+            linked[0].assert_outcome("patched");
+            // The edited object and the other one.
+            assert_eq!(linked[0].counter("inputs_parsed"), 2);
+            assert_eq!(linked[0].counter("whole_program_resolutions"), 0);
             edited.compare_with_scratch(&stage);
         }
         // All give them up at once, a section of tables among them if there is none for each function.
