@@ -16,7 +16,7 @@ use std::process::Command;
 
 use relink_benches::process::corpus::{Corpus, Variant};
 use relink_benches::process::floor::Floor;
-use relink_benches::process::measure::{run, system_calls};
+use relink_benches::process::measure::{adopt, run, system_calls};
 use relink_benches::process::table::{Row, markdown};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -45,6 +45,7 @@ fn main() -> Outcome {
         Some(relink) => relink,
         None => build()?,
     };
+    adopt()?;
     let folder = tempfile::tempdir()?;
     // The name decides what the program is.
     let relink = install(&relink, &folder.path().join("ld.relink"))?;
