@@ -139,14 +139,15 @@ const NOTHING: usize = 0;
 const NOTHING_FLOOR: usize = 1;
 const EDIT: usize = 2;
 const EDIT_FLOOR: usize = 3;
-const GROWN: usize = 4;
-const ADDED: usize = 5;
-const ADDED_WIDE: usize = 6;
+const EDIT_FLOOR_READ: usize = 4;
+const GROWN: usize = 5;
+const ADDED: usize = 6;
+const ADDED_WIDE: usize = 7;
 /// The gate that lets what comes and goes pass.
 const WIDE: &str = "wide";
-const FULL: usize = 7;
-const FULL_INCREMENTAL: usize = 8;
-const PEERS: usize = 9;
+const FULL: usize = 8;
+const FULL_INCREMENTAL: usize = 9;
+const PEERS: usize = 10;
 
 impl Bench<'_> {
     fn messages(&self) -> PathBuf {
@@ -211,6 +212,7 @@ impl Bench<'_> {
             Row::new("its floor", None),
             Row::new("one function edited, it fits", Some(EDIT_FLOOR)),
             Row::new("its floor", None),
+            Row::new("its floor, and what was renamed read", None),
             Row::new("one function grown, it moves", None),
             Row::new("a function and a literal more", None),
             Row::new("the same, --gate=wide", None),
@@ -232,6 +234,10 @@ impl Bench<'_> {
             variant.compile()?;
             self.measure(&mut rows[EDIT], variant)?;
             rows[EDIT_FLOOR].costs.push(run(&mut self.floor("edit.floor")?, &messages)?);
+            if edit.renamed_files().next().is_some() {
+                let cost = run(&mut self.floor("renamed.floor")?, &messages)?;
+                rows[EDIT_FLOOR_READ].costs.push(cost);
+            }
             // The one before proves that nothing changed: a file that was written this moment may change unseen.
             std::thread::sleep(std::time::Duration::from_millis(30));
             run(&mut self.ours(variant), &messages)?;
@@ -280,6 +286,9 @@ impl Bench<'_> {
         };
         let floor = Floor { inputs: edit.inputs.clone(), changed, pages };
         floor.write(&self.corpus.path("edit.floor"))?;
+        let mut renamed = floor.clone();
+        renamed.changed.extend(edit.renamed_files().map(Path::to_path_buf));
+        renamed.write(&self.corpus.path("renamed.floor"))?;
         Floor { inputs: floor.inputs.clone(), ..Floor::default() }
             .write(&self.corpus.path("nothing.floor"))?;
         Ok(floor)

@@ -51,6 +51,11 @@ impl Variant {
     pub fn own_files(&self) -> impl Iterator<Item = &Path> {
         self.own.iter().map(|(path, _)| path.as_path())
     }
+
+    /// The files that [`Variant::compile`] gives another name, and with it another time of their last change.
+    pub fn renamed_files(&self) -> impl Iterator<Item = &Path> {
+        self.renamed.iter().map(|(path, _)| path.as_path())
+    }
 }
 
 /// A corpus in a folder of its own, which is removed in the end.

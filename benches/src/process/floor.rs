@@ -2,7 +2,7 @@
 //! change. A program that does that and nothing else is measured beside the linkers.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +57,7 @@ impl Floor {
     pub fn work(list: &Path, image: &Path) -> io::Result<()> {
         let list = fs::read_to_string(list)?;
         let mut output = None;
+        let mut contents = Vec::new();
         let page = [0x5a; PAGE_BYTES];
         for line in list.lines() {
             match line.split_at_checked(1) {
@@ -64,7 +65,9 @@ impl Floor {
                     kernel::stat(path)?;
                 }
                 Some(("c", path)) => {
-                    std::hint::black_box(fs::read(path)?);
+                    contents.clear();
+                    fs::File::open(path)?.read_to_end(&mut contents)?;
+                    std::hint::black_box(&contents);
                 }
                 Some(("p", number)) => {
                     let number: u64 = number.parse().map_err(io::Error::other)?;
