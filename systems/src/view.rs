@@ -65,10 +65,15 @@ impl<'a> View<'a> {
 
     /// The address of a symbol with that record: its PLT entry if it has one.
     pub(crate) fn address_of(&self, symbol: &SymbolRecord) -> u64 {
+        self.address_beside(symbol, |atom| self.atom_record(atom).address)
+    }
+
+    /// The same, of whoever knows where atoms are.
+    fn address_beside(&self, symbol: &SymbolRecord, atom_address: impl Fn(AtomRow) -> u64) -> u64 {
         if symbol.plt != 0 {
             self.plan.image.plt_address.wrapping_add(16 * u64::from(symbol.plt - 1))
         } else if place::is_atom(symbol.atom) {
-            self.atom_record(symbol.atom).address.wrapping_add(symbol.value)
+            atom_address(symbol.atom).wrapping_add(symbol.value)
         } else if symbol.atom == place::ABSOLUTE {
             symbol.value
         } else {
@@ -114,7 +119,10 @@ fn remembered<K: Copy + PartialEq, T: Copy>(cell: &Entry<K, T>, key: K, ask: imp
 
 impl Places for Memo<'_, '_> {
     fn symbol(&self, row: SymbolRow) -> SymbolView {
-        remembered(&self.symbols[row.index() % MEMO_ENTRIES], row, || self.view.symbol(row))
+        remembered(&self.symbols[row.index() % MEMO_ENTRIES], row, || {
+            let record = self.view.symbol_record(row);
+            view_of(&record, self.view.address_beside(&record, |atom| self.atom(atom).0))
+        })
     }
     fn atom(&self, row: AtomRow) -> (u64, u32) {
         remembered(&self.atoms[row.index() % MEMO_ENTRIES], row, || self.view.atom(row))
@@ -186,20 +194,24 @@ pub(crate) fn offset_of_address(store: &Store, address: u64) -> Result<u64, Stor
     Err(StoreError::Malformed(format!("no section holds the address {address:#x}")))
 }
 
+fn view_of(record: &SymbolRecord, address: u64) -> SymbolView {
+    SymbolView {
+        address,
+        size: record.size,
+        got: record.got,
+        tls_pair: record.tls_pair,
+        tls_descriptor: record.tls_descriptor,
+        plt: record.plt,
+        atom: record.atom,
+        value: record.value,
+        flags: record.flags,
+    }
+}
+
 impl Places for View<'_> {
     fn symbol(&self, row: SymbolRow) -> SymbolView {
         let record = self.symbol_record(row);
-        SymbolView {
-            address: self.address_of(&record),
-            size: record.size,
-            got: record.got,
-            tls_pair: record.tls_pair,
-            tls_descriptor: record.tls_descriptor,
-            plt: record.plt,
-            atom: record.atom,
-            value: record.value,
-            flags: record.flags,
-        }
+        view_of(&record, self.address_of(&record))
     }
 
     fn atom(&self, row: AtomRow) -> (u64, u32) {

@@ -26,7 +26,7 @@ use crate::commit::bulk::{foreign_relocs, record_of};
 use crate::debug::changed::Stop;
 use crate::kernel::{Demand, Dynamic, Places, Site, SiteError, lower, store as store_site};
 use crate::place::names::is_reversed;
-use crate::view::{View, text_of};
+use crate::view::{Memo, View, text_of};
 
 /// Derives the bytes of changed atoms and of retargeted sites.
 #[expect(clippy::too_many_arguments, reason = "each is a resource or a query of the frame")]
@@ -310,6 +310,7 @@ fn derive_atom(
     derived.bytes = image
         .padded(pristine, slot.capacity, filler)
         .map_err(|error| GateReason::StateUnusable { why: error.to_string() })?;
+    let places = Memo::new(view);
     let bases = view.bases();
     let relocs = object.parsed.relocations(section);
     let reversed = is_reversed(object.parsed.section_name(section)).then_some(pristine.len() as u64);
@@ -318,7 +319,7 @@ fn derive_atom(
     while next < relocs.len() {
         let at = next;
         next += 1;
-        let site = lower(view, object, flags, pristine, relocs, at).map_err(|error| match error {
+        let site = lower(&places, object, flags, pristine, relocs, at).map_err(|error| match error {
             SiteError::Reloc(error) => unpatchable(error.to_string()),
             SiteError::Undefined(row) => GateReason::NewUndefined {
                 symbol: text_of(view.store, view.plan, view.symbol_record(row).name),
@@ -362,6 +363,9 @@ fn lack_of(view: &View<'_>, site: &Site, row: SymbolRow, wide: bool) -> Option<L
         return slot.then_some(Lack::Slot);
     }
     let missing = |has: bool, lack: Lack| (!has).then_some(lack);
+    if site.demand == Demand::None && site.dynamic != Dynamic::Symbolic {
+        return None;
+    }
     let record = view.symbol_record(row);
     let preemptible = record.flags & symbol_flags::PREEMPTIBLE != 0;
     match site.demand {
@@ -385,6 +389,7 @@ fn is_new_import(view: &View<'_>, row: SymbolRow) -> bool {
 /// What a site needs beside its bytes must be in the image already.
 fn check_demand(view: &View<'_>, object: &Object, site: &Site) -> Result<(), GateReason> {
     let record = match site.target.kind() {
+        _ if site.demand == Demand::None => return Ok(()),
         TargetKind::Symbol(row) => view.symbol_record(row),
         _ => SymbolRecord::default(),
     };
