@@ -103,12 +103,12 @@ pub(crate) const GROUPS: usize = 32;
 /// what counts is the atoms of code, whatever their symbols' binding. The same share as `string_tail`: neither runs out
 /// long before the other.
 pub(crate) fn symbol_hole(code_atoms: usize) -> u32 {
-    u32::try_from(code_atoms / 32).unwrap_or(u32::MAX).saturating_add(64)
+    u32::try_from(code_atoms / 16).unwrap_or(u32::MAX).saturating_add(64)
 }
 
 /// Free bytes behind `.strtab`.
 pub(crate) fn string_tail(len: u32) -> u32 {
-    len / 32 + 8192
+    len / 16 + 8192
 }
 
 /// Spare GOT slots.

@@ -53,9 +53,9 @@ fn dead_max(code: u64) -> u64 {
     (code / 100 * 10).max(64 << 10)
 }
 
-/// Entries that `.symtab` has for islands: 64, and one for 32 atoms of code.
+/// Entries that `.symtab` has for islands: 64, and one for 16 atoms of code.
 fn islands_max(functions: u64) -> u64 {
-    64 + functions / 32
+    64 + functions / 16
 }
 
 /// The log of a state: a quarter of what it belongs to, between 64 KiB and 64 MiB.

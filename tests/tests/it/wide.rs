@@ -5,10 +5,11 @@
 
 use relink::{Counters, GateKind, LinkOptions, Outcome, OutputKind};
 use relink_tests::cc::Opt;
+use relink_tests::folder::Folder;
 use relink_tests::program::{self, Program, assert_behaves};
 use relink_tests::scene::Scene;
 use relink_tests::way::{Way, others};
-use relink_tests::{readers, scratch};
+use relink_tests::{ld, readers, scratch, tools};
 
 const WAYS: [Way; 4] = [
     Way::PLAIN,
@@ -282,4 +283,24 @@ fn dropped_functions_come_to_life() {
         let version = |unit| [("main.c", main), ("unit.c", unit), ("other.c", other), ("another.c", another)];
         edit_through(way, &[&version(before), &version(after), &version(before), &version(after)]);
     }
+}
+
+/// Who verifies an image need not say again behind which gate it was linked.
+#[test]
+fn gate_that_the_environment_asks_for_is_kept_with_the_state() {
+    let folder = Folder::new();
+    let link = |unit: &str, status: i32| {
+        folder.unit("main", &["-O0", "-ffunction-sections"], unit);
+        let mut gcc = folder.gcc();
+        gcc.arg("-B").arg(ld::gcc_prefix()).args(["-o", "main", "main.o", "-Wl,--report=report.json"]);
+        tools::say(gcc.env("RELINK_INCREMENTAL", "wide")).ok();
+        let report: serde_json::Value = serde_json::from_slice(&folder.bytes("report.json")).unwrap();
+        let said = tools::say(ld::relink().arg("verify").arg(folder.path("main"))).ok();
+        assert!(!said.stdout.contains("older than its inputs"), "{said}");
+        assert_eq!(tools::run_image(&folder.path("main"), &[]).status, status);
+        report["outcome"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(link("int main(void) { return 7; }\n", 7), "full");
+    let more = "static int more(int x) { return x * 2; }\nint main(void) { return more(4); }\n";
+    assert_eq!(link(more, 8), "patched");
 }
