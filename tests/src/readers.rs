@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::tools::{self, Said, Tool};
 
@@ -63,7 +64,7 @@ const LARGE: u64 = 3 << 20;
 #[track_caller]
 pub fn kept_complaints(image: &Path) -> Complaints {
     let mut hasher = DefaultHasher::new();
-    (format!("{READERS:?}"), crate::read(image)).hash(&mut hasher);
+    (format!("{READERS:?}"), versions(), crate::read(image)).hash(&mut hasher);
     let kept = crate::cache_dir("complaints").join(format!("{:016x}.json", hasher.finish()));
     if let Some(known) = std::fs::read(&kept).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
         return known;
@@ -71,6 +72,12 @@ pub fn kept_complaints(image: &Path) -> Complaints {
     let found = complaints(image);
     crate::write(kept, serde_json::to_vec(&found).expect("names and numbers"));
     found
+}
+
+/// What the readers say that they are: another release of one finds other things.
+fn versions() -> &'static str {
+    static VERSIONS: OnceLock<String> = OnceLock::new();
+    VERSIONS.get_or_init(|| READERS.iter().map(|(tool, _)| tool.run(["--version"]).ok().stdout).collect())
 }
 
 /// What real programs are measured by: the system's linker; for `llvm-dwarfdump` also lld, since linkers differ on what the

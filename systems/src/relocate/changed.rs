@@ -437,6 +437,10 @@ fn write_atom(
 ) -> Result<Result<bool, GateReason>, StoreError> {
     let Tables { store, plan, image, draft, .. } = tables;
     let (plan, draft): (&Plan, &mut Draft) = (plan, draft);
+    if atom.old.flags & atom_flags::NOBITS != 0 {
+        // Where its bytes would be in the file the file may have ended.
+        return Ok(Ok(false));
+    }
     let view = View::new(store, plan);
     let record = view.atom_record(atom.row);
     let offset = view.file_offset(&record);

@@ -201,3 +201,40 @@ fn addresses_of_another_program_are_used() {
     assert_eq!(folder.patch("patched", &args), ("fell_back_full".into(), vec!["options-changed".into()]));
     assert_eq!(nm(&folder.path("patched"))["rom_add"], 0x4_0000);
 }
+
+/// What has no bytes may have its place where the file has long ended.
+#[test]
+fn zeros_beyond_the_end_of_the_file_are_patched() {
+    let unit = |more: &str, large: usize, add: u32| {
+        format!(
+            "#include <stdio.h>\nchar small[64], large[{large}];\n{more}\n\
+             int main(void) {{ large[{large} - 1] = 5; printf(\"%d\\n\", large[{large} - 1] + small[9] + {add}); return 0; }}\n"
+        )
+    };
+    for (flags, gate) in
+        [("-fno-data-sections", "strict"), ("-fdata-sections", "strict"), ("-fdata-sections", "wide")]
+    {
+        let folder = Folder::new();
+        let step = |text: &str, says: &str| {
+            folder.unit("main", &["-O1", "-ffunction-sections", flags], text);
+            let (outcome, reasons) = folder.patch("main", &["main.o", &format!("-Wl,--gate={gate}")]);
+            assert_eq!(folder.run("main"), says, "{flags} {gate}");
+            (outcome, reasons)
+        };
+        assert_eq!(step(&unit("", 64 << 20, 1), "6\n").0, "full");
+        let patched =
+            |(outcome, reasons): (String, Vec<String>)| assert_eq!(outcome, "patched", "{reasons:?}");
+        patched(step(&unit("", 64 << 20, 20), "25\n"));
+        if flags == "-fno-data-sections" {
+            continue;
+        }
+        // It fits where it was.
+        patched(step(&unit("", (64 << 20) + 4096, 30), "35\n"));
+        if gate == "wide" {
+            patched(step(
+                &unit("static char other[5];\nvoid *f(void) { return other; }", 64 << 20, 40),
+                "45\n",
+            ));
+        }
+    }
+}

@@ -135,5 +135,10 @@ fn redis_by_clang_serves_and_is_edited() {
 
 #[test]
 fn redis_with_the_address_sanitizer_serves_and_is_edited() {
-    judge(&[Way { flags: &["-O0", "-g", "-fsanitize=address"], ..WAYS[4] }]);
+    judge(
+        &WAYS[4..]
+            .iter()
+            .map(|&way| Way { flags: &["-O0", "-g", "-fsanitize=address"], ..way })
+            .collect::<Vec<_>>(),
+    );
 }
