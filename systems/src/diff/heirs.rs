@@ -1,7 +1,7 @@
 //! Definitions that a changed input gives up and another one takes over: a name means the same, and is elsewhere.
 
 use formats::elf;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
 use relink_engine::records::{GlobalRecord, SymbolRecord, atom_flags, global_state, place, symbol_flags};
@@ -21,24 +21,37 @@ use crate::commit::bulk::global_records;
 pub(super) fn note_released(context: &mut Context<'_>, input: &Input) -> Result<(), StoreError> {
     let object = &input.object;
     let first = object.parsed.first_global as usize;
-    let mut defined = HashSet::new();
+    let mut defined = HashMap::new();
     for (index, new) in (first..).zip(global_records(&object.parsed)) {
         if !is_reference(&new) {
-            defined.insert(hash_name(object.parsed.symbol_name(index)));
+            defined.insert(hash_name(object.parsed.symbol_name(index)), new);
         }
     }
     for row in input.record.globals.and(input.record.more_globals) {
         let global = context.store.globals.get(row)?;
-        if is_vacant_global(&global) || is_reference(&global) || defined.contains(&global.name_hash) {
+        if is_vacant_global(&global) || is_reference(&global) {
             continue;
         }
-        context.undefined.insert((input.row, global.symbol));
+        match defined.get(&global.name_hash) {
+            // Inline or not any more: it may be another object's from now on, or was.
+            Some(new) if is_rebound(&global, new) => {}
+            Some(_) => continue,
+            None => _ = context.undefined.insert((input.row, global.symbol)),
+        }
         let symbol = context.store.symbols.get(global.symbol.0)?;
         if symbol.input == input.row && symbol.flags & symbol_flags::COPIED == 0 {
             context.released.insert(global.symbol, global);
         }
     }
     Ok(())
+}
+
+/// Whether a definition is weak from now on, as that of an inline function is, or is not any more.
+pub(super) fn is_rebound(old: &GlobalRecord, new: &GlobalRecord) -> bool {
+    let bindings = [old.info >> 4, new.info >> 4];
+    old.state == global_state::DEFINED
+        && new.state == global_state::DEFINED
+        && matches!(bindings, [elf::STB_WEAK, elf::STB_GLOBAL] | [elf::STB_GLOBAL, elf::STB_WEAK])
 }
 
 /// What ties a name to more than one definition's bytes: it stays with the object that a full link chose.
@@ -70,8 +83,9 @@ pub(super) fn rehome(
     let reason = GateReason::NewGlobal { symbol: text(name), input: object.name.clone() };
     let record = context.store.symbols.get(row.0)?;
     let same = context.released.get(&row).is_some_and(|old| {
-        (old.state, old.info, old.other & 3) == (new.state, new.info, new.other & 3)
+        (old.state, old.info & 0xf, old.other & 3) == (new.state, new.info & 0xf, new.other & 3)
             && old.state == global_state::DEFINED
+            && (old.info == new.info || is_rebound(old, new))
     });
     let others = record.flags & symbol_flags::CONTESTED != 0 || context.heirs.contains_key(&row);
     let bound = record.flags & (BOUND & !symbol_flags::OFFERED) != 0 || record.dynsym != 0;
@@ -79,6 +93,9 @@ pub(super) fn rehome(
         return Ok(Some(reason));
     }
     let from_member = from_archive(context, record.input)?;
+    if from_member && record.input == input.row {
+        return Ok(Some(reason));
+    }
     let mut flags = record.flags;
     if flags & symbol_flags::OFFERED != 0 || from_member || from_archive(context, input.row)? {
         let Some(claimed) = claim_name(context, input.row, row, name, true)? else {

@@ -73,6 +73,8 @@ pub(crate) struct Context<'a> {
     wide: bool,
     /// Those of them that another one has taken over.
     rehomed: HashSet<SymbolRow>,
+    /// Those that an object leaves to the owner of its group, and what to say if that does not take them over.
+    yielded: Vec<(SymbolRow, GateReason)>,
     /// New names that other modules may see, and what to say if one does.
     exposed: Vec<exports::Exposed>,
     /// Rows of frame descriptions that are in use.
@@ -124,6 +126,7 @@ pub(crate) fn diff_inputs(
         doubtful: members::Doubtful::new(),
         wide: gate == Some(GateKind::Wide),
         rehomed: HashSet::new(),
+        yielded: Vec::new(),
         exposed: Vec::new(),
         taken_fdes: HashSet::new(),
         cursors: HashMap::new(),
@@ -165,6 +168,7 @@ fn diff_units(
         let (changes, mentions) = symbols::match_definitions(context, &mut input)?;
         units.push(Unit { entity, matched, changes, mentions });
     }
+    names::judge_yielded(context);
     exports::plan_exports(context, request, &mut units)?;
     for unit in &mut units {
         let Ok(mut input) = inputs.get_mut(unit.entity) else { continue };

@@ -7,6 +7,7 @@ use object::LittleEndian;
 use relink_engine::column::StoreError;
 use relink_engine::components::Input;
 use relink_engine::frame::Request;
+use relink_engine::program::Object;
 use relink_engine::records::{GlobalRecord, SymbolRecord, atom_flags, global_state, place, symbol_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{Span, SymbolRow, Target};
@@ -15,7 +16,7 @@ use relink_formats as formats;
 
 use super::Context;
 use super::exports::is_mentioned_by_library;
-use super::heirs::{inherit, rehome};
+use super::heirs::{inherit, is_rebound, rehome};
 use super::imports::is_dynamic;
 use super::members::{claim_name, from_archive, is_linked_elsewhere, pull};
 use super::references::visibility_stays;
@@ -47,8 +48,20 @@ pub(super) fn define_globals(
         let name = object.parsed.symbol_name(index);
         let hash = hash_name(name);
         let found = known.remove(&(hash, false)).or_else(|| known.remove(&(hash, true)));
+        let given_up = |context: &Context<'_>, old: &GlobalRecord| {
+            context.released.contains_key(&old.symbol) && (is_reference(old) || is_rebound(old, &new))
+        };
         let reason = match found {
-            Some((row, old)) if is_reference(&old) && context.released.contains_key(&old.symbol) => {
+            Some((row, old))
+                if (given_up(context, &old) || is_reference(&old) && is_defined(context, old.symbol)?)
+                    && is_dropped_copy(context, object, index)? =>
+            {
+                targets[index] = Target::symbol(old.symbol);
+                let global = GlobalRecord { symbol: old.symbol, name_hash: hash, ..new };
+                context.plan.globals.insert(row, global);
+                yield_to_owner(context, input, index, old.symbol, &new)?
+            }
+            Some((row, old)) if given_up(context, &old) => {
                 rehome(context, input, index, (old.symbol, Some(row)), &new, targets, changes)?
             }
             Some((_, old)) => {
@@ -87,29 +100,23 @@ fn define_new(
     {
         return Ok(Some(reason));
     }
-    let discarded = match object.parsed.symbol_place(index) {
-        SymbolPlace::Section(section) => {
-            match object.uses.get(section as usize).and_then(|used| used.atom()) {
-                Some(row) => context.atom(row)?.flags & atom_flags::DISCARDED != 0,
-                None => return Ok(Some(reason)),
-            }
-        }
-        _ => false,
-    };
+    if let SymbolPlace::Section(section) = object.parsed.symbol_place(index)
+        && object.uses.get(section as usize).and_then(|used| used.atom()).is_none()
+    {
+        return Ok(Some(reason));
+    }
+    let discarded = is_dropped_copy(context, object, index)?;
     let known = match find_global(context, name)? {
         Some(row) => Some((row, context.symbol(row)?)),
         None => None,
     };
     let (row, old) = match known {
         Some((row, record)) if discarded && place::is_atom(record.atom) => {
-            if stricter(record.other, new.other) != record.other {
-                return Ok(Some(GateReason::VisibilityChanged {
-                    symbol: text(name),
-                    input: object.name.clone(),
-                }));
-            }
             targets[index] = Target::symbol(row);
-            return mention(context, input, row, new, name);
+            return match yield_to_owner(context, input, index, row, new)? {
+                None => mention(context, input, row, new, name),
+                reason => Ok(reason),
+            };
         }
         _ if discarded => return Ok(Some(reason)),
         Some((row, _)) if context.released.contains_key(&row) => {
@@ -150,6 +157,51 @@ fn define_new(
     changes.push((row, old, record));
     context.frame.differ(reason);
     mention(context, input, row, new, name)
+}
+
+/// Whether a definition is in the copy of a group that another object owns.
+fn is_dropped_copy(context: &Context<'_>, object: &Object, index: usize) -> Result<bool, StoreError> {
+    let SymbolPlace::Section(section) = object.parsed.symbol_place(index) else { return Ok(false) };
+    match object.uses.get(section as usize).and_then(|used| used.atom()) {
+        Some(row) => Ok(context.atom(row)?.flags & atom_flags::DISCARDED != 0),
+        None => Ok(false),
+    }
+}
+
+/// Whether an object defines a name, as far as is known yet.
+fn is_defined(context: &Context<'_>, row: SymbolRow) -> Result<bool, StoreError> {
+    Ok(place::is_atom(context.symbol(row)?.atom))
+}
+
+/// A copy of a definition that the group's owner has: a mention of the name. What was defined elsewhere before, the owner
+/// must define from now on.
+fn yield_to_owner(
+    context: &mut Context<'_>,
+    input: &Input,
+    index: usize,
+    row: SymbolRow,
+    new: &GlobalRecord,
+) -> Result<Option<GateReason>, StoreError> {
+    let record = context.symbol(row)?;
+    let (symbol, input) = (text(input.object.parsed.symbol_name(index)), input.object.name.clone());
+    if stricter(record.other, new.other) != record.other {
+        return Ok(Some(GateReason::VisibilityChanged { symbol, input }));
+    }
+    if context.released.contains_key(&row) {
+        context.yielded.push((row, GateReason::NewGlobal { symbol, input }));
+    }
+    Ok(None)
+}
+
+/// Refuses what was left to the owners of groups, and none of them defines.
+pub(super) fn judge_yielded(context: &mut Context<'_>) {
+    for (row, reason) in std::mem::take(&mut context.yielded) {
+        if context.rehomed.contains(&row) {
+            context.frame.differ(reason);
+        } else {
+            context.frame.refuse(reason);
+        }
+    }
 }
 
 /// The record of a name that an object defines for the first time, before its place is known.
@@ -299,6 +351,27 @@ pub(super) fn match_global(
     }
 }
 
+/// Whether another object's definition prevails over one: a copy of a group that was dropped, or a weaker one, which is of
+/// use if that goes as well.
+pub(super) fn is_of_no_use(
+    context: &Context<'_>,
+    record: &SymbolRecord,
+    old: &GlobalRecord,
+) -> Result<bool, StoreError> {
+    let row = old.symbol;
+    let prevails = place::is_atom(record.atom)
+        && record.input.some().is_some()
+        && record.flags & (symbol_flags::LINKER_DEFINED | symbol_flags::COPIED) == 0
+        && old.state == global_state::DEFINED;
+    let only = record.flags & (symbol_flags::OFFERED | symbol_flags::CONTESTED) == 0;
+    let stays = || -> Result<bool, StoreError> {
+        Ok(!context.released.contains_key(&row) && !from_archive(context, record.input)?)
+    };
+    let as_visible =
+        || -> Result<bool, StoreError> { Ok(old.other & 3 == 0 || visibility_stays(context, record, row)?) };
+    Ok(prevails && (only || stays()?) && as_visible()?)
+}
+
 /// Plans that a definition goes; `false` if anything else may speak of it.
 pub(super) fn remove_definition(
     context: &mut Context<'_>,
@@ -313,20 +386,7 @@ pub(super) fn remove_definition(
     let record = context.store.symbols.get(row.0)?;
     let flags = context.symbol(row)?.flags;
     if record.input != input.row || !place::is_atom(record.atom) && record.atom != place::ABSOLUTE {
-        // Another object's definition prevails: a copy of a group that was dropped, or a weaker one, which is of use if that
-        // goes as well.
-        let prevails = place::is_atom(record.atom)
-            && record.input.some().is_some()
-            && record.flags & (symbol_flags::LINKER_DEFINED | symbol_flags::COPIED) == 0
-            && old.state == global_state::DEFINED;
-        let only = record.flags & (symbol_flags::OFFERED | symbol_flags::CONTESTED) == 0;
-        let stays = || -> Result<bool, StoreError> {
-            Ok(!context.released.contains_key(&row) && !from_archive(context, record.input)?)
-        };
-        let as_visible = || -> Result<bool, StoreError> {
-            Ok(old.other & 3 == 0 || visibility_stays(context, &record, row)?)
-        };
-        return Ok(prevails && (only || stays()?) && as_visible()?);
+        return is_of_no_use(context, &record, old);
     }
     let dynamic = is_dynamic(context);
     let exported = if dynamic { 0 } else { symbol_flags::EXPORTED };

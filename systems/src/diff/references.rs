@@ -8,7 +8,7 @@ use relink_engine::frame::Request;
 use relink_engine::program::Object;
 use relink_engine::records::{GlobalRecord, SymbolRecord, atom_flags, place, reloc_flags, symbol_flags};
 use relink_engine::report::GateReason;
-use relink_engine::rows::{RelocRow, SymbolRow, Target, TargetKind};
+use relink_engine::rows::{InputRow, RelocRow, SymbolRow, Target, TargetKind};
 use relink_engine::store::hash_name;
 use relink_formats as formats;
 
@@ -17,7 +17,7 @@ use super::imports::{
     drop_import_mention, import_name, is_dynamic, is_mentioned, rebind_import, refer_to_import,
 };
 use super::members::{doubt, forget_lost_offer, from_archive, may_pull_another, pull, still_needs};
-use super::names::{find_global, is_reference, match_global, mention, remove_definition};
+use super::names::{find_global, is_of_no_use, is_reference, match_global, mention, remove_definition};
 use super::symbols::{Mentions, text};
 use crate::commit::bulk::global_records;
 use crate::ingest::wrap::wrapped;
@@ -43,7 +43,7 @@ pub(super) fn match_references(
         let hash = hash_name(name);
         let found = known.remove(&(hash, true)).or_else(|| known.remove(&(hash, false)));
         let reason = match found {
-            Some((row, old)) if !is_reference(&old) && context.rehomed.contains(&old.symbol) => {
+            Some((row, old)) if !is_reference(&old) && is_elsewhere(context, input.row, &old)? => {
                 targets[index] = Target::symbol(old.symbol);
                 let global = GlobalRecord { symbol: old.symbol, name_hash: hash, ..new };
                 context.plan.globals.insert(row, global);
@@ -101,6 +101,16 @@ pub(super) fn match_references(
     }
     input.object.targets = targets;
     Ok(())
+}
+
+/// Whether what an object defined is defined by another one: from now on, or as before, when its own was of no use.
+fn is_elsewhere(context: &Context<'_>, input: InputRow, old: &GlobalRecord) -> Result<bool, StoreError> {
+    if context.rehomed.contains(&old.symbol) {
+        return Ok(true);
+    }
+    let record = context.store.symbols.get(old.symbol.0)?;
+    let other = context.wide && record.input != input && !context.released.contains_key(&old.symbol);
+    Ok(other && is_of_no_use(context, &record, old)?)
 }
 
 /// The row of a name, if it means something or may do so.

@@ -95,13 +95,16 @@ pub(super) fn match_sections(
             Class::Ignore => continue,
             Class::Atom(flags) | Class::Merge(flags) | Class::EhFrame(flags) => flags,
         };
-        let found = if class_of(name).is_some() {
+        let mut found = if class_of(name).is_some() {
             pairs.remove(&index)
         } else {
             let ordinal = seen.entry(name).or_default();
             *ordinal += 1;
             known.remove(&(name, *ordinal - 1))
         };
+        // What a group holds from now on, or no more, is another section: it has another owner.
+        let regrouped = |old: &AtomRecord| context.wide && (flags ^ old.flags) & atom_flags::COMDAT != 0;
+        gone.extend(found.take_if(|(_, old)| regrouped(old)));
         let names = || (String::from_utf8_lossy(name).into_owned(), object.name.clone());
         let dropped = discarded.contains(&(index as u32));
         let differs = |old: &AtomRecord| dropped != (old.flags & atom_flags::DISCARDED != 0);

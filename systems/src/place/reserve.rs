@@ -12,7 +12,7 @@ const TEXT_RESERVE_MIN: u64 = 64 << 10;
 /// A unit's debug information that outgrows its slot moves to the tail of its section.
 const DEBUG_TAIL_MIN: u64 = 32 << 10;
 const POOL_RESERVE_MIN: u64 = 4 << 10;
-const DATA_RESERVE_MIN: u64 = 2 << 10;
+const DATA_RESERVE_MIN: u64 = 8 << 10;
 
 /// Bytes to reserve for an atom; `size` for what must not have a hole.
 pub(crate) fn capacity(options: &IncrementalOptions, atom: &AtomRecord, debug: Option<DebugSection>) -> u64 {
