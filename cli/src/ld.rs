@@ -148,7 +148,11 @@ fn find(io: &Arc<dyn Io>, command: &mut LdCommand, claims: Claims) -> ResolvedIn
         }
         _ => None,
     };
-    claimed.unwrap_or_else(|| host::resolve_inputs(io, search, inputs))
+    let mut found = claimed.unwrap_or_else(|| host::resolve_inputs(io, search, inputs));
+    if command.trust_mtime {
+        found.trust_modification_times();
+    }
+    found
 }
 
 /// Finds the inputs; what is missing joins the errors of the command line.

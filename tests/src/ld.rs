@@ -48,7 +48,7 @@ pub fn relink() -> Command {
 
 fn clean(mut command: Command) -> Command {
     command.stdin(std::process::Stdio::null()).env("LC_ALL", "C.UTF-8");
-    for name in ["RELINK_INCREMENTAL", "RELINK_REPORT", "RELINK_TRACE"] {
+    for name in ["RELINK_INCREMENTAL", "RELINK_REPORT", "RELINK_TRACE", "RELINK_TRUST_MTIME"] {
         command.env_remove(name);
     }
     command

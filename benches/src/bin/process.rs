@@ -140,14 +140,17 @@ const NOTHING_FLOOR: usize = 1;
 const EDIT: usize = 2;
 const EDIT_FLOOR: usize = 3;
 const EDIT_FLOOR_READ: usize = 4;
-const GROWN: usize = 5;
-const ADDED: usize = 6;
-const ADDED_WIDE: usize = 7;
+const EDIT_TRUSTED: usize = 5;
+const GROWN: usize = 6;
+const ADDED: usize = 7;
+const ADDED_WIDE: usize = 8;
+/// What is renamed is not read.
+const TRUST: (&str, &str) = ("RELINK_TRUST_MTIME", "1");
 /// The gate that lets what comes and goes pass.
 const WIDE: &str = "wide";
-const FULL: usize = 8;
-const FULL_INCREMENTAL: usize = 9;
-const PEERS: usize = 10;
+const FULL: usize = 9;
+const FULL_INCREMENTAL: usize = 10;
+const PEERS: usize = 11;
 
 impl Bench<'_> {
     fn messages(&self) -> PathBuf {
@@ -191,13 +194,13 @@ impl Bench<'_> {
 
     /// Measures a link of ours and notes how it went.
     fn measure(&self, row: &mut Row, variant: &Variant) -> Outcome {
-        self.measure_behind("1", row, variant)
+        self.measure_with(("RELINK_INCREMENTAL", "1"), row, variant)
     }
 
-    /// The same with a value of `RELINK_INCREMENTAL`.
-    fn measure_behind(&self, gate: &str, row: &mut Row, variant: &Variant) -> Outcome {
+    /// The same with a variable of the environment.
+    fn measure_with(&self, (name, value): (&str, &str), row: &mut Row, variant: &Variant) -> Outcome {
         let mut command = self.ours(variant);
-        row.costs.push(run(command.env("RELINK_INCREMENTAL", gate), &self.messages())?);
+        row.costs.push(run(command.env(name, value), &self.messages())?);
         let outcome = self.outcome()?;
         if !row.outcome.contains(&outcome) {
             row.outcome =
@@ -213,6 +216,7 @@ impl Bench<'_> {
             Row::new("one function edited, it fits", Some(EDIT_FLOOR)),
             Row::new("its floor", None),
             Row::new("its floor, and what was renamed read", None),
+            Row::new("the edit, --trust-mtime", Some(EDIT_FLOOR)),
             Row::new("one function grown, it moves", None),
             Row::new("a function and a literal more", None),
             Row::new("the same, --gate=wide", None),
@@ -249,6 +253,18 @@ impl Bench<'_> {
                 row.costs.push(run(&mut self.link(command, base, "out.peer"), &messages)?);
             }
         }
+        if edit.renamed_files().next().is_some() {
+            self.forget();
+            base.compile()?;
+            run(self.ours(base).env(TRUST.0, TRUST.1), &messages)?;
+            for round in 0..self.options.rounds {
+                let variant = if round % 2 == 0 { edit } else { base };
+                variant.compile()?;
+                self.measure_with(TRUST, &mut rows[EDIT_TRUSTED], variant)?;
+            }
+            self.forget();
+            run(&mut self.ours(base), &messages)?;
+        }
         self.count_calls(&mut rows, base, edit)?;
         for _ in 0..self.options.rounds.min(RESET_ROUNDS_MAX) {
             for (index, name) in [(GROWN, "grow"), (ADDED, "edit-add")] {
@@ -264,7 +280,7 @@ impl Bench<'_> {
                 base.compile()?;
                 run(self.ours(base).env("RELINK_INCREMENTAL", WIDE), &messages)?;
                 variant.compile()?;
-                self.measure_behind(WIDE, &mut rows[ADDED_WIDE], variant)?;
+                self.measure_with(("RELINK_INCREMENTAL", WIDE), &mut rows[ADDED_WIDE], variant)?;
             }
         }
         self.show(&rows, base, &floor)

@@ -25,6 +25,8 @@ pub(super) struct Environment {
     pub(super) report: Option<OsString>,
     /// `RELINK_TRUST_STATE`.
     pub(super) trust_state: Option<OsString>,
+    /// `RELINK_TRUST_MTIME`.
+    pub(super) trust_mtime: Option<OsString>,
     /// `MAKEFLAGS`.
     pub(super) make_flags: Option<OsString>,
 }
@@ -36,6 +38,7 @@ impl Environment {
             incremental: std::env::var_os("RELINK_INCREMENTAL"),
             report: std::env::var_os("RELINK_REPORT"),
             trust_state: std::env::var_os("RELINK_TRUST_STATE"),
+            trust_mtime: std::env::var_os("RELINK_TRUST_MTIME"),
             make_flags: std::env::var_os("MAKEFLAGS"),
         }
     }
@@ -99,6 +102,8 @@ pub(super) struct LdCommand {
     pub(super) changed_lists: Vec<PathBuf>,
     /// `--trust-state`.
     pub(super) trust: StateTrust,
+    /// `--trust-mtime`.
+    pub(super) trust_mtime: bool,
     pub(super) show: Option<Show>,
     /// `-v`: the version, then the link if there is anything to link.
     pub(super) announce: bool,
@@ -160,6 +165,7 @@ impl LdCommand {
             } else {
                 StateTrust::Own
             },
+            trust_mtime: environment.trust_mtime.as_ref().is_some_and(on),
             show: None,
             announce: false,
             emulations: false,

@@ -37,6 +37,8 @@ pub struct FileInput {
     stat: Option<FileIdentity>,
     /// Whether `stat` proves that the bytes are the same next time.
     proves: bool,
+    /// Whether it does for who trusts the modification time.
+    proves_by_mtime: bool,
     /// What it was when it was read.
     read: OnceLock<FileIdentity>,
     /// It was another file, or was written to, when it was read.
@@ -50,15 +52,13 @@ impl FileInput {
     pub fn new(io: Arc<dyn Io>, path: PathBuf, stat: &Stat, thin: bool) -> FileInput {
         let settled = io.now_ns().saturating_sub(STAMP_STEP_NS);
         let identity = &stat.identity;
-        let proves = !thin
-            && stat.kind == FileKind::Regular
-            && identity.mtime_ns < settled
-            && identity.changed_ns < settled;
+        let proves_by_mtime = !thin && stat.kind == FileKind::Regular && identity.mtime_ns < settled;
         FileInput {
             io,
             path,
             stat: Some(stat.identity),
-            proves,
+            proves: proves_by_mtime && identity.changed_ns < settled,
+            proves_by_mtime,
             read: OnceLock::new(),
             has_changed: AtomicBool::new(false),
             members: Mutex::default(),
@@ -72,6 +72,7 @@ impl FileInput {
             path,
             stat: None,
             proves: false,
+            proves_by_mtime: false,
             read: OnceLock::new(),
             has_changed: AtomicBool::new(false),
             members: Mutex::default(),
@@ -102,6 +103,12 @@ impl FileInput {
     /// within the step of the clock, for a thin archive (its own bytes say nothing of its members) and for a pipe.
     pub fn identity(&self) -> Option<FileIdentity> {
         self.stat.filter(|_| self.proves)
+    }
+
+    /// The same for who trusts the modification time, which anybody may set: a file that only got or lost a name, as those of
+    /// rustc do, is as it was.
+    pub(super) fn identity_by_mtime(&self) -> Option<FileIdentity> {
+        self.stat.filter(|_| self.proves_by_mtime).map(|identity| FileIdentity { changed_ns: 0, ..identity })
     }
 
     /// The files that were read as members of a thin archive.
@@ -266,6 +273,12 @@ mod tests {
         let path = dir.path().join("a.o");
         std::fs::write(&path, b"x").unwrap();
         assert_eq!(input(&path, false).identity(), None, "written a moment ago");
+        assert_eq!(input(&path, false).identity_by_mtime(), None);
+        let file = std::fs::File::options().append(true).open(&path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        assert_eq!(input(&path, false).identity(), None, "changed a moment ago");
+        assert_eq!(input(&path, false).identity_by_mtime().unwrap().size, 1);
+        assert_eq!(input(&path, true).identity_by_mtime(), None, "thin");
         age(&path);
         assert_eq!(input(&path, false).identity().unwrap().size, 1);
         assert_eq!(input(&path, true).identity(), None, "thin");

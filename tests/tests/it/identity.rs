@@ -120,6 +120,43 @@ fn other_contents_of_the_same_file_size_and_time_are_an_edit() {
     assert_untouched(&place.link());
 }
 
+/// Who trusts modification times, as make does, has no file read for a new name or mode; and is believed.
+#[test]
+fn modification_times_are_trusted_on_request() {
+    let pad = |mut inputs: Inputs| -> Inputs {
+        inputs.iter_mut().for_each(|(_, bytes)| bytes.resize(bytes.len().next_multiple_of(1 << 14), 0));
+        inputs
+    };
+    let [old, new] = [&[][..], &["TBL_GET_EDIT"]].map(|defines| pad(objects(defines)));
+    let place = settled(&old);
+    let table = place.path("table.o");
+    let time = modified(&table);
+    let link = |trusts: &dyn Fn(&mut std::process::Command)| {
+        let mut command = place.command();
+        trusts(&mut command);
+        let said = tools::say(&mut command).ok();
+        let linked =
+            Linked { said, report: serde_json::from_slice(&read(place.path("report.json"))).unwrap() };
+        linked.assert_outcome("patched");
+        linked.counter("atoms_changed") > 0
+    };
+    // From here on the time of the last change is not kept.
+    assert!(!link(&|command| _ = command.arg("--trust-mtime")));
+    place.write(&new);
+    set_modified(&table, time);
+    // The option, and the variable; without a wait, for the time of the last change proves nothing.
+    assert!(!link(&|command| _ = command.arg("--trust-mtime")));
+    assert!(!link(&|command| _ = command.env("RELINK_TRUST_MTIME", "1")));
+    assert_eq!(place.run().status, reference(&old).0);
+    settle();
+    assert!(link(&|command| _ = command.env("RELINK_TRUST_MTIME", "0")), "it is looked at again");
+    assert_right(&place, &new);
+    place.write(&old);
+    settle();
+    assert!(link(&|command| _ = command.arg("--trust-mtime")), "another time is an edit");
+    assert_right(&place, &old);
+}
+
 /// Gives each object a name of this session, as rustc does, instead of those of the one before; the names.
 fn begin_session(dir: &Path, inputs: &Inputs, session: &str) -> Vec<String> {
     for entry in std::fs::read_dir(dir).unwrap() {

@@ -173,6 +173,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("--verify", "claims::named_edits_are_patched_and_others_wait_for_a_link_that_looks"),
     ("--changed", "claims::named_edits_are_patched_and_others_wait_for_a_link_that_looks"),
     ("--changed-list", "claims::lists_name_one_file_a_line"),
+    ("--trust-mtime", "identity::modification_times_are_trusted_on_request"),
     ("--trust-state", "publication::state_that_others_may_write_to_is_refused"),
 ];
 

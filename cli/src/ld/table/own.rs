@@ -45,6 +45,8 @@ pub(in crate::ld) static OWN: &[Spec] = &[
         "The same for a file with a name in each line, which may be none"),
     flag(&["--trust-state"], Set(|c| c.trust = StateTrust::Any),
         "Use the state folder of another user, or one that others may write to (or RELINK_TRUST_STATE=1)"),
+    flag(&["--trust-mtime"], Set(|c| c.trust_mtime = true),
+        "An input of the same size and modification time is as it was, whatever was done to it (or RELINK_TRUST_MTIME=1)"),
     with(&["--fallback-linker"], "PROGRAM", Do(|c, v| put(&mut c.fallback_linker, Ok(Some(v.into())))),
         "Run PROGRAM with the same arguments if they ask for what is not supported yet"),
 ];
