@@ -93,6 +93,7 @@ impl Mover<'_> {
             let old = self.definition(&symbol.old, false)?;
             let new = self.definition(&symbol.new, true)?;
             let resized = symbol.old.size != symbol.new.size;
+            let rebound = symbol.old.info != symbol.new.info;
             if resized {
                 for (row, reloc) in self.incoming(&symbol.old)? {
                     if reloc.op == Op::Size32 as u16 || reloc.op == Op::Size64 as u16 {
@@ -100,7 +101,7 @@ impl Mover<'_> {
                     }
                 }
             }
-            if old == new && !resized {
+            if old == new && !resized && !rebound {
                 continue;
             }
             self.plan.written_symbols.push(symbol.row);

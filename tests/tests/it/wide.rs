@@ -285,6 +285,18 @@ fn dropped_functions_come_to_life() {
     }
 }
 
+/// A function that is weak from now on, or not any more, in its place.
+#[test]
+fn bindings_change_in_place() {
+    let strong =
+        "int other(int x)\n{\n    return x + 2;\n}\nint work(int x)\n{\n    return other(x) * 3;\n}\n";
+    let weak = strong.replace("int other", "__attribute__((weak)) int other");
+    for way in WAYS {
+        let version = |unit| [("main.c", MAIN), ("unit.c", unit)];
+        edit_through(way, &[&version(strong), &version(&weak), &version(strong)]);
+    }
+}
+
 /// Who verifies an image need not say again behind which gate it was linked.
 #[test]
 fn gate_that_the_environment_asks_for_is_kept_with_the_state() {
