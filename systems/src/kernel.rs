@@ -6,7 +6,7 @@ use formats::object_file::Rela;
 use formats::reloc::{self, Facts, Op, Plan, RelocError, Values};
 use object::LittleEndian;
 use relink_engine::program::{MergeInput, Object, Program, SectionUse};
-use relink_engine::records::{atom_flags, place, symbol_flags};
+use relink_engine::records::{SymbolRecord, atom_flags, place, symbol_flags};
 use relink_engine::rows::{AtomRow, SymbolRow, Target, TargetKind};
 use relink_formats as formats;
 
@@ -28,6 +28,24 @@ pub(crate) struct SymbolView {
     /// Offset in the atom.
     pub value: u64,
     pub flags: u16,
+}
+
+impl SymbolView {
+    /// A record, and the address that its reader computed.
+    #[inline]
+    pub(crate) fn of(record: &SymbolRecord, address: u64) -> SymbolView {
+        SymbolView {
+            address,
+            size: record.size,
+            got: record.got,
+            tls_pair: record.tls_pair,
+            tls_descriptor: record.tls_descriptor,
+            plt: record.plt,
+            atom: record.atom,
+            value: record.value,
+            flags: record.flags,
+        }
+    }
 }
 
 /// Constants of the image that relocations use.
@@ -488,18 +506,8 @@ pub(crate) fn field_width(kind: u32) -> usize {
 impl Places for Program {
     #[inline]
     fn symbol(&self, row: SymbolRow) -> SymbolView {
-        let record = &self.symbols[row.index()];
-        SymbolView {
-            address: self.addresses.get(row.index()).copied().unwrap_or(0),
-            size: record.size,
-            got: record.got,
-            tls_pair: record.tls_pair,
-            tls_descriptor: record.tls_descriptor,
-            plt: record.plt,
-            atom: record.atom,
-            value: record.value,
-            flags: record.flags,
-        }
+        let address = self.addresses.get(row.index()).copied().unwrap_or(0);
+        SymbolView::of(&self.symbols[row.index()], address)
     }
 
     #[inline]

@@ -121,7 +121,7 @@ impl Places for Memo<'_, '_> {
     fn symbol(&self, row: SymbolRow) -> SymbolView {
         remembered(&self.symbols[row.index() % MEMO_ENTRIES], row, || {
             let record = self.view.symbol_record(row);
-            view_of(&record, self.view.address_beside(&record, |atom| self.atom(atom).0))
+            SymbolView::of(&record, self.view.address_beside(&record, |atom| self.atom(atom).0))
         })
     }
     fn atom(&self, row: AtomRow) -> (u64, u32) {
@@ -194,24 +194,10 @@ pub(crate) fn offset_of_address(store: &Store, address: u64) -> Result<u64, Stor
     Err(StoreError::Malformed(format!("no section holds the address {address:#x}")))
 }
 
-fn view_of(record: &SymbolRecord, address: u64) -> SymbolView {
-    SymbolView {
-        address,
-        size: record.size,
-        got: record.got,
-        tls_pair: record.tls_pair,
-        tls_descriptor: record.tls_descriptor,
-        plt: record.plt,
-        atom: record.atom,
-        value: record.value,
-        flags: record.flags,
-    }
-}
-
 impl Places for View<'_> {
     fn symbol(&self, row: SymbolRow) -> SymbolView {
         let record = self.symbol_record(row);
-        view_of(&record, self.address_of(&record))
+        SymbolView::of(&record, self.address_of(&record))
     }
 
     fn atom(&self, row: AtomRow) -> (u64, u32) {

@@ -35,7 +35,10 @@ fn files() -> &'static Files {
         library.resolve().expect("the library links");
         Files {
             start: tiny::start(),
-            archive: tiny::archive(&[("work.o", &work[0], "first"), ("part.o", &tiny::library(), "part")]),
+            archive: tiny::archive(&[
+                ("work.o", &work[0], &["first"]),
+                ("part.o", &tiny::library(), &["part"]),
+            ]),
             work,
             library: library.image().into_owned(),
         }

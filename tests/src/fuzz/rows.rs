@@ -4,7 +4,8 @@
 //! The first byte chooses options. Then there is for each of three units what it defines (a bit each), and for each
 //! definition a byte for its contents and one for what it refers to; then the edits, frame after frame. Bytes that are
 //! missing are zero. What nobody defines is not referred to, and what two would define is the first one's, so that
-//! nearly all programs link.
+//! nearly all programs link. An option makes the second and third unit members of an archive, which are linked once
+//! somebody refers to what they define.
 
 use object::SymbolKind;
 use object::elf::{R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32};
@@ -53,8 +54,20 @@ enum Site {
 type Definition = Option<(u8, u8)>;
 /// A unit.
 type Unit = [Definition; NAMES.len()];
-/// The units; none for one that is not linked.
-type Objects = [Option<Vec<u8>>; 3];
+/// The files of a command line; none for one that is not there.
+type Files = [Option<Vec<u8>>; 3];
+
+/// Bits of the first byte.
+mod choice {
+    /// A position-independent program.
+    pub(super) const PIE: u8 = 1;
+    /// `--gc-sections`.
+    pub(super) const GC_SECTIONS: u8 = 2;
+    /// Each frame is of a process of its own, which starts from columns and log.
+    pub(super) const ANEW: u8 = 4;
+    /// The second and third unit are members of an archive.
+    pub(super) const ARCHIVE: u8 = 8;
+}
 
 fn is_local(name: &str) -> bool {
     name.starts_with('.')
@@ -199,29 +212,52 @@ fn write_unit(unit: &Unit, defined: &[bool; NAMES.len()], is_start: bool) -> Vec
     writer.finish()
 }
 
-/// The objects of a frame.
-fn objects(units: &[Unit; 3], linked: [bool; 3]) -> Objects {
+/// The files of a frame: an object for each unit that is linked, or the first object and an archive of the others.
+fn files(choices: u8, units: &[Unit; 3], linked: [bool; 3]) -> Files {
     let units = sound(*units, linked);
     let defined = std::array::from_fn(|bit| units.iter().any(|unit| unit[bit].is_some()));
-    std::array::from_fn(|index| linked[index].then(|| write_unit(&units[index], &defined, index == 0)))
+    let object = |index: usize| write_unit(&units[index], &defined, index == 0);
+    if choices & choice::ARCHIVE == 0 {
+        return std::array::from_fn(|index| linked[index].then(|| object(index)));
+    }
+    let members: Vec<_> = (1..UNITS.len()).filter(|&index| linked[index]).collect();
+    let objects: Vec<_> = members.iter().map(|&index| object(index)).collect();
+    let global = |bit: &usize| !is_local(NAMES[*bit].0);
+    let symbols =
+        members.iter().map(|&index| (0..NAMES.len()).filter(move |&bit| units[index][bit].is_some()));
+    let symbols: Vec<Vec<_>> =
+        symbols.map(|bits| bits.filter(global).map(|bit| NAMES[bit].0).collect()).collect();
+    let members = members.iter().zip(&objects).zip(&symbols);
+    let members: Vec<_> =
+        members.map(|((&index, object), symbols)| (UNITS[index], &object[..], &symbols[..])).collect();
+    [Some(object(0)), Some(tiny::archive(&members)), None]
 }
 
 fn options(choices: u8) -> LinkOptions {
     let incremental = IncrementalOptions { gate_kind: GateKind::Wide, ..IncrementalOptions::default() };
     LinkOptions {
-        output_kind: if choices & 1 == 0 { OutputKind::StaticExecutable } else { OutputKind::StaticPie },
-        gc_sections: choices & 2 != 0,
+        output_kind: if choices & choice::PIE == 0 {
+            OutputKind::StaticExecutable
+        } else {
+            OutputKind::StaticPie
+        },
+        gc_sections: choices & choice::GC_SECTIONS != 0,
         incremental: Some(incremental),
         ..tiny::options(true)
     }
 }
 
+/// The name of a file of the command line.
+fn file_name(choices: u8, file: usize) -> &'static str {
+    if choices & choice::ARCHIVE != 0 && file == 1 { "units.a" } else { UNITS[file] }
+}
+
 /// A session with inputs, and their ids.
-fn session(choices: u8, objects: &Objects) -> (LinkSession, [Option<InputId>; 3]) {
+fn session(choices: u8, files: &Files) -> (LinkSession, [Option<InputId>; 3]) {
     let mut session = LinkSession::new(options(choices)).expect("the options are sound");
     let ids = std::array::from_fn(|unit| {
-        let bytes = objects[unit].clone()?;
-        Some(session.add_input(Input::bytes(UNITS[unit], bytes)))
+        let bytes = files[unit].clone()?;
+        Some(session.add_input(Input::bytes(file_name(choices, unit), bytes)))
     });
     (session, ids)
 }
@@ -231,18 +267,17 @@ pub(super) fn judge(data: &[u8]) {
     outcomes(data);
 }
 
-/// No panic; each patch passes the oracle and looks at no whole program; what fails leaves the image. With a bit of the
-/// first byte, each frame is of a process of its own, which starts from columns and log.
+/// No panic; each patch passes the oracle and looks at no whole program; what fails leaves the image.
 ///
 /// What became of each frame after the first; `None` if it was an error.
 pub fn outcomes(data: &[u8]) -> Vec<Option<Outcome>> {
     let mut outcomes = Vec::new();
     let mut bytes = data.iter().copied();
     let choices = bytes.next().unwrap_or(0);
-    let anew = choices & 4 != 0;
+    let anew = choices & choice::ANEW != 0;
     let mut units = first_units(&mut || bytes.next().unwrap_or(0));
     let mut linked = [true; 3];
-    let mut before = objects(&units, linked);
+    let mut before = files(choices, &units, linked);
     let (mut warm, mut ids) = session(choices, &before);
     if warm.resolve().is_err() {
         return outcomes;
@@ -254,14 +289,14 @@ pub fn outcomes(data: &[u8]) -> Vec<Option<Outcome>> {
             return outcomes;
         }
         edit(&mut units, &mut linked, &mut || bytes.next().unwrap_or(0));
-        let now = objects(&units, linked);
+        let now = files(choices, &units, linked);
         let image = warm.image().into_owned();
         if anew {
             (warm, ids) = session(choices, &now);
             warm.set_prior_parts(state.clone().into(), image.clone().into());
         } else {
-            for ((id, name), (old, new)) in ids.iter_mut().zip(UNITS).zip(before.iter().zip(&now)) {
-                let input = |bytes: &Vec<u8>| Input::bytes(name, bytes.clone());
+            for (file, (id, (old, new))) in ids.iter_mut().zip(before.iter().zip(&now)).enumerate() {
+                let input = |bytes: &Vec<u8>| Input::bytes(file_name(choices, file), bytes.clone());
                 match (*id, new) {
                     _ if old == new => {}
                     (Some(known), Some(new)) => {

@@ -197,15 +197,18 @@ fn undefined(name: &str) -> Symbol {
     }
 }
 
-/// A GNU archive with an index of symbols: `(name, bytes, symbol)` each.
-pub fn archive(members: &[(&str, &[u8], &str)]) -> Vec<u8> {
-    let names: Vec<u8> =
-        members.iter().flat_map(|(_, _, symbol)| [symbol.as_bytes(), &[0]].concat()).collect();
-    let index_len = (4 + 4 * members.len() + names.len()).next_multiple_of(2);
-    let mut index = (members.len() as u32).to_be_bytes().to_vec();
+/// A GNU archive with an index of symbols: `(name, bytes, symbols)` each.
+pub fn archive(members: &[(&str, &[u8], &[&str])]) -> Vec<u8> {
+    let symbols = || members.iter().flat_map(|(_, _, symbols)| symbols.iter());
+    let count = symbols().count();
+    let names: Vec<u8> = symbols().flat_map(|symbol| [symbol.as_bytes(), &[0]].concat()).collect();
+    let index_len = (4 + 4 * count + names.len()).next_multiple_of(2);
+    let mut index = (count as u32).to_be_bytes().to_vec();
     let mut at = 8 + 60 + index_len;
-    for (_, bytes, _) in members {
-        index.extend_from_slice(&(at as u32).to_be_bytes());
+    for (_, bytes, symbols) in members {
+        for _ in *symbols {
+            index.extend_from_slice(&(at as u32).to_be_bytes());
+        }
         at += 60 + bytes.len().next_multiple_of(2);
     }
     index.extend_from_slice(&names);
