@@ -200,14 +200,15 @@ pub(super) fn drop_import_mention(context: &mut Context<'_>, row: SymbolRow) -> 
 
 /// Whether an object goes on mentioning a name that another one drops.
 pub(super) fn is_mentioned(context: &mut Context<'_>, row: SymbolRow) -> Result<bool, StoreError> {
-    Ok(context.referenced.contains(&row) || is_mentioned_elsewhere(context, row)?)
+    let near = context.referenced.contains(&row) || is_referred_to_nearby(context, row)?;
+    Ok(near || is_mentioned_elsewhere(context, row, |_| true)?)
 }
 
 /// How many references are looked at before all mentions are.
 const REFERENCES_EXAMINED: usize = 64;
 
-/// Whether an input that did not change mentions a name.
-fn is_mentioned_elsewhere(context: &mut Context<'_>, row: SymbolRow) -> Result<bool, StoreError> {
+/// Whether a relocation of an input that did not change refers to a name, as far as a look at a few references tells.
+fn is_referred_to_nearby(context: &Context<'_>, row: SymbolRow) -> Result<bool, StoreError> {
     let store = context.store;
     let mut next = store.symbols.get(row.0)?.first_incoming;
     for _ in 0..REFERENCES_EXAMINED {
@@ -220,7 +221,17 @@ fn is_mentioned_elsewhere(context: &mut Context<'_>, row: SymbolRow) -> Result<b
             return Ok(true);
         }
     }
-    // A section that was dropped has no relocations, but its object mentions what it would refer to.
+    Ok(false)
+}
+
+/// Whether an input that did not change has such a mention of a name. A section that was dropped has no relocations, but
+/// its object mentions what it would refer to. O(mentions of all objects).
+pub(super) fn is_mentioned_elsewhere(
+    context: &mut Context<'_>,
+    row: SymbolRow,
+    is_such: impl Fn(&GlobalRecord) -> bool,
+) -> Result<bool, StoreError> {
+    let store = context.store;
     let mut own = HashSet::new();
     // One that comes has no row yet.
     for input in context.changed.iter().filter(|input| input.0 < store.inputs.len()) {
@@ -229,7 +240,7 @@ fn is_mentioned_elsewhere(context: &mut Context<'_>, row: SymbolRow) -> Result<b
     }
     for at in 0..store.globals.len() {
         let global = store.globals.get(at)?;
-        if global.symbol == row && !is_vacant_global(&global) && !own.contains(&at) {
+        if global.symbol == row && !is_vacant_global(&global) && is_such(&global) && !own.contains(&at) {
             context.frame.counters.mentions_examined += u64::from(at) + 1;
             return Ok(true);
         }

@@ -17,7 +17,7 @@ use relink_engine::rows::{FileRow, InputRow, RelocRow, SymbolRow, TargetKind};
 use relink_formats as formats;
 
 use super::Context;
-use super::imports::{is_dynamic, offered_record};
+use super::imports::{is_dynamic, is_mentioned_elsewhere, offered_record};
 use super::names::{find_global, is_named_by_options, is_reference};
 use super::rows::{is_vacant_global, vacant_symbol};
 use super::symbols::text;
@@ -161,6 +161,20 @@ pub(super) fn is_linked_elsewhere(context: &Context<'_>, row: SymbolRow) -> Resu
         }
     }
     is_personality_elsewhere(context, row)
+}
+
+/// Whether something that does not change wants a name that its definer drops, and another member has it, or may. What refers
+/// to it in a section that was dropped has no relocations, and pulls members all the same.
+pub(super) fn is_wanted_of_another(
+    context: &mut Context<'_>,
+    row: SymbolRow,
+    name: &[u8],
+) -> Result<bool, StoreError> {
+    Ok(match offer_of(context, row, name)? {
+        Offer::Unknown => true,
+        Offer::Nobody => false,
+        Offer::Member(..) => is_mentioned_elsewhere(context, row, is_want)?,
+    })
 }
 
 /// Notes that a member has lost a reference.

@@ -18,7 +18,7 @@ use super::Context;
 use super::exports::is_mentioned_by_library;
 use super::heirs::{inherit, is_rebound, rehome};
 use super::imports::is_dynamic;
-use super::members::{claim_name, from_archive, is_linked_elsewhere, pull};
+use super::members::{claim_name, from_archive, is_linked_elsewhere, is_wanted_of_another, pull};
 use super::references::visibility_stays;
 use super::rows::{add_global, is_vacant_global, vacant_symbol};
 use super::symbols::{Change, Mentions, defined_record, drop_symbol, is_hidden, text};
@@ -413,10 +413,11 @@ pub(super) fn remove_definition(
     {
         return Ok(false);
     }
-    if context.referenced.contains(&row) || is_linked_elsewhere(context, row)? {
+    let name = context.store.strings.bytes(record.name)?;
+    let linked = context.referenced.contains(&row) || is_linked_elsewhere(context, row)?;
+    if linked || offered && is_wanted_of_another(context, row, name)? {
         if offered {
             // Another member may have it now.
-            let name = context.store.strings.bytes(record.name)?;
             pull(context, row, name)?;
         }
         return Ok(false);

@@ -110,6 +110,9 @@ impl Context<'_> {
     fn take(&mut self, input: InputRow, kind: Kind) -> Result<Option<u32>, StoreError> {
         let mut record = self.input_record(input)?;
         let (known, end) = (self.spans(&record, kind), self.end(kind));
+        if known.0.range().end.max(known.1.range().end) > end {
+            return Err(StoreError::Malformed(format!("rows of input {} are beyond the last one", input.0)));
+        }
         let cursor = self.cursors.get(&(input.0, kind)).copied().unwrap_or(0);
         let rows = known.0.range().chain(known.1.range());
         for (at, row) in rows.enumerate().skip(cursor) {
