@@ -415,7 +415,9 @@ pub(super) fn remove_definition(
     }
     let name = context.store.strings.bytes(record.name)?;
     let linked = context.referenced.contains(&row) || is_linked_elsewhere(context, row)?;
-    if linked || offered && is_wanted_of_another(context, row, name)? {
+    // That nothing wants a member that is dropped, all mentions have told.
+    let asked = offered && !request.beside.dropped.contains(&input.row);
+    if linked || asked && is_wanted_of_another(context, row, name)? {
         if offered {
             // Another member may have it now.
             pull(context, row, name)?;

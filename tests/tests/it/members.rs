@@ -354,6 +354,31 @@ fn members_come_and_go_in_programs_and_libraries() {
     }
 }
 
+/// A section that was dropped has no relocations, but its object mentions what it would refer to: that pulls members, and
+/// their constructors run.
+#[test]
+fn what_dropped_sections_mention_is_pulled() {
+    let main = "#include <stdio.h>\nint f(int);\nint dead(int x)\n{\n    return f(x);\n}\nint main(void)\n{\n    puts(\"main\");\n    return 0;\n}\n";
+    let says = |what: &str, more: &str| {
+        format!(
+            "#include <stdio.h>\n__attribute__((constructor)) static void say(void)\n{{\n    puts(\"{what}\");\n}}\n{more}"
+        )
+    };
+    let f = "int f(int x)\n{\n    return x + 1;\n}\n";
+    let cc = Cc::new(["-O0", "-g", "-fPIC", "-ffunction-sections", "-fdata-sections"]);
+    for (constructors, expected) in [(false, "patched"), (true, "fell_back_full")] {
+        let scene = |one: &str, two: &str| {
+            let member = |what, more: &str| if constructors { says(what, more) } else { more.to_owned() };
+            let members = [("one", &*member("one", one)), ("two", &*member("two", two))];
+            scene("-pie -Wl,--gc-sections", &cc, Kind::Fat, &[("main", main)], &members)
+        };
+        let (stage, _) = scene("int other;\n", f).incremental_wide();
+        let taken_over = scene(f, "int other;\n");
+        taken_over.again(&stage)[0].assert_outcome(expected);
+        taken_over.compare(&stage);
+    }
+}
+
 const SHAPES: &str = r#"
 #include <cstdio>
 struct Shape { virtual ~Shape() {} virtual int area() const = 0; };
