@@ -205,6 +205,9 @@ fn inline_functions_become_others_and_inline_again() {
             let edited = scene(home);
             let linked = edited.again(&stage);
             assert_eq!(linked[0].outcome(), "patched", "{flags} {home:?}: {:#}", linked[0].report["reasons"]);
+            // What was compiled again, and nothing beside it.
+            assert!(linked[0].counter("inputs_parsed") <= 3, "{flags} {home:?}: {:#}", linked[0].report);
+            assert_eq!(linked[0].counter("whole_program_resolutions"), 0, "{flags} {home:?}");
             edited.compare_with_scratch(&stage);
         }
     }

@@ -219,6 +219,9 @@ fn zeros_beyond_the_end_of_the_file_are_patched() {
             folder.unit("main", &["-O1", "-ffunction-sections", flags], text);
             let (outcome, reasons) = folder.patch("main", &["main.o", &format!("-Wl,--gate={gate}")]);
             assert_eq!(folder.run("main"), says, "{flags} {gate}");
+            let report: serde_json::Value = serde_json::from_slice(&folder.bytes("report.json")).unwrap();
+            let written = report["counters"]["bytes_written"].as_u64().unwrap();
+            assert!(outcome != "patched" || written < 4096, "{flags} {gate}: {written} bytes of an edit");
             (outcome, reasons)
         };
         assert_eq!(step(&unit("", 64 << 20, 1), "6\n").0, "full");
