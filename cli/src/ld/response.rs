@@ -1,46 +1,57 @@
 //! `@file`: arguments from files, as gcc, clang and cmake write them.
 
 use std::ffi::OsString;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use relink::host::{Io, read_file};
 
-/// A file that names itself must end somewhere.
+/// A file that names itself must end somewhere,
 const DEPTH_MAX: usize = 32;
+/// and so must one that does so twice. GNU's limit.
+const FILES_MAX: usize = 2000;
 
 /// Puts the contents of response files in the places of their names. A file that can't be read is an error, and
 /// gives no arguments.
 pub(super) fn expand(io: &dyn Io, args: Vec<OsString>) -> (Vec<OsString>, Vec<String>) {
-    let (mut expanded, mut errors) = (Vec::with_capacity(args.len()), Vec::new());
-    expand_into(io, args, 0, &mut expanded, &mut errors);
-    (expanded, errors)
+    let expanded = Vec::with_capacity(args.len());
+    let mut expansion = Expansion { io, files: 0, expanded, errors: Vec::new() };
+    // What is behind a file that does not end is not looked at.
+    let _ = expansion.expand(args, 0);
+    (expansion.expanded, expansion.errors)
 }
 
-fn expand_into(
-    io: &dyn Io,
-    args: Vec<OsString>,
-    depth: usize,
-    expanded: &mut Vec<OsString>,
-    errors: &mut Vec<String>,
-) {
-    for arg in args {
-        let Some(path) = arg.as_bytes().strip_prefix(b"@").filter(|path| !path.is_empty()) else {
-            expanded.push(arg);
-            continue;
-        };
-        let path = Path::new(std::ffi::OsStr::from_bytes(path));
-        if depth == DEPTH_MAX {
-            errors.push(format!(
-                "response file {}: it names itself, or more than {DEPTH_MAX} others",
-                path.display()
-            ));
-            return;
+struct Expansion<'a> {
+    io: &'a dyn Io,
+    /// How many files have been read.
+    files: usize,
+    expanded: Vec<OsString>,
+    errors: Vec<String>,
+}
+
+impl Expansion<'_> {
+    fn expand(&mut self, args: Vec<OsString>, depth: usize) -> ControlFlow<()> {
+        for arg in args {
+            let Some(path) = arg.as_bytes().strip_prefix(b"@").filter(|path| !path.is_empty()) else {
+                self.expanded.push(arg);
+                continue;
+            };
+            let path = Path::new(std::ffi::OsStr::from_bytes(path));
+            if depth == DEPTH_MAX || self.files == FILES_MAX {
+                let path = path.display();
+                self.errors.push(format!(
+                    "response file {path}: it names itself, or there are more than {DEPTH_MAX} within each other or {FILES_MAX} at all"
+                ));
+                return ControlFlow::Break(());
+            }
+            self.files += 1;
+            match read_file(self.io, path) {
+                Ok(text) => self.expand(split(&text), depth + 1)?,
+                Err(error) => self.errors.push(format!("response file: {error}")),
+            }
         }
-        match read_file(io, path) {
-            Ok(text) => expand_into(io, split(&text), depth + 1, expanded, errors),
-            Err(error) => errors.push(format!("response file: {error}")),
-        }
+        ControlFlow::Continue(())
     }
 }
 
@@ -119,5 +130,9 @@ mod tests {
         let (expanded, errors) = expand(&SystemIo, vec![at("self")]);
         assert_eq!(expanded.len(), DEPTH_MAX);
         assert!(errors[0].contains("names itself"));
+        // Twice in itself is more files than there are words in it.
+        std::fs::write(path("twice"), format!("@{0} @{0}", path("twice"))).unwrap();
+        let (expanded, errors) = expand(&SystemIo, vec![at("twice"), at("self")]);
+        assert_eq!((expanded.len(), errors.len()), (0, 1));
     }
 }

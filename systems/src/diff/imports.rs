@@ -12,8 +12,9 @@ use relink_engine::rows::{InputRow, RelocRow, SymbolRow};
 use relink_formats as formats;
 
 use super::Context;
+use super::asked::find_mentions;
 use super::names::{find_global, is_named_by_options, is_reference};
-use super::rows::{add_global, is_vacant_global, vacant_symbol};
+use super::rows::{add_global, vacant_symbol};
 use super::symbols::text;
 use crate::ingest::bulk::type_flags;
 use crate::ingest::libraries::{definition_of, open_library};
@@ -200,8 +201,15 @@ pub(super) fn drop_import_mention(context: &mut Context<'_>, row: SymbolRow) -> 
 
 /// Whether an object goes on mentioning a name that another one drops.
 pub(super) fn is_mentioned(context: &mut Context<'_>, row: SymbolRow) -> Result<bool, StoreError> {
-    let near = context.referenced.contains(&row) || is_referred_to_nearby(context, row)?;
-    Ok(near || is_mentioned_elsewhere(context, row, |_| true)?)
+    if context.referenced.contains(&row) || is_referred_to_nearby(context, row)? {
+        return Ok(true);
+    }
+    let mut mentioned = false;
+    find_mentions(context, |global| {
+        mentioned = global.symbol == row;
+        !mentioned
+    })?;
+    Ok(mentioned)
 }
 
 /// How many references are looked at before all mentions are.
@@ -221,30 +229,5 @@ fn is_referred_to_nearby(context: &Context<'_>, row: SymbolRow) -> Result<bool, 
             return Ok(true);
         }
     }
-    Ok(false)
-}
-
-/// Whether an input that did not change has such a mention of a name. A section that was dropped has no relocations, but
-/// its object mentions what it would refer to. O(mentions of all objects).
-pub(super) fn is_mentioned_elsewhere(
-    context: &mut Context<'_>,
-    row: SymbolRow,
-    is_such: impl Fn(&GlobalRecord) -> bool,
-) -> Result<bool, StoreError> {
-    let store = context.store;
-    let mut own = HashSet::new();
-    // One that comes has no row yet.
-    for input in context.changed.iter().filter(|input| input.0 < store.inputs.len()) {
-        let record = store.inputs.get(input.0)?;
-        own.extend(record.globals.and(record.more_globals));
-    }
-    for at in 0..store.globals.len() {
-        let global = store.globals.get(at)?;
-        if global.symbol == row && !is_vacant_global(&global) && is_such(&global) && !own.contains(&at) {
-            context.frame.counters.mentions_examined += u64::from(at) + 1;
-            return Ok(true);
-        }
-    }
-    context.frame.counters.mentions_examined += u64::from(store.globals.len());
     Ok(false)
 }

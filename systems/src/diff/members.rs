@@ -17,7 +17,7 @@ use relink_engine::rows::{FileRow, InputRow, RelocRow, SymbolRow, TargetKind};
 use relink_formats as formats;
 
 use super::Context;
-use super::imports::{is_dynamic, is_mentioned_elsewhere, offered_record};
+use super::imports::{is_dynamic, offered_record};
 use super::names::{find_global, is_named_by_options, is_reference};
 use super::rows::{is_vacant_global, vacant_symbol};
 use super::symbols::text;
@@ -163,20 +163,6 @@ pub(super) fn is_linked_elsewhere(context: &Context<'_>, row: SymbolRow) -> Resu
     is_personality_elsewhere(context, row)
 }
 
-/// Whether something that does not change wants a name that its definer drops, and another member has it, or may. What refers
-/// to it in a section that was dropped has no relocations, and pulls members all the same.
-pub(super) fn is_wanted_of_another(
-    context: &mut Context<'_>,
-    row: SymbolRow,
-    name: &[u8],
-) -> Result<bool, StoreError> {
-    Ok(match offer_of(context, row, name)? {
-        Offer::Unknown => true,
-        Offer::Nobody => false,
-        Offer::Member(..) => is_mentioned_elsewhere(context, row, is_want)?,
-    })
-}
-
 /// Notes that a member has lost a reference.
 pub(super) fn doubt(context: &mut Context<'_>, member: InputRow, name: &[u8], input: &str) {
     context.doubtful.entry(member).or_insert_with(|| (text(name), input.to_owned()));
@@ -244,7 +230,6 @@ fn all_inputs(context: &Context<'_>) -> Result<Vec<InputRow>, StoreError> {
 /// references tells.
 fn is_wanted_nearby(context: &Context<'_>, member: InputRow) -> Result<bool, StoreError> {
     let store = context.store;
-    let libraries = first_library(context)?;
     let mut seen: HashSet<InputRow> = [member].into_iter().collect();
     let mut queue = vec![member];
     let mut left = ROWS_EXAMINED;
@@ -277,7 +262,8 @@ fn is_wanted_nearby(context: &Context<'_>, member: InputRow) -> Result<bool, Sto
                     if from_archive(context, input)? {
                         seen.insert(input);
                         queue.push(input);
-                    } else if context.place_of(context.input_record(input)?.file) < libraries {
+                    } else if !is_behind_a_library(context, input)? && !is_behind_a_library(context, member)?
+                    {
                         return Ok(true);
                     }
                 }
@@ -304,7 +290,6 @@ fn reach_members(
         }
     }
     let Some(mut wants) = names_of_link(context)? else { return Ok(None) };
-    let libraries = first_library(context)?;
     let mut reached = HashSet::new();
     let mut examined = 0;
     // Of an object behind a library.
@@ -315,6 +300,7 @@ fn reach_members(
             if !pulls(&record) || !from_archive(context, record.input)? {
                 continue;
             }
+            let behind = behind || is_behind_a_library(context, record.input)?;
             if behind && record.flags & symbol_flags::OFFERED != 0 {
                 return Ok(None); // Perhaps the library's definition would do.
             }
@@ -323,8 +309,7 @@ fn reach_members(
             }
         }
         let Some(row) = queue.pop() else { break };
-        let file = context.input_record(row)?.file;
-        behind = !from_archive(context, row)? && context.place_of(file) > libraries;
+        behind = !from_archive(context, row)? && is_behind_a_library(context, row)?;
         if let Some(object) = changed.get(&row) {
             let first = object.parsed.first_global as usize;
             for (target, global) in object.targets.iter().skip(first).zip(global_records(&object.parsed)) {
@@ -342,8 +327,13 @@ fn reach_members(
     Ok(Some(reached))
 }
 
+/// Whether a shared library stands in front of an input, or of its archive.
+fn is_behind_a_library(context: &Context<'_>, input: InputRow) -> Result<bool, StoreError> {
+    Ok(context.place_of(context.input_record(input)?.file) > context.libraries)
+}
+
 /// The place of the first shared library; none is behind all.
-fn first_library(context: &Context<'_>) -> Result<u32, StoreError> {
+pub(super) fn first_library(context: &Context<'_>) -> Result<u32, StoreError> {
     let mut first = u32::MAX;
     for file in (0..context.store.files.len()).map(FileRow) {
         if context.store.files.get(file.0)?.flags & file_flags::SHARED != 0 {
@@ -378,7 +368,7 @@ fn names_of_link(context: &mut Context<'_>) -> Result<Option<Vec<SymbolRow>>, St
 }
 
 /// Whether a mention wants a definition.
-fn is_want(global: &GlobalRecord) -> bool {
+pub(super) fn is_want(global: &GlobalRecord) -> bool {
     global.state == global_state::UNDEFINED && global.info >> 4 != elf::STB_WEAK
 }
 
@@ -430,13 +420,29 @@ impl Context<'_> {
     }
 }
 
+/// Whether a library's definition might do for what an object refers to, and no member be pulled: a library in front of the
+/// object, or of the archive, offers the name. When a member comes to refer to it is not known.
+pub(super) fn may_be_of_a_library(
+    context: &Context<'_>,
+    input: &Input,
+    symbol: &SymbolRecord,
+) -> Result<bool, StoreError> {
+    if symbol.flags & symbol_flags::OFFERED == 0 || !pulls(symbol) || context.libraries == u32::MAX {
+        return Ok(false);
+    }
+    Ok(from_archive(context, input.row)?
+        || is_behind_a_library(context, input.row)?
+        || is_behind_a_library(context, symbol.input)?)
+}
+
 /// Whether an object refers to something else in an input. Then what pulls what is as it was: of two references from
 /// one object to one member, either is enough.
 pub(super) fn still_needs(
     context: &Context<'_>,
-    object: &Object,
+    input: &Input,
     member: InputRow,
 ) -> Result<bool, StoreError> {
+    let object = &input.object;
     let first = object.parsed.first_global as usize;
     for (index, global) in (first..).zip(global_records(&object.parsed)) {
         if global.state != global_state::UNDEFINED || global.info >> 4 == elf::STB_WEAK {
@@ -445,7 +451,12 @@ pub(super) fn still_needs(
         if let Some(row) = context.store.global(object.parsed.symbol_name(index))? {
             let old = context.store.symbols.get(row.0)?;
             let now = context.symbol(row)?;
-            if old.input == member && now.input == member && pulls(&old) && pulls(&now) {
+            if old.input == member
+                && now.input == member
+                && pulls(&old)
+                && pulls(&now)
+                && !may_be_of_a_library(context, input, &now)?
+            {
                 return Ok(true);
             }
         }

@@ -4,6 +4,7 @@
 //! may differ and of symbols whose values may.
 
 pub(crate) mod anonymous;
+mod asked;
 mod exports;
 mod groups;
 mod heirs;
@@ -53,9 +54,13 @@ pub(crate) struct Context<'a> {
     going: HashSet<InputRow>,
     /// The place of each file on the command line, if files do not stand there in the order of their rows.
     places: Vec<u32>,
+    /// The place of the first shared library; none is behind all.
+    libraries: u32,
     /// Names that their new objects refer to.
     referenced: HashSet<SymbolRow>,
-    /// Of these the ones that are no weak references of an archive's member.
+    /// Of these the ones that are not only weak references.
+    wanting: HashSet<SymbolRow>,
+    /// Of these the ones that are not only references of an archive's member.
     rooted: HashSet<SymbolRow>,
     /// Definitions that changed inputs give up.
     released: HashMap<SymbolRow, GlobalRecord>,
@@ -69,6 +74,8 @@ pub(crate) struct Context<'a> {
     lost: HashSet<(InputRow, SymbolRow)>,
     /// Members of archives that may have nothing any more that wants them.
     doubtful: members::Doubtful,
+    /// Names of which all mentions must be known.
+    questions: asked::Questions,
     /// What can be planned may pass.
     wide: bool,
     /// Those of them that another one has taken over.
@@ -116,7 +123,9 @@ pub(crate) fn diff_inputs(
         changed: inputs.iter().map(|input| input.row).collect(),
         going: inputs.iter().filter(|input| input.fate == Fate::Goes).map(|input| input.row).collect(),
         places: Vec::new(),
+        libraries: u32::MAX,
         referenced: HashSet::new(),
+        wanting: HashSet::new(),
         rooted: HashSet::new(),
         released: HashMap::new(),
         undefined: HashSet::new(),
@@ -124,6 +133,7 @@ pub(crate) fn diff_inputs(
         owners: HashMap::new(),
         lost: HashSet::new(),
         doubtful: members::Doubtful::new(),
+        questions: asked::Questions::new(),
         wide: gate == Some(GateKind::Wide),
         rehomed: HashSet::new(),
         yielded: Vec::new(),
@@ -144,6 +154,7 @@ fn diff_units(
 ) -> Result<(), StoreError> {
     context.places = places_of_files(context)?;
     if context.wide {
+        context.libraries = members::first_library(context)?;
         for entity in context.plan.inputs.clone() {
             if let Ok(input) = inputs.get(entity) {
                 heirs::note_released(context, input)?;
@@ -177,12 +188,17 @@ fn diff_units(
     for unit in &mut units {
         let Ok(input) = inputs.get(unit.entity) else { continue };
         references::drop_mentions(context, request, input, std::mem::take(&mut unit.mentions))?;
-        for (row, old, new) in &unit.changes {
+        for (row, old, new) in &mut unit.changes {
+            if context.referenced.contains(row) {
+                new.flags |= symbol_flags::REFERENCED;
+            }
             if old != new {
                 context.plan.symbols.insert(row.0, *new);
             }
         }
     }
+    references::note_references(context)?;
+    asked::answer_questions(context)?;
     members::judge_members(context, inputs)?;
     liveness::revive_atoms(context, inputs, &mut units)?;
     for unit in units {

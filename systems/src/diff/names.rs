@@ -15,10 +15,11 @@ use relink_engine::store::hash_name;
 use relink_formats as formats;
 
 use super::Context;
+use super::asked::Asked;
 use super::exports::is_mentioned_by_library;
 use super::heirs::{inherit, is_rebound, rehome};
 use super::imports::is_dynamic;
-use super::members::{claim_name, from_archive, is_linked_elsewhere, is_wanted_of_another, pull};
+use super::members::{claim_name, doubt, from_archive, is_linked_elsewhere};
 use super::references::visibility_stays;
 use super::rows::{add_global, is_vacant_global, vacant_symbol};
 use super::symbols::{Change, Mentions, defined_record, drop_symbol, is_hidden, text};
@@ -59,6 +60,9 @@ pub(super) fn define_globals(
                 targets[index] = Target::symbol(old.symbol);
                 let global = GlobalRecord { symbol: old.symbol, name_hash: hash, ..new };
                 context.plan.globals.insert(row, global);
+                if is_reference(&old) {
+                    note_copy(context, input, old.symbol, name)?;
+                }
                 yield_to_owner(context, input, index, old.symbol, &new)?
             }
             Some((row, old)) if given_up(context, &old) => {
@@ -113,6 +117,7 @@ fn define_new(
     let (row, old) = match known {
         Some((row, record)) if discarded && place::is_atom(record.atom) => {
             targets[index] = Target::symbol(row);
+            note_copy(context, input, row, name)?;
             return match yield_to_owner(context, input, index, row, new)? {
                 None => mention(context, input, row, new, name),
                 reason => Ok(reason),
@@ -166,6 +171,23 @@ fn is_dropped_copy(context: &Context<'_>, object: &Object, index: usize) -> Resu
         Some(row) => Ok(context.atom(row)?.flags & atom_flags::DISCARDED != 0),
         None => Ok(false),
     }
+}
+
+/// Notes that an object has a copy of what it did not define. A member that owns it may have been in the link for the
+/// object's sake, or for that of somebody for whom the object would do from now on.
+fn note_copy(
+    context: &mut Context<'_>,
+    input: &Input,
+    row: SymbolRow,
+    name: &[u8],
+) -> Result<(), StoreError> {
+    let owner = context.symbol(row)?.input;
+    if owner.some().is_some() && from_archive(context, owner)? {
+        doubt(context, owner, name, &input.object.name);
+        let reason = GateReason::NewGlobal { symbol: text(name), input: input.object.name.clone() };
+        context.questions.insert(row, Asked::Copied(reason));
+    }
+    Ok(())
 }
 
 /// Whether an object defines a name, as far as is known yet.
@@ -413,15 +435,14 @@ pub(super) fn remove_definition(
     {
         return Ok(false);
     }
-    let name = context.store.strings.bytes(record.name)?;
     let linked = context.referenced.contains(&row) || is_linked_elsewhere(context, row)?;
-    // That nothing wants a member that is dropped, all mentions have told.
-    let asked = offered && !request.beside.dropped.contains(&input.row);
-    if linked || asked && is_wanted_of_another(context, row, name)? {
-        if offered {
-            // Another member may have it now.
-            pull(context, row, name)?;
-        }
+    // Another member may have it now, for those who want one.
+    if flags & symbol_flags::REFERENCED != 0 && !linked || offered && linked {
+        let symbol = text(context.store.strings.bytes(record.name)?);
+        let reason = GateReason::RemovedGlobal { symbol, input: input.object.name.clone() };
+        context.questions.insert(row, Asked::Dropped(reason));
+    }
+    if linked {
         return Ok(false);
     }
     if bound {

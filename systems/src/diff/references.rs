@@ -16,7 +16,9 @@ use super::Context;
 use super::imports::{
     drop_import_mention, import_name, is_dynamic, is_mentioned, rebind_import, refer_to_import,
 };
-use super::members::{doubt, forget_lost_offer, from_archive, may_pull_another, pull, still_needs};
+use super::members::{
+    doubt, forget_lost_offer, from_archive, may_be_of_a_library, may_pull_another, pull, still_needs,
+};
 use super::names::{find_global, is_of_no_use, is_reference, match_global, mention, remove_definition};
 use super::symbols::{Mentions, text};
 use crate::commit::bulk::global_records;
@@ -62,7 +64,8 @@ pub(super) fn match_references(
             }
             Some((_, old)) => {
                 targets[index] = Target::symbol(old.symbol);
-                if !is_reference(&old) && context.symbol(old.symbol)?.flags & symbol_flags::OFFERED != 0 {
+                let offered = context.symbol(old.symbol)?.flags & symbol_flags::OFFERED != 0;
+                if !is_reference(&old) && offered && new.info >> 4 != elf::STB_WEAK {
                     // Another member may have it now.
                     pull(context, old.symbol, name)?;
                 }
@@ -91,8 +94,11 @@ pub(super) fn match_references(
         };
         if let TargetKind::Symbol(row) = targets[index].kind() {
             context.referenced.insert(row);
-            if rooted && new.info >> 4 != elf::STB_WEAK {
-                context.rooted.insert(row);
+            if new.info >> 4 != elf::STB_WEAK {
+                context.wanting.insert(row);
+                if rooted && !may_be_of_a_library(context, input, &context.symbol(row)?)? {
+                    context.rooted.insert(row);
+                }
             }
         }
         if let Some(reason) = reason {
@@ -100,6 +106,19 @@ pub(super) fn match_references(
         }
     }
     input.object.targets = targets;
+    Ok(())
+}
+
+/// Marks what changed objects refer to: whether an object does, the record of a name says to those who would drop it.
+pub(super) fn note_references(context: &mut Context<'_>) -> Result<(), StoreError> {
+    for row in context.referenced.clone() {
+        let record = context.symbol(row)?;
+        let defined = place::is_atom(record.atom) || record.atom == place::ABSOLUTE;
+        if defined && record.flags & symbol_flags::REFERENCED == 0 {
+            let flags = record.flags | symbol_flags::REFERENCED;
+            context.plan.symbols.insert(row.0, SymbolRecord { flags, ..record });
+        }
+    }
     Ok(())
 }
 
@@ -230,7 +249,7 @@ fn dropped_reference(
     if (record.atom == place::SHARED || copied) && elsewhere {
         return Ok(None);
     }
-    if record.atom == place::UNDEFINED || record.atom == place::SHARED || copied {
+    if matches!(record.atom, place::LAZY | place::UNDEFINED | place::SHARED) || copied {
         // It stands in the symbol table for our reference, and would not in a full link's.
         let reason = GateReason::RemovedUndefined { symbol: text(name), input: input.object.name.clone() };
         if !drop_import_mention(context, old.symbol)? {
@@ -249,7 +268,7 @@ fn dropped_reference(
     if old.info >> 4 == elf::STB_WEAK || !place::is_atom(record.atom) || record.input.some().is_none() {
         return Ok(None);
     }
-    if from_archive(context, record.input)? && !still_needs(context, &input.object, record.input)? {
+    if from_archive(context, record.input)? && !still_needs(context, input, record.input)? {
         doubt(context, record.input, name, &input.object.name);
     }
     Ok(None)

@@ -388,12 +388,26 @@ fn compare_definition(
     fresh: &SymbolRecord,
     known: &SymbolRecord,
 ) {
+    let mentioned = (fresh.flags | known.flags) & symbol_flags::REFERENCED != 0;
     let same_place = match fresh.atom {
         atom if place::is_atom(atom) => placement.store_atom(atom) == Some(known.atom),
+        // What both an archive and a library offer, whoever comes to refer to it asks both for.
+        place::SHARED | place::LAZY if !mentioned => matches!(known.atom, place::SHARED | place::LAZY),
+        // What no archive offers any more is as undefined as it was; it is asked for before anybody may want it.
+        place::UNDEFINED => matches!(known.atom, place::UNDEFINED | place::LAZY),
         other => other == known.atom,
     };
     if !same_place {
-        checker.report(5, format!("{name} is defined elsewhere in a full link"));
+        let of = |record: &SymbolRecord| match record.atom {
+            place::UNDEFINED => "nowhere",
+            place::LAZY => "by an archive",
+            place::SHARED => "by a library",
+            place::ABSOLUTE => "without a section",
+            place::VACANT => "and mentioned nowhere",
+            _ => "by an object",
+        };
+        let (there, here) = (of(fresh), of(known));
+        checker.report(5, format!("{name} is defined elsewhere in a full link: {there}, and here {here}"));
     } else if (fresh.value, fresh.size, fresh.info) != (known.value, known.size, known.info)
         && place::is_atom(fresh.atom)
         && fresh.flags & (symbol_flags::LINKER_DEFINED | symbol_flags::COMMON) == 0

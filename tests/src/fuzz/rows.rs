@@ -7,8 +7,10 @@
 //! nearly all programs link. An option makes the second and third unit members of an archive, which are linked once
 //! somebody refers to what they define.
 
+use std::sync::OnceLock;
+
 use object::SymbolKind;
-use object::elf::{R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32};
+use object::elf::{R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32, R_X86_64_REX_GOTPCRELX};
 use object::write::{Comdat, SectionId, SymbolId};
 use relink::{GateKind, IncrementalOptions, Input, InputId, LinkOptions, LinkSession, Outcome, OutputKind};
 
@@ -67,6 +69,14 @@ mod choice {
     pub(super) const ANEW: u8 = 4;
     /// The second and third unit are members of an archive.
     pub(super) const ARCHIVE: u8 = 8;
+    /// A shared library has some of the names as well, and a loader binds them.
+    pub(super) const LIBRARY: u8 = 0x10;
+    /// It stands in front of everything else.
+    pub(super) const LIBRARY_FIRST: u8 = 0x20;
+    /// Addresses are loaded from the GOT.
+    pub(super) const GOT: u8 = 0x40;
+    /// What is linked is a shared library itself.
+    pub(super) const SHARED: u8 = 0x80;
 }
 
 fn is_local(name: &str) -> bool {
@@ -118,8 +128,31 @@ fn sound(mut units: [Unit; 3], linked: [bool; 3]) -> [Unit; 3] {
     units
 }
 
-/// The object of a unit; `defined` says which names the program has.
-fn write_unit(unit: &Unit, defined: &[bool; NAMES.len()], is_start: bool) -> Vec<u8> {
+/// Names that the shared library has.
+const LIBRARY_NAMES: [&str; 3] = ["f3", "d1", "c0"];
+
+/// The shared library.
+fn library() -> &'static [u8] {
+    static LIBRARY: OnceLock<Vec<u8>> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let mut writer = Writer::new();
+        writer.code("f3", &[0xc3]);
+        writer.code("c0", &[0xc3]);
+        let data = writer.object.add_section(Vec::new(), b".data".to_vec(), object::SectionKind::Data);
+        writer.object.append_section_data(data, &[7; 24], 8);
+        writer.define("d1", SymbolKind::Data, data, 0, 24);
+        let options = LinkOptions { output_kind: OutputKind::SharedLibrary, ..tiny::options(false) };
+        let mut session = LinkSession::new(options).expect("the options are sound");
+        session.add_input(Input::bytes("library.o", writer.finish()));
+        session.resolve().expect("the library links");
+        session.image().into_owned()
+    })
+}
+
+/// The object of a unit; `defined` says which names the program has. Some references are weak, and may be to what it does
+/// not have.
+fn write_unit(choices: u8, unit: &Unit, defined: &[bool; NAMES.len()], is_start: bool) -> Vec<u8> {
+    let by_got = choices & (choice::GOT | choice::SHARED) != 0;
     let mut writer = Writer::new();
     let mut symbols: [Option<SymbolId>; NAMES.len()] = [None; NAMES.len()];
     let mut sites: Vec<(SectionId, u64, Site, u8)> = Vec::new();
@@ -132,9 +165,10 @@ fn write_unit(unit: &Unit, defined: &[bool; NAMES.len()], is_start: bool) -> Vec
         let length = 8 + 8 * usize::from(contents >> 3);
         let section = match kind {
             Kind::Function | Kind::Inline => {
-                // call; lea rax, [rip + x]; a body.
+                // call; lea or mov rax, [rip + x]; a body.
+                let load = if by_got { 0x8b } else { 0x8d };
                 let mut code =
-                    vec![0xe8, 0, 0, 0, 0, 0x48, 0x8d, 0x05, 0, 0, 0, 0, 0xb8, contents & 7, 0, 0, 0];
+                    vec![0xe8, 0, 0, 0, 0, 0x48, load, 0x05, 0, 0, 0, 0, 0xb8, contents & 7, 0, 0, 0];
                 code.resize(code.len() + length, 0x90);
                 code.push(0xc3);
                 let section = writer.code(name, &code);
@@ -188,9 +222,10 @@ fn write_unit(unit: &Unit, defined: &[bool; NAMES.len()], is_start: bool) -> Vec
         }
     }
     for (section, offset, site, target) in sites {
+        let absent = usize::from(target) >= NAMES.len() && (by_got || site != Site::Address);
         let target = usize::from(target) % NAMES.len();
         let (name, kind) = NAMES[target];
-        let available = defined[target] && (symbols[target].is_some() || !is_local(name));
+        let available = (defined[target] || absent) && (symbols[target].is_some() || !is_local(name));
         // What is not there is itself: no reference of a program is without a target.
         let wanted = available && (site != Site::Call || matches!(kind, Kind::Function | Kind::Inline));
         let symbol = match (wanted, symbols[target]) {
@@ -198,12 +233,15 @@ fn write_unit(unit: &Unit, defined: &[bool; NAMES.len()], is_start: bool) -> Vec
             (true, Some(symbol)) => symbol,
             (true, None) => {
                 let symbol = writer.undefined(name);
+                writer.object.symbol_mut(symbol).weak = absent;
                 symbols[target] = Some(symbol);
                 symbol
             }
         };
+        let symbol_is_named = wanted;
         let (addend, r_type) = match site {
             Site::Call => (-4, R_X86_64_PLT32),
+            Site::Address if by_got && symbol_is_named => (-4, R_X86_64_REX_GOTPCRELX),
             Site::Address => (-4, R_X86_64_PC32),
             Site::Pointer => (0, R_X86_64_64),
         };
@@ -215,8 +253,11 @@ fn write_unit(unit: &Unit, defined: &[bool; NAMES.len()], is_start: bool) -> Vec
 /// The files of a frame: an object for each unit that is linked, or the first object and an archive of the others.
 fn files(choices: u8, units: &[Unit; 3], linked: [bool; 3]) -> Files {
     let units = sound(*units, linked);
-    let defined = std::array::from_fn(|bit| units.iter().any(|unit| unit[bit].is_some()));
-    let object = |index: usize| write_unit(&units[index], &defined, index == 0);
+    let has_library = choices & choice::LIBRARY != 0;
+    let defined = std::array::from_fn(|bit| {
+        has_library && LIBRARY_NAMES.contains(&NAMES[bit].0) || units.iter().any(|unit| unit[bit].is_some())
+    });
+    let object = |index: usize| write_unit(choices, &units[index], &defined, index == 0);
     if choices & choice::ARCHIVE == 0 {
         return std::array::from_fn(|index| linked[index].then(|| object(index)));
     }
@@ -235,12 +276,16 @@ fn files(choices: u8, units: &[Unit; 3], linked: [bool; 3]) -> Files {
 
 fn options(choices: u8) -> LinkOptions {
     let incremental = IncrementalOptions { gate_kind: GateKind::Wide, ..IncrementalOptions::default() };
+    let is_dynamic = choices & choice::LIBRARY != 0;
+    let output_kind = match (choices & choice::PIE == 0, is_dynamic) {
+        _ if choices & choice::SHARED != 0 => OutputKind::SharedLibrary,
+        (true, false) => OutputKind::StaticExecutable,
+        (false, false) => OutputKind::StaticPie,
+        (true, true) => OutputKind::Executable,
+        (false, true) => OutputKind::Pie,
+    };
     LinkOptions {
-        output_kind: if choices & choice::PIE == 0 {
-            OutputKind::StaticExecutable
-        } else {
-            OutputKind::StaticPie
-        },
+        output_kind,
         gc_sections: choices & choice::GC_SECTIONS != 0,
         incremental: Some(incremental),
         ..tiny::options(true)
@@ -255,10 +300,17 @@ fn file_name(choices: u8, file: usize) -> &'static str {
 /// A session with inputs, and their ids.
 fn session(choices: u8, files: &Files) -> (LinkSession, [Option<InputId>; 3]) {
     let mut session = LinkSession::new(options(choices)).expect("the options are sound");
+    let add_library = |session: &mut LinkSession, first: u8| {
+        if choices & (choice::LIBRARY | choice::LIBRARY_FIRST) == choice::LIBRARY | first {
+            session.add_input(Input::bytes("library.so", library().to_vec()));
+        }
+    };
+    add_library(&mut session, choice::LIBRARY_FIRST);
     let ids = std::array::from_fn(|unit| {
         let bytes = files[unit].clone()?;
         Some(session.add_input(Input::bytes(file_name(choices, unit), bytes)))
     });
+    add_library(&mut session, 0);
     (session, ids)
 }
 
