@@ -521,7 +521,7 @@ pub mod symbol_flags {
     pub const GLOBAL: u16 = 1;
     /// Defined by the linker.
     pub const LINKER_DEFINED: u16 = 2;
-    /// Referenced by a loaded object.
+    /// A loaded object refers to it, or did since the last full link: a patch sets this, and takes it back only from imports.
     pub const REFERENCED: u16 = 4;
     /// All references to it are weak.
     pub const WEAK_REFERENCE: u16 = 8;

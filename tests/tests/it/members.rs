@@ -379,6 +379,48 @@ fn what_dropped_sections_mention_is_pulled() {
     }
 }
 
+/// A weak reference pulls nothing: what it was bound to by chance is nothing once another member has it.
+#[test]
+fn weak_references_pull_nothing() {
+    let main = "#include <stdio.h>\nint f(int);\n__attribute__((weak)) int g(int);\nint main(void)\n{\n    \
+                printf(\"%d\\n\", f(1) + (g ? g(2) : 50));\n    return 0;\n}\n";
+    let f = "int f(int x)\n{\n    return x + 1;\n}\n";
+    let g = "int g(int x)\n{\n    return x * 7;\n}\n";
+    let cc = Cc::new(["-O0", "-g", "-fPIC", "-ffunction-sections", "-fdata-sections"]);
+    for args in ["-pie", "-pie -Wl,--gc-sections", "-static -Wl,--gc-sections"] {
+        let scene = |one: &str, two: &str| {
+            scene(args, &cc, Kind::Fat, &[("main", main)], &[("one", one), ("two", two)])
+        };
+        let both = scene("int other;\n", &format!("{f}{g}"));
+        let (stage, _) = both.incremental_wide();
+        for step in [scene(g, f), scene("int other;\n", f), both] {
+            step.again(&stage);
+            step.compare(&stage);
+        }
+    }
+}
+
+/// An inline function that a member was in the link for: another object has a copy of it from now on.
+#[test]
+fn members_go_whose_functions_others_copy() {
+    let main = "int f(int);\n#include <cstdio>\nint main()\n{\n    std::printf(\"%d\\n\", f(1));\n    return 0;\n}\n";
+    let inline = "__attribute__((noinline)) inline int g(int x)\n{\n    return x * 7;\n}\n";
+    let says = "#include <cstdio>\nstatic int said = std::puts(\"one\");\n";
+    let one = format!("{inline}int (*const by)(int) = g;\nint own(int x)\n{{\n    return by(x);\n}}\n");
+    let calls = "int g(int);\nint f(int x)\n{\n    return g(x) + 1;\n}\n";
+    let has = format!("{inline}int f(int x)\n{{\n    return g(x) + 1;\n}}\n");
+    let cc = Cc::cxx(["-O0", "-g", "-fPIC", "-ffunction-sections", "-fdata-sections"]);
+    for one in [one.clone(), format!("{says}{one}")] {
+        let scene =
+            |two: &str| scene("c++", &cc, Kind::Fat, &[("main", main)], &[("one", &*one), ("two", two)]);
+        let (stage, _) = scene(calls).incremental_wide();
+        for two in [&*has, calls, &has] {
+            scene(two).again(&stage);
+            scene(two).compare(&stage);
+        }
+    }
+}
+
 const SHAPES: &str = r#"
 #include <cstdio>
 struct Shape { virtual ~Shape() {} virtual int area() const = 0; };
