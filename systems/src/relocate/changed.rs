@@ -285,6 +285,7 @@ fn take(tables: &mut Tables<'_>, row: SymbolRow, lack: Lack, wide: bool) -> Resu
             Err(tables.refused(&record, "an address in the program, if its library were needed"))
         }
         Lack::Address | Lack::WeakAddress => tables.need_address(row),
+        Lack::Symbol if !wide => Err(tables.refused(&tables.record(row)?, "an import")),
         Lack::Symbol => tables.need_symbol(row).map(|_| ()),
     }
 }
@@ -358,6 +359,9 @@ fn derive_atom(
 
 /// What a site lacks that a patch can give it.
 fn lack_of(view: &View<'_>, site: &Site, row: SymbolRow, wide: bool) -> Option<Lack> {
+    if site.weak && is_unlisted_import(view, row) {
+        return Some(Lack::Symbol);
+    }
     if !wide {
         let slot = site.demand == Demand::GotSlot && site.got == 0 && !is_new_import(view, row);
         return slot.then_some(Lack::Slot);
@@ -378,6 +382,13 @@ fn lack_of(view: &View<'_>, site: &Site, row: SymbolRow, wide: bool) -> Option<L
         _ if site.dynamic == Dynamic::Symbolic => missing(record.dynsym != 0, Lack::Symbol),
         _ => None,
     }
+}
+
+/// Whether a symbol is left to the loader once live code refers to it, and none did before.
+fn is_unlisted_import(view: &View<'_>, row: SymbolRow) -> bool {
+    let record = view.symbol_record(row);
+    let nowhere = matches!(record.atom, place::UNDEFINED | place::LAZY);
+    nowhere && record.flags & symbol_flags::PREEMPTIBLE != 0 && record.dynsym == 0
 }
 
 /// Whether a symbol is one of a shared library that the image does not import.
