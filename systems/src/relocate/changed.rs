@@ -359,7 +359,7 @@ fn derive_atom(
 
 /// What a site lacks that a patch can give it.
 fn lack_of(view: &View<'_>, site: &Site, row: SymbolRow, wide: bool) -> Option<Lack> {
-    if site.weak && is_unlisted_import(view, row) {
+    if site.demand == Demand::None && site.weak && is_unlisted_import(view, row) {
         return Some(Lack::Symbol);
     }
     if !wide {
