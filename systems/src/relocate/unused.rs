@@ -2,7 +2,7 @@
 
 use formats::reloc::Op;
 use hashbrown::{HashMap, HashSet};
-use relink_engine::records::{RelocRecord, SymbolRecord, atom_flags, reloc_flags, symbol_flags};
+use relink_engine::records::{RelocRecord, SymbolRecord, atom_flags, image_flags, reloc_flags, symbol_flags};
 use relink_engine::report::GateReason;
 use relink_engine::rows::{AtomRow, RelocRow, Span, SymbolRow, TargetKind};
 use relink_formats as formats;
@@ -20,10 +20,12 @@ mod kind {
     pub(super) const ADDRESS: u8 = 2;
     /// More than a weak reference does.
     pub(super) const STRONG: u8 = 4;
+    /// An address that no relocation of the loader could supply, if it were another module's.
+    pub(super) const FIXED: u8 = 8;
 }
 
 /// What a relocation asks of the symbol that it names, if loaded memory has it.
-fn use_of(reloc: &RelocRecord) -> Option<(SymbolRow, u8)> {
+fn use_of(view: &View<'_>, reloc: &RelocRecord) -> Option<(SymbolRow, u8)> {
     if reloc.flags & (reloc_flags::DEAD | reloc_flags::DEBUG) != 0 {
         return None;
     }
@@ -31,14 +33,22 @@ fn use_of(reloc: &RelocRecord) -> Option<(SymbolRow, u8)> {
     let op = u8::try_from(reloc.op).ok().and_then(Op::from_u8)?;
     let address = !op.is_branch() && !op.needs_got_slot() && reloc.flags & reloc_flags::SYMBOLIC == 0;
     let strong = reloc.flags & reloc_flags::WEAK == 0;
+    let fixed = address && (op != Op::Abs64 || !is_writable(view, reloc.atom));
     let bit = |on: bool, kind: u8| if on { kind } else { 0 };
-    Some((row, kind::USED | bit(address, kind::ADDRESS) | bit(strong, kind::STRONG)))
+    let kinds = bit(address, kind::ADDRESS) | bit(strong, kind::STRONG) | bit(fixed, kind::FIXED);
+    Some((row, kind::USED | kinds))
+}
+
+/// Whether the loader may write to an atom.
+fn is_writable(view: &View<'_>, row: AtomRow) -> bool {
+    let anywhere = view.plan.image.flags & image_flags::TEXT_RELOCATIONS != 0;
+    anywhere || view.atom_record(row).flags & atom_flags::WRITE != 0
 }
 
 /// All kinds of uses by symbol.
-fn uses(relocs: impl Iterator<Item = RelocRecord>) -> HashMap<SymbolRow, u8> {
+fn uses(view: &View<'_>, relocs: impl Iterator<Item = RelocRecord>) -> HashMap<SymbolRow, u8> {
     let mut uses = HashMap::new();
-    for (row, kinds) in relocs.filter_map(|reloc| use_of(&reloc)) {
+    for (row, kinds) in relocs.filter_map(|reloc| use_of(view, &reloc)) {
         *uses.entry(row).or_default() |= kinds;
     }
     uses
@@ -61,7 +71,9 @@ impl Tables<'_> {
                 known.push(entry?.1);
             }
         }
-        let (before, after) = (uses(known.into_iter()), uses(after.iter().copied()));
+        let view = View::new(self.store, self.plan);
+        let (before, after) = (uses(&view, known.into_iter()), uses(&view, after.iter().copied()));
+        view.damage()?;
         let rows = before.keys().chain(after.keys());
         let mut rows: Vec<SymbolRow> =
             rows.filter(|row| before.get(*row) != after.get(*row)).copied().collect();
@@ -78,7 +90,7 @@ impl Tables<'_> {
             let [before, after] = [&before, &after].map(|uses| uses.get(&row).copied().unwrap_or(0));
             let was_strong = record.flags & symbol_flags::STRONG != 0;
             let canonical = record.flags & symbol_flags::CANONICAL_PLT != 0;
-            let decisive = if canonical { !0 } else { !kind::ADDRESS };
+            let decisive = if canonical { !kind::FIXED } else { !(kind::ADDRESS | kind::FIXED) };
             let lost = before & !after & decisive;
             let others = if lost != 0 { self.other_uses(row, changed, lost)? } else { 0 };
             let left = after | others;
@@ -111,7 +123,7 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// Takes a copy out that nothing refers to any more.
+    /// Takes a copy out that nothing refers to any more. One that only pointers refer to, a full link would leave to the loader.
     fn follow_copy(
         &mut self,
         record: &SymbolRecord,
@@ -120,13 +132,17 @@ impl Tables<'_> {
         wide: bool,
     ) -> Result<(), Stop> {
         let names = self.names_of_copy(record)?;
+        let mut left = 0;
         for &name in &names {
-            let used = after.contains_key(&name) || self.other_uses(name, changed, kind::USED)? != 0;
-            if used || self.is_kept(name, &self.record(name)?)? {
+            left |= after.get(&name).copied().unwrap_or(0);
+            if left & kind::FIXED == 0 {
+                left |= self.other_uses(name, changed, kind::USED | kind::FIXED)?;
+            }
+            if left & kind::FIXED != 0 || self.is_kept(name, &self.record(name)?)? {
                 return Ok(());
             }
         }
-        if wide { self.drop_copy(record, &names) } else { Err(self.removed(record)) }
+        if wide && left == 0 { self.drop_copy(record, &names) } else { Err(self.removed(record)) }
     }
 
     fn removed(&self, record: &SymbolRecord) -> Stop {
@@ -152,7 +168,8 @@ impl Tables<'_> {
             let reloc = self.store.relocs.get(at.0)?;
             (next, left) = (reloc.next, left - 1);
             let live = view.atom_record(reloc.atom).flags & atom_flags::LIVE != 0;
-            if let Some((_, kinds)) = use_of(&reloc).filter(|_| live && !changed.contains(&reloc.atom)) {
+            if let Some((_, kinds)) = use_of(&view, &reloc).filter(|_| live && !changed.contains(&reloc.atom))
+            {
                 found |= kinds;
             }
         }
